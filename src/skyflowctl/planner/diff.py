@@ -141,17 +141,28 @@ def make_plan(
         draft.warnings += adoption.taken_over(
             manifest, mount, live, draft.actions[before:], options=options, identity=key.identity
         )
+    _add_undeclared(draft, manifest, live, options, {one.path for one in moved.values()})
+    _add_access(draft, manifest, live, options, frozenset(moved))
+    _add_deletions(draft, manifest, live, options)
+    return draft.plan()
+
+
+def _add_undeclared(
+    draft: _Draft,
+    manifest: Manifest,
+    live: LiveState,
+    options: PlanOptions,
+    found_elsewhere: Set[str],
+) -> None:
+    """Add the mounts and engines of this manifest that it no longer declares."""
     undeclared = moves.undeclared_mounts(manifest, live.mounts)
-    gone = set(undeclared) - {one.path for one in moved.values()}
+    gone = set(undeclared) - found_elsewhere
     draft.drift += [
         drift.undeclared_mount(live.mounts[path]) for path in sorted(gone) if _covers(options, path)
     ]
     if options.only is None:
         engines = moves.undeclared_engines(manifest, live.mounts)
         draft.drift += [drift.undeclared_engine(live.mounts[path]) for path in engines]
-    _add_access(draft, manifest, live, options, frozenset(moved))
-    _add_deletions(draft, manifest, live, options)
-    return draft.plan()
 
 
 def _covers(options: PlanOptions, path: str) -> bool:
