@@ -152,7 +152,7 @@ def _add_undeclared(
     manifest: Manifest,
     live: LiveState,
     options: PlanOptions,
-    found_elsewhere: Set[str],
+    found_elsewhere: set[str],
 ) -> None:
     """Add the mounts and engines of this manifest that it no longer declares."""
     undeclared = moves.undeclared_mounts(manifest, live.mounts)
