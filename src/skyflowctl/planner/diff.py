@@ -186,9 +186,13 @@ def _add_access(
     options: PlanOptions,
     skipped: frozenset[str],
 ) -> None:
-    """Plan everything besides the mounts; what needs a skipped mount is left as it is."""
+    """Plan everything besides the mounts; what needs a skipped mount is left as it is.
+
+    So is what needs a mount that is not moved, or a role that is not created, in this plan.
+    """
     everything = desired.desired_access(manifest, options)
-    waits = desired.paths_of_mounts(manifest, skipped)
+    skipped |= _not_moved(draft, manifest, live)
+    waits = desired.paths_of_mounts(manifest, skipped) | _absent_roles(draft, manifest, live)
     wanted = [one for one in everything if not waits & {one.path, *one.after}]
     secrets = [one for one in wanted if one.kind is ObjectKind.SECRET]
     others = [one for one in wanted if one.kind is not ObjectKind.SECRET]
@@ -205,6 +209,31 @@ def _add_access(
         draft.warnings += access.not_searched(live.access, wanted)
     if options.only is None:
         draft.drift += access_drift(manifest, live.access)
+
+
+def _not_moved(draft: _Draft, manifest: Manifest, live: LiveState) -> frozenset[str]:
+    """Return the names of the mounts that stay at their former path after this plan."""
+    moving = {action.mount for action in draft.actions if action.action is ActionType.MOVE}
+    return frozenset(
+        mount.name
+        for mount in manifest.mounts
+        if (there := live.mounts.get(mount.path))
+        and there.path != mount.path
+        and mount.name not in moving
+    )
+
+
+def _absent_roles(draft: _Draft, manifest: Manifest, live: LiveState) -> frozenset[str]:
+    """Return the paths of declared roles that are known to be absent after this plan."""
+    created = {action.path for action in draft.actions if action.kind is ObjectKind.ROLE}
+    absent = (
+        f"{mount.path}/roles/{role.name}"
+        for mount in manifest.mounts
+        if (there := live.engines.get(mount.path))
+        for role in mount.roles
+        if role.name not in there.roles and role.name not in there.unusable
+    )
+    return frozenset(absent) - created
 
 
 def _config_is_known(

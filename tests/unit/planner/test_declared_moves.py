@@ -219,6 +219,53 @@ def test_a_mount_that_cannot_be_read_is_not_moved():
     assert made.not_compared == {"order": 3}
 
 
+def not_moved(reason: str):
+    """A manifest whose consumer reads a mount that stays at its former path, and its plan."""
+    approle = LoginMethod("approle", "approle", "", p.HERE)
+    what = manifest(
+        p.mount("order"),
+        p.mount("payment"),
+        consumers=(consumer("till", "order", "payment"),),
+        login_methods=(approle,),
+    )
+    live, options = before(what), ALLOWED
+    live = p.with_access(live, login_roles={"auth/approle/role/till": {"token_policies": ["old"]}})
+    if reason == "cannot be read":
+        engines = {path: one for path, one in live.engines.items() if path != OLD}
+        problem = Problem("forbidden", "no", "no", "ask")
+        live = dataclasses.replace(live, engines=engines, problems={OLD: problem})
+    elif reason == "cut off":
+        live = p.with_config(live, OLD, configured=False, key_id="", client_id="")
+        live = p.with_revoked(p.with_history(live, OLD, {1: "key-order-1"}), OLD, "key-order-1")
+    else:
+        options = PlanOptions(only=frozenset({"payment"}))
+    return told(live, what, options)
+
+
+@pytest.mark.parametrize("reason", ["cannot be read", "cut off", "not chosen"])
+def test_the_consumers_of_a_mount_that_stays_keep_what_they_have(reason):
+    made = not_moved(reason)
+    assert [one for one in made.actions if one.kind.value == "login_role"] == []
+    assert made.not_compared["access"]
+
+
+def test_the_consumers_of_a_role_that_is_not_created_keep_what_they_have():
+    writer, extra = p.role(), p.role("extra")
+    approle = LoginMethod("approle", "approle", "", p.HERE)
+    what = manifest(
+        p.mount(roles=(writer, extra)),
+        moved=(),
+        consumers=(Consumer("till", "approle", {}, (("order", "extra"),), p.HERE),),
+        login_methods=(approle,),
+    )
+    live = p.converged(manifest(moved=(), login_methods=(approle,)))
+    assert [one.kind.value for one in told(live, what).actions] == ["role", "policy", "login_role"]
+    live = p.with_config(live, NEW, configured=False, key_id="", client_id="")
+    live = p.with_revoked(p.with_history(live, NEW, {1: "key-order-1"}), NEW, "key-order-1")
+    made = told(live, what)
+    assert (made.actions, made.not_compared["access"]) == ((), 2)
+
+
 def test_only_the_chosen_mounts_are_moved():
     what = manifest(p.mount("order"), p.mount("payment"))
     made = told(before(what), what, PlanOptions(only=frozenset({"payment"})))
