@@ -298,15 +298,10 @@ class _Export:
         return _filled({"auth": ours})
 
     def _policies(self) -> dict[str, Any]:
-        generated = {
-            role_policy_name(mount.path, role)
-            for mount in self._mounts
-            for role in self._live.engines[mount.path].roles
-        }
         texts = {
             name: {"text": one.text.lstrip().partition("\n")[2]}
             for name, one in sorted(self._access.policies.items())
-            if name not in generated and not name.startswith("skyflow.")
+            if not name.startswith("skyflow.")  # the prefix of every generated policy
         }
         return _filled({"policies": texts})
 

@@ -90,7 +90,7 @@ class AccessApi:
         """Return all policies, or those that are needed if the server has no list with texts."""
         found = self._all_policies() if needed.everything else self._detailed()
         if found is None:
-            return self.policies(needed.policies)
+            found = self._one_by_one(needed.policies)
         return {one.name: one for one in found}
 
     def _login_roles_to_read(
@@ -176,7 +176,7 @@ class AccessApi:
         wanted = set(names)
         found = self._detailed()
         if found is None:
-            found = [one for name in sorted(wanted) if (one := self.policy(name))]
+            found = self._one_by_one(wanted)
         return {one.name: one for one in found if one.name in wanted}
 
     def _all_policies(self) -> list[LivePolicy]:
@@ -184,8 +184,11 @@ class AccessApi:
         if found is not None:
             return found
         reply = self._transport.send(Request("LIST", _POLICIES, fresh=True))
-        names = (str(one) for one in (reply.data or {}).get("keys") or ())
-        return [one for name in names if (one := self.policy(name))]
+        return self._one_by_one(str(one) for one in (reply.data or {}).get("keys") or ())
+
+    def _one_by_one(self, names: Iterable[str]) -> list[LivePolicy]:
+        """Return those policies that exist, with one request each."""
+        return [one for name in sorted(names) if (one := self.policy(name))]
 
     def _detailed(self) -> list[LivePolicy] | None:
         """Return every policy with its text, or None if the server has no such list."""
