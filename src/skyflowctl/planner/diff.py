@@ -208,7 +208,7 @@ def _add_access(
     if options.prune is not None:
         draft.warnings += access.not_searched(live.access, wanted)
     if options.only is None:
-        draft.drift += access_drift(manifest, live.access)
+        draft.drift += access_drift(manifest, live.access, {one.path for one in everything})
 
 
 def _not_moved(draft: _Draft, manifest: Manifest, live: LiveState) -> frozenset[str]:

@@ -1,7 +1,7 @@
 """Finds policies, login methods and login roles that this manifest made and no longer declares."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from dataclasses import dataclass, field
 
 from skyflowctl.manifest.model import Manifest
@@ -32,9 +32,12 @@ class AccessDeletions:
     made: Counter[ObjectKind] = field(default_factory=Counter)
 
 
-def access_drift(manifest: Manifest, live: LiveAccess) -> list[Drift]:
-    """Return every object of this manifest that it no longer declares, as far as it was read."""
-    return [_undeclared(manifest, kind, path, found) for kind, path, found in _gone(manifest, live)]
+def access_drift(manifest: Manifest, live: LiveAccess, declared: Container[str]) -> list[Drift]:
+    """Return every object of this manifest that it no longer declares, as far as it was read;
+    ``declared`` are the paths of those that it declares."""
+    return [
+        _undeclared(manifest, *one) for one in _made_here(manifest, live) if one[1] not in declared
+    ]
 
 
 def plan_access_deletions(
