@@ -11,11 +11,11 @@ from support.gateways import memory_rig, target_of
 from skyflowctl.errors import RefusedError
 from skyflowctl.executor.access_steps import write_access
 from skyflowctl.planner.plan import Action, ActionType, Change, ObjectKind
-from skyflowctl.vault.access_api import AccessNeeded, login_role_path, policy_path
+from skyflowctl.vault.access_api import AccessNeeded, policy_path
 from skyflowctl.vault.errors import ConflictError, SilentlyIgnoredError
 from skyflowctl.vault.gateway import Gateway
 from skyflowctl.vault.hvac_transport import HvacTransport
-from skyflowctl.vault.live import LivePolicy
+from skyflowctl.vault.live import LivePolicy, login_role_path
 
 TEXT = '# managed-by:skyflowctl/a\npath "x" { capabilities = ["read"] }\n'
 RULE = Change('path "x"', None, "read")
@@ -103,7 +103,7 @@ def test_a_login_method_keeps_its_options_when_it_is_tuned(gateway, method):
 
 def test_a_login_role_has_every_managed_setting(gateway, method):
     path = login_role_path(method, "app")
-    assert gateway.sys.access.login_role(method, "app") is None
+    assert gateway.sys.access.object(login_role_path(method, "app")) is None
     assert gateway.sys.access.login_role_names(method) == []
     settings = {
         "bind_secret_id": True,
@@ -120,7 +120,7 @@ def test_a_login_role_has_every_managed_setting(gateway, method):
     write_access(
         Action(ActionType.CREATE, ObjectKind.LOGIN_ROLE, "", path, changes, settings), gateway.sys
     )
-    live = gateway.sys.access.login_role(method, "app")
+    live = gateway.sys.access.object(login_role_path(method, "app"))
     assert {key: live[key] for key in settings} == settings
     assert gateway.sys.access.login_role_names(method) == ["app"]
 
@@ -148,7 +148,9 @@ def test_reading_costs_two_lists_and_a_request_for_each_login(gateway, method, c
     needed = AccessNeeded(
         policies=frozenset(f"{method}-{number}" for number in range(count)),
         login_methods=True,
-        login_roles={method: frozenset(f"app{number}" for number in range(count))},
+        objects={
+            f"auth/{method}/role/app{number}": f"sys/auth/{method}" for number in range(count)
+        },
     )
     before = gateway.requests_made
     found = gateway.sys.access.read(needed, 4, {})

@@ -219,7 +219,7 @@ def _login_method(action: Action, live: LiveState, keys: Any) -> LiveState:
 
 def _login_role(action: Action, live: LiveState, keys: Any) -> LiveState:
     old = live.access.login_roles.get(action.path, {})
-    return with_access(live, login_roles={action.path: {**old, **action.body}})
+    return with_access(live, objects={action.path: {**old, **action.body}})
 
 
 def with_access(live: LiveState, **parts: Mapping[str, Any]) -> LiveState:

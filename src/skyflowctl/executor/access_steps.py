@@ -5,7 +5,7 @@ from typing import Any
 
 from skyflowctl.errors import RefusedError
 from skyflowctl.planner import access, fields
-from skyflowctl.planner.plan import Action, ActionType, ObjectKind
+from skyflowctl.planner.plan import PATH_KINDS, Action, ActionType, Change, ObjectKind
 from skyflowctl.vault.errors import BadRequestError, ConflictError, SilentlyIgnoredError
 from skyflowctl.vault.live import LiveAccess
 from skyflowctl.vault.system_api import SystemApi
@@ -23,7 +23,7 @@ def write_access(action: Action, server: SystemApi) -> None:
     differing = _differing(action, before)
     if not differing:
         return  # an earlier run, or a write whose reply was lost, did this
-    _refuse_if_changed(action, before)
+    refuse_if_changed(action, before)
     is_tune = action.kind in _TUNED and action.action is ActionType.UPDATE
     path = f"{action.path}/tune" if is_tune else action.path
     try:
@@ -32,7 +32,16 @@ def write_access(action: Action, server: SystemApi) -> None:
         if _differing(action, _live(action, server)):
             raise _conflict(action, error) from None
         return
-    ignored = _differing(action, _live(action, server))
+    check_written(action, _live(action, server))
+
+
+def check_written(action: Action, now: Mapping[str, Any] | None) -> None:
+    """Raise if a field that was read back does not have the desired value.
+
+    Raises:
+        SilentlyIgnoredError: it does not.
+    """
+    ignored = _differing(action, now)
     if ignored:
         raise SilentlyIgnoredError(
             f"the server accepted and ignored {', '.join(ignored)}: {action.path}",
@@ -60,12 +69,19 @@ def _differing(action: Action, now: Mapping[str, Any] | None) -> list[str]:
         return [change.field for change in action.changes] or ["the object"]
     return [
         change.field
-        for change in action.changes
+        for change in _readable(action)
         if not fields.same(change.field, now.get(change.field), change.after)
     ]
 
 
-def _refuse_if_changed(action: Action, now: Mapping[str, Any] | None) -> None:
+def _readable(action: Action) -> list[Change]:
+    """Return the changes of fields that the server returns."""
+    if action.kind not in PATH_KINDS:
+        return list(action.changes)
+    return [change for change in action.changes if change.field in action.body["fields"]]
+
+
+def refuse_if_changed(action: Action, now: Mapping[str, Any] | None) -> None:
     """Refuse to write over a change that the plan did not show.
 
     Raises:
@@ -78,7 +94,7 @@ def _refuse_if_changed(action: Action, now: Mapping[str, Any] | None) -> None:
     else:
         moved = [
             change.field
-            for change in action.changes
+            for change in _readable(action)
             if not fields.same(change.field, now.get(change.field), change.before)
             and not fields.same(change.field, now.get(change.field), change.after)
         ]
@@ -102,7 +118,7 @@ def _live(action: Action, server: SystemApi) -> dict[str, Any] | None:
 
 def access_object(action: Action, server: SystemApi) -> access.LiveObject | None:
     """Read the object of an action; None if it does not exist."""
-    live = _READS[action.kind](action.path, server)
+    live = _READS.get(action.kind, _object)(action.path, server)
     return access.live_object(action.kind, action.path, live)
 
 
@@ -121,15 +137,13 @@ def _login_method(_path: str, server: SystemApi) -> LiveAccess:
     return LiveAccess(login_methods=server.access.login_methods())
 
 
-def _login_role(path: str, server: SystemApi) -> LiveAccess:
-    method, _, name = path.removeprefix("auth/").rpartition("/role/")
-    found = server.access.login_role(method, name)
-    return LiveAccess(login_roles={path: found} if found is not None else {})
+def _object(path: str, server: SystemApi) -> LiveAccess:
+    found = server.access.object(path)
+    return LiveAccess(objects={path: found} if found is not None else {})
 
 
 _READS: Mapping[ObjectKind, Callable[[str, SystemApi], LiveAccess]] = {
     ObjectKind.ENGINE: _engine,
     ObjectKind.POLICY: _policy,
     ObjectKind.LOGIN_METHOD: _login_method,
-    ObjectKind.LOGIN_ROLE: _login_role,
 }

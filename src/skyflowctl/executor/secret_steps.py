@@ -27,7 +27,7 @@ def write_secret(action: Action, api: KvApi, credentials: CredentialSource) -> N
     body = action.body
     engine, path = body["engine"], body["path"]
     values = {
-        name: _value(source, f"{name} of {action.path}", credentials)
+        name: resolved_value(source, f"{name} of {action.path}", credentials)
         for name, source in body["data"].items()
     }
     found = api.secret(engine, path)
@@ -46,7 +46,12 @@ def write_secret(action: Action, api: KvApi, credentials: CredentialSource) -> N
     _check_taken(action, api.secret(engine, path) or LiveSecret(0))
 
 
-def _value(source: FieldSource, subject: str, credentials: CredentialSource) -> Secret:
+def resolved_value(source: FieldSource, subject: str, credentials: CredentialSource) -> Secret:
+    """Return a secret field's value; ``subject`` names it in errors.
+
+    Raises:
+        UnresolvedReferenceError: the reference cannot be resolved.
+    """
     if isinstance(source, Reference):
         return credentials.secret(source, subject)
     if isinstance(source, GeneratedText):

@@ -9,11 +9,12 @@ from skyflowctl.errors import PartlyDoneError, Problem, RefusedError, Skyflowctl
 from skyflowctl.executor.access_steps import write_access
 from skyflowctl.executor.deletes import delete_object
 from skyflowctl.executor.moving import move_mount
+from skyflowctl.executor.object_steps import write_object
 from skyflowctl.executor.ports import Replacer
 from skyflowctl.executor.secret_steps import write_secret
 from skyflowctl.executor.verify import live_roles
 from skyflowctl.planner import fields
-from skyflowctl.planner.plan import MOUNT_KINDS, Action, ActionType, ObjectKind
+from skyflowctl.planner.plan import MOUNT_KINDS, PATH_KINDS, Action, ActionType, ObjectKind
 from skyflowctl.skyflow.token_uri import token_uri_refused
 from skyflowctl.vault.errors import ALLOW_HOST_FIX, SilentlyIgnoredError
 from skyflowctl.vault.gateway import Gateway
@@ -260,6 +261,11 @@ def _access(action: Action, tools: StepContext) -> tuple[Problem, ...]:
     return ()
 
 
+def _object(action: Action, tools: StepContext) -> tuple[Problem, ...]:
+    write_object(action, tools.gateway.sys, tools.credentials)
+    return ()
+
+
 def _secret(action: Action, tools: StepContext) -> tuple[Problem, ...]:
     write_secret(action, tools.gateway.sys.access.kv, tools.credentials)
     return ()
@@ -275,4 +281,5 @@ _STEPS: Mapping[ObjectKind, _Step] = {
     ObjectKind.POLICY: _access,
     ObjectKind.LOGIN_METHOD: _access,
     ObjectKind.LOGIN_ROLE: _access,
+    **dict.fromkeys(PATH_KINDS, _object),
 }

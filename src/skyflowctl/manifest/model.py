@@ -113,6 +113,7 @@ class Consumer:
         grants: the roles it may read, as pairs of mount name and role name.
         where: the position of its first entry.
         policies: further policies of its tokens; only for a login of ``auth``.
+        type: the type of its login method.
     """
 
     name: str
@@ -121,6 +122,7 @@ class Consumer:
     grants: tuple[tuple[str, str], ...]
     where: Where
     policies: tuple[str, ...] = ()
+    type: str = "approle"
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,6 +187,44 @@ class DeclaredEngine:
 
 
 @dataclass(frozen=True, slots=True)
+class DeclaredObject:
+    """An object that is read and written by its path alone, field for field.
+
+    Args:
+        kind: its kind, a value of the planner's ``ObjectKind``.
+        path: the API path at which it is read and written.
+        fields: the fields that are sent and compared with the server's answer, with the names
+            and units of the server's API.
+        where: its position in the manifest.
+        owner: the API path of the engine or login method that it belongs to
+            (``sys/mounts/database``, ``sys/auth/corp``), whose mark is its mark; empty if it
+            carries its own.
+        secret: the sources of the fields that the server never returns.
+        secret_version: these are written when this number rises.
+        keeps_secret: whether the server keeps a secret field that a write does not have.
+        once: an API path; the object is written only if nothing is there, and not compared.
+        after: paths of actions that must be done before it is written.
+    """
+
+    kind: str
+    path: str
+    fields: Mapping[str, Any]
+    where: Where
+    owner: str = ""
+    secret: Mapping[str, FieldSource] = field(default_factory=dict)
+    secret_version: int = 0
+    keeps_secret: bool = False
+    once: str = ""
+    after: tuple[str, ...] = ()
+
+    @property
+    def version_option(self) -> str:
+        """The option of the owner that holds the ``secret_version`` that was written last."""
+        mounted = self.owner.removeprefix("sys/mounts/").removeprefix("sys/")
+        return f"secret_version:{self.path.removeprefix(f'{mounted}/')}"
+
+
+@dataclass(frozen=True, slots=True)
 class Moved:
     """A mount or a role that has another path now.
 
@@ -225,3 +265,4 @@ class Manifest:
     policies: tuple[DeclaredPolicy, ...] = ()
     moved: tuple[Moved, ...] = ()
     engines: tuple[DeclaredEngine, ...] = ()
+    objects: tuple[DeclaredObject, ...] = ()

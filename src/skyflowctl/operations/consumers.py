@@ -9,10 +9,10 @@ from typing import Literal
 from skyflowctl.errors import ExitCode, Problem, RefusedError, SkyflowctlError, UsageError
 from skyflowctl.manifest.model import Consumer, Manifest
 from skyflowctl.planner.access import owner_of
-from skyflowctl.vault.access_api import login_role_path
 from skyflowctl.vault.approle import AppRoleApi, SecretIdInfo, WrappedSecretId
 from skyflowctl.vault.errors import NotFoundError, VaultError
 from skyflowctl.vault.gateway import Gateway
+from skyflowctl.vault.live import login_role_path
 
 _LONG_AGO = datetime.min.replace(tzinfo=UTC)
 
@@ -107,7 +107,7 @@ def issue(
     except VaultError as error:
         if not error.says("subset relationship"):  # answered as a 500 (measured)
             raise
-        live = gateway.sys.access.login_role(consumer.method, consumer.name) or {}
+        live = gateway.sys.access.object(_path(consumer)) or {}
         allowed = ", ".join(live.get("secret_id_bound_cidrs") or ())
         raise UsageError(
             f"--cidr is not within the addresses of {consumer.name}",
@@ -127,7 +127,7 @@ def list_consumers(gateway: Gateway, manifest: Manifest) -> tuple[ConsumerState,
 def _state(gateway: Gateway, consumer: Consumer) -> ConsumerState:
     api = _api(gateway, consumer)
     try:
-        if gateway.sys.access.login_role(consumer.method, consumer.name) is None:
+        if gateway.sys.access.object(_path(consumer)) is None:
             return ConsumerState(consumer, exists=False)
     except NotFoundError:
         return ConsumerState(consumer, exists=False)
@@ -207,6 +207,10 @@ def _destroyed(api: AppRoleApi, accessor: str) -> DestroyedSecretId:
     return DestroyedSecretId(accessor, "destroyed" if existed else "absent")
 
 
+def _path(consumer: Consumer) -> str:
+    return login_role_path(consumer.method, consumer.name, consumer.type)
+
+
 def _api(gateway: Gateway, consumer: Consumer) -> AppRoleApi:
     return AppRoleApi(gateway.transport, consumer.method, consumer.name)
 
@@ -219,12 +223,12 @@ def checked_api(gateway: Gateway, manifest: Manifest, consumer: Consumer) -> App
         RefusedError: another manifest or person made it.
     """
     with _naming_consumer(consumer):
-        found = gateway.sys.access.login_role(consumer.method, consumer.name)
+        found = gateway.sys.access.object(_path(consumer))
     if found is None:
         raise _missing(consumer)
     owner = owner_of(manifest.id, found)
     if owner is not None:
-        path = login_role_path(consumer.method, consumer.name)
+        path = _path(consumer)
         raise RefusedError(
             f"this manifest did not make {path}",
             why=f"the manifest {owner} made it" if owner else "no manifest made it",

@@ -18,7 +18,14 @@ from skyflowctl.planner.fields import MANAGED_BY, mount_is_protected
 from skyflowctl.planner.policy_text import policy_mark
 from skyflowctl.text import listed
 from skyflowctl.vault.gateway import Gateway
-from skyflowctl.vault.live import LiveAccess, LiveEngine, LiveMount, LiveRole, LiveState
+from skyflowctl.vault.live import (
+    LiveAccess,
+    LiveEngine,
+    LiveMount,
+    LiveRole,
+    LiveState,
+    login_role_parts,
+)
 
 _UNITS = (("d", 86_400), ("h", 3_600), ("m", 60), ("s", 1))
 _SECONDS = ("token_ttl", "token_max_ttl", "secret_id_ttl")
@@ -274,7 +281,7 @@ class _Export:
         found: dict[str, dict[str, Any]] = {}
         marks = {f"{OWNER_POLICY}{self._owner}", f"{ADOPTED_POLICY}{self._owner}"}
         for path, settings in sorted(self._access.login_roles.items()):
-            method, _, name = path.removeprefix("auth/").rpartition("/role/")
+            method, name = login_role_parts(path)
             policies = [one for one in settings.get("token_policies") or () if one not in marks]
             if not policies or set(policies) - known:
                 self._warn(

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from skyflowctl.errors import Problem
-from skyflowctl.manifest.model import Manifest
-from skyflowctl.planner import adoption, fields
+from skyflowctl.manifest.model import DeclaredObject, Manifest
+from skyflowctl.planner import adoption, fields, objects
 from skyflowctl.planner.desired import OWNER_POLICY, DesiredObject
 from skyflowctl.planner.plan import (
     ACCESS_UNREADABLE,
@@ -22,7 +22,14 @@ from skyflowctl.planner.plan import (
 )
 from skyflowctl.planner.policy_text import mark_line, policy_fields, policy_mark
 from skyflowctl.vault.access_api import policy_path
-from skyflowctl.vault.live import LiveAccess, LiveLoginMethod, LiveMount, LivePolicy, LiveSecret
+from skyflowctl.vault.live import (
+    LiveAccess,
+    LiveLoginMethod,
+    LiveMount,
+    LivePolicy,
+    LiveSecret,
+    login_role_parts,
+)
 
 ADOPTED_POLICY = "skyflowctl.adopted."
 
@@ -46,6 +53,7 @@ def plan_access(
 ) -> AccessPlan:
     """Return the actions that make these objects match the manifest."""
     plan = AccessPlan()
+    draft = _Draft(manifest, live, options, plan)
     planned = {one.path: one for one in desired if one.kind is ObjectKind.LOGIN_METHOD}
     for one in desired:
         if problem := unread(one, live):
@@ -56,14 +64,14 @@ def plan_access(
             plan.warnings.append(problem)
             continue
         plan.compared += 1
-        found = live_object(one.kind, one.path, live)
+        found = live_object(one.kind, one.read_path, live)
         if found is None:
-            changes = fields.all_new(one.fields)
-            body = _with_cas(one, None)
+            changes = (*fields.all_new(one.fields), *_secrets(one, live, exists=False))
+            body = _create_body(one, changes)
             plan.actions.append(
                 Action(ActionType.CREATE, one.kind, "", one.path, changes, body, after=one.after)
             )
-        elif action := _update(manifest, one, found, options, plan):
+        elif action := _update(draft, one, found):
             plan.actions.append(action)
     return plan
 
@@ -81,7 +89,7 @@ def live_object(kind: ObjectKind, path: str, live: LiveAccess) -> LiveObject | N
         return live.engines.get(path.removeprefix("sys/mounts/"))
     if kind is ObjectKind.SECRET:
         return live.secrets.get(path)
-    return live.login_roles.get(path)
+    return live.objects.get(path)
 
 
 def live_fields(found: LiveObject) -> dict[str, Any]:
@@ -123,13 +131,20 @@ def is_adopted(manifest_id: str, found: LiveObject) -> bool:
     return f"{ADOPTED_POLICY}{manifest_id}" in (found.get("token_policies") or ())
 
 
-def _update(
-    manifest: Manifest,
-    one: DesiredObject,
-    found: LiveObject,
-    options: PlanOptions,
-    plan: AccessPlan,
-) -> Action | None:
+@dataclass(frozen=True, slots=True)
+class _Draft:
+    """What the plan is made from, and the plan so far."""
+
+    manifest: Manifest
+    live: LiveAccess
+    options: PlanOptions
+    plan: AccessPlan
+
+
+def _update(draft: _Draft, one: DesiredObject, found: LiveObject) -> Action | None:
+    if one.declared:
+        return _update_object(draft, one, one.declared, found)
+    manifest, plan = draft.manifest, draft.plan
     owner = owner_of(manifest.id, found)
     adopted = owner is not None or is_adopted(manifest.id, found)
     wanted = _marked_adopted(manifest.id, one) if adopted else one
@@ -143,8 +158,7 @@ def _update(
         plan.warnings.append(_type_differs(one, other))
         return None
     if owner is not None:
-        details = "".join(f"; {adoption.detail(change)}" for change in changes)
-        plan.warnings.append(adoption.problem(one.where, one.name, owner, details, options))
+        plan.warnings.append(_needs_adoption(draft, one, owner, changes))
     return Action(
         ActionType.UPDATE,
         one.kind,
@@ -154,6 +168,65 @@ def _update(
         _update_body(wanted, found, changes),
         after=one.after,
     )
+
+
+def _update_object(
+    draft: _Draft, one: DesiredObject, declared: DeclaredObject, found: LiveObject
+) -> Action | None:
+    """Return the update of an object that is read by its path alone."""
+    answer = live_fields(found)
+    if declared.once:
+        return None
+    now = {name: objects.live_value(answer, name) for name in one.fields}
+    changes = (*fields.differences(now, one.fields), *_secrets(one, draft.live, exists=True))
+    if not changes:
+        return None
+    hidden = [
+        change.field
+        for change in changes
+        if change.field in one.fields and not objects.is_readable(answer, change.field)
+    ]
+    if hidden:
+        draft.plan.warnings.append(objects.not_readable(one.path, hidden, one.where))
+        return None
+    owner = _owner_of_object(draft.manifest.id, declared, found, draft.live)
+    if owner is not None:
+        draft.plan.warnings.append(_needs_adoption(draft, one, owner, changes))
+    body = objects.as_written(declared, changes, exists=True)
+    return Action(ActionType.UPDATE, one.kind, "", one.path, changes, body, after=one.after)
+
+
+def _needs_adoption(
+    draft: _Draft, one: DesiredObject, owner: str, changes: tuple[Change, ...]
+) -> Problem:
+    details = "".join(f"; {adoption.detail(change)}" for change in changes)
+    return adoption.problem(one.where, one.name, owner, details, draft.options)
+
+
+def _owner_of_object(
+    manifest_id: str, declared: DeclaredObject, found: LiveObject, live: LiveAccess
+) -> str | None:
+    """Return the owner as ``owner_of`` does; an object without a mark has its mount's.
+
+    In a mount that was adopted, nobody knows who made an object, so it counts as nobody's.
+    """
+    if not declared.owner:
+        return owner_of(manifest_id, found)
+    mounted = live.mounted(declared.owner)
+    if mounted is None:
+        return ""
+    owner = owner_of(manifest_id, mounted)
+    return "" if owner is None and is_adopted(manifest_id, mounted) else owner
+
+
+def _secrets(one: DesiredObject, live: LiveAccess, *, exists: bool) -> tuple[Change, ...]:
+    return objects.secret_changes(one.declared, live, exists=exists) if one.declared else ()
+
+
+def _create_body(one: DesiredObject, changes: tuple[Change, ...]) -> Mapping[str, Any]:
+    if one.declared:
+        return objects.as_written(one.declared, changes, exists=False)
+    return _with_cas(one, None)
 
 
 def _update_body(
@@ -230,7 +303,7 @@ def _method_problem(
     """Return why a login role has no usable login method, or None."""
     if one.kind is not ObjectKind.LOGIN_ROLE or "sys/auth" in live.unread:
         return None
-    method = one.path.removeprefix("auth/").rpartition("/role/")[0]
+    method = login_role_parts(one.path)[0]
     found = live.login_methods.get(method)
     if found is None and f"sys/auth/{method}" not in planned:
         return Problem(

@@ -9,6 +9,7 @@ from skyflowctl.manifest.access import role_policy_name
 from skyflowctl.manifest.model import (
     Consumer,
     DeclaredEngine,
+    DeclaredObject,
     DeclaredSecret,
     LoginMethod,
     Manifest,
@@ -17,11 +18,15 @@ from skyflowctl.manifest.model import (
 from skyflowctl.planner import fields
 from skyflowctl.planner.plan import ObjectKind, PlanOptions
 from skyflowctl.planner.policy_text import mark_line, policy_fields
-from skyflowctl.vault.access_api import AccessNeeded, login_role_path, policy_path
+from skyflowctl.vault.access_api import AccessNeeded, policy_path
 from skyflowctl.vault.kv import secret_path
+from skyflowctl.vault.live import login_role_parts, login_role_path
 
 OWNER_POLICY = "skyflowctl.owner."
 """A login role with this policy name (which no policy has) belongs to that manifest."""
+
+
+_NEED_METHODS = frozenset({ObjectKind.LOGIN_METHOD, ObjectKind.LOGIN_CONFIG, ObjectKind.LOGIN_ROLE})
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +40,7 @@ class DesiredObject:
         body: the fields to send to create it.
         where: its position in the manifest.
         after: the paths of actions that must be done before it is written.
+        declared: for an object that is read and written by its path alone.
     """
 
     kind: ObjectKind
@@ -43,6 +49,12 @@ class DesiredObject:
     body: Mapping[str, Any]
     where: Where
     after: tuple[str, ...] = ()
+    declared: DeclaredObject | None = None
+
+    @property
+    def read_path(self) -> str:
+        """The API path that tells whether it exists."""
+        return (self.declared.once if self.declared else "") or self.path
 
     @property
     def name(self) -> str:
@@ -87,7 +99,20 @@ def desired_access(manifest: Manifest, options: PlanOptions) -> tuple[DesiredObj
         *_declared_policies(manifest, only),
         *_role_policies(manifest, consumers, only),
         *_login_methods(manifest, None if only is None else used),
+        *(_object(one) for one in manifest.objects if only is None or _serves(one, used)),
         *(_login_role(manifest, one) for one in consumers),
+    )
+
+
+def _serves(one: DeclaredObject, methods: set[str]) -> bool:
+    """Whether an object is the config of one of these login methods."""
+    return one.kind == ObjectKind.LOGIN_CONFIG and one.owner.removeprefix("sys/auth/") in methods
+
+
+def _object(one: DeclaredObject) -> DesiredObject:
+    after = (one.owner, *one.after) if one.owner else one.after
+    return DesiredObject(
+        ObjectKind(one.kind), one.path, one.fields, one.fields, one.where, after, one
     )
 
 
@@ -108,19 +133,20 @@ def paths_of_mounts(manifest: Manifest, names: frozenset[str]) -> frozenset[str]
 def access_needed(desired: Iterable[DesiredObject], *, everything: bool = False) -> AccessNeeded:
     """Return what must be read for these objects; ``everything``: also what a prune deletes."""
     names: dict[ObjectKind, set[str]] = {}
-    roles: dict[str, set[str]] = {}
+    objects: dict[str, str] = {}
     secrets = set()
     for one in desired:
         names.setdefault(one.kind, set()).add(one.path.rpartition("/")[2])
         if one.kind is ObjectKind.SECRET:
             secrets.add((one.body["engine"], one.body["path"]))
         if one.kind is ObjectKind.LOGIN_ROLE:
-            method, _, name = one.path.removeprefix("auth/").rpartition("/role/")
-            roles.setdefault(method, set()).add(name)
+            objects[one.path] = f"sys/auth/{login_role_parts(one.path)[0]}"
+        if one.declared:
+            objects[one.read_path] = one.declared.owner
     return AccessNeeded(
         policies=frozenset(names.get(ObjectKind.POLICY, ())),
-        login_methods=bool(names.keys() & {ObjectKind.LOGIN_METHOD, ObjectKind.LOGIN_ROLE}),
-        login_roles={method: frozenset(found) for method, found in roles.items()},
+        login_methods=bool(names.keys() & _NEED_METHODS),
+        objects=objects,
         secrets=frozenset(secrets),
         everything=everything,
     )
@@ -211,5 +237,5 @@ def _login_role(manifest: Manifest, consumer: Consumer) -> DesiredObject:
         *(policy_path(name) for name in policies),
         *(path for mount, role in consumer.grants for path in _grant_paths(paths[mount], role)),
     )
-    path = login_role_path(consumer.method, consumer.name)
+    path = login_role_path(consumer.method, consumer.name, consumer.type)
     return DesiredObject(ObjectKind.LOGIN_ROLE, path, wanted, wanted, consumer.where, after)

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from ipaddress import ip_network
 from typing import Any
 
+from skyflowctl.clock import parse_duration
 from skyflowctl.manifest.model import Manifest, Mount, Role
 from skyflowctl.planner.plan import Change
 from skyflowctl.vault.live import LiveConfig, LiveMount, LiveRole
@@ -149,11 +150,33 @@ def same(name: str, left: Any, right: Any) -> bool:
 
     Lists compare as sets, header names compare without case, CIDRs compare as networks (the
     server returns a single address without its mask), and a field that the server omits counts
-    as empty.
+    as empty. Values of different types are equal in the forms that servers accept for one
+    another: ``"24h"`` and 86400, ``"a,b"`` and ``["a", "b"]``, ``"5"`` and 5.
     """
     if name in _SETS:
         return _as_set(name, left) == _as_set(name, right)
+    if isinstance(left, str) != isinstance(right, str):
+        text, other = (left, right) if isinstance(left, str) else (right, left)
+        return _text_means(text, other)
     return bool(_comparable(left) == _comparable(right))
+
+
+def _text_means(text: str, other: Any) -> bool:
+    """Whether a text is another form of a value of another type."""
+    if isinstance(other, bool):
+        return text.lower() == str(other).lower() or not (text or other)
+    if isinstance(other, int | float):
+        return text == str(other) or (not text and not other) or _seconds(text) == other
+    if isinstance(other, list):
+        return [part.strip() for part in text.split(",") if part.strip()] == other
+    return not text and not other
+
+
+def _seconds(text: str) -> float | None:
+    try:
+        return parse_duration(text).total_seconds()
+    except (ValueError, OverflowError):
+        return None
 
 
 def as_body(changes: Iterable[Change]) -> dict[str, Any]:

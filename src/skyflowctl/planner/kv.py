@@ -3,16 +3,11 @@
 from collections.abc import Iterable, Mapping
 
 from skyflowctl.manifest.engine_rules import ROTATE_VERSION
-from skyflowctl.manifest.model import (
-    DeclaredSecret,
-    FieldSource,
-    GeneratedText,
-    Manifest,
-    Reference,
-)
+from skyflowctl.manifest.model import DeclaredSecret, Manifest
 from skyflowctl.planner import adoption, fields
 from skyflowctl.planner.access import AccessPlan, is_adopted, owner_of, unread
 from skyflowctl.planner.desired import DesiredObject
+from skyflowctl.planner.objects import source_text
 from skyflowctl.planner.plan import (
     Action,
     ActionType,
@@ -128,13 +123,3 @@ def _number(custom: Mapping[str, str], name: str, default: int) -> int:
 
 def _before(name: str, live: LiveSecret) -> str | None:
     return "set" if name in live.fields else None
-
-
-def source_text(source: FieldSource) -> str:
-    """Return where a value comes from, which is all that is ever shown of it."""
-    if isinstance(source, Reference):
-        return f"from {source.text}"
-    if isinstance(source, GeneratedText):
-        size = f"{source.length} characters" if source.length else f"{source.bytes} bytes"
-        return f"generated, {size}"
-    return "from the manifest"

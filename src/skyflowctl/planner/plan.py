@@ -14,6 +14,7 @@ LEFT_OUT = frozenset(
         "ctx-not-enforced",
         "login-method-missing",
         "moved-both-live",
+        "not-readable",
         "owned-by-other",
         "path-in-use",
         "revoked-key",
@@ -49,6 +50,7 @@ PRUNE_REFUSED = frozenset(
 """Codes of warnings that a prune is unsafe. Plan and apply then refuse the whole plan."""
 
 ACCESS_UNREADABLE = "access-unreadable"
+NOT_READABLE = "not-readable"
 
 UNREADABLE = frozenset(
     {ACCESS_UNREADABLE, "credential-invalid", "credential-unresolved", "engine-unreadable"}
@@ -120,15 +122,33 @@ class ObjectKind(StrEnum):
     """
 
     AUDITED_HEADER = "audited_header"
+    NAMESPACE = "namespace"
     MOUNT = "mount"
     ROLE = "role"
     CONFIG = "config"
     ENGINE = "engine"
+    OBJECT = "object"
     SECRET = "secret"  # noqa: S105 - a kind
     POLICY = "policy"
     LOGIN_METHOD = "login_method"
+    LOGIN_CONFIG = "login_config"
     LOGIN_ROLE = "login_role"
+    GROUP = "group"
+    GROUP_ALIAS = "group_alias"
+    QUOTA = "quota"
 
+
+PATH_KINDS = frozenset(
+    {
+        ObjectKind.NAMESPACE,
+        ObjectKind.OBJECT,
+        ObjectKind.LOGIN_CONFIG,
+        ObjectKind.GROUP,
+        ObjectKind.GROUP_ALIAS,
+        ObjectKind.QUOTA,
+    }
+)
+"""The kinds of objects that are read and written by their path alone."""
 
 MOUNT_KINDS = frozenset({ObjectKind.MOUNT, ObjectKind.ROLE, ObjectKind.CONFIG})
 """The kinds of objects that belong to one mount."""

@@ -8,7 +8,15 @@ from skyflowctl.concurrency import Workers
 from skyflowctl.errors import Problem
 from skyflowctl.vault.errors import ForbiddenError, NotFoundError, NotMountedError, VaultError
 from skyflowctl.vault.kv import KvApi, is_kv2, secret_path
-from skyflowctl.vault.live import LiveAccess, LiveLoginMethod, LiveMount, LivePolicy, LiveSecret
+from skyflowctl.vault.live import (
+    LOGIN_ROLES,
+    LiveAccess,
+    LiveLoginMethod,
+    LiveMount,
+    LivePolicy,
+    LiveSecret,
+    login_role_path,
+)
 from skyflowctl.vault.transport import Request, Transport
 
 _T = TypeVar("_T")
@@ -23,21 +31,17 @@ class AccessNeeded:
     Args:
         policies: names of policies.
         login_methods: whether the list of login methods is read.
-        login_roles: names of login roles, by login method.
-        everything: whether all policies and all AppRole login roles are read, for a prune.
+        objects: API paths of login roles and of other objects, each with the API path of the
+            engine or login method that it belongs to, or nothing.
+        everything: whether all policies and all login roles are read, for a prune.
         secrets: pairs of an engine's path and a secret's path below it.
     """
 
     policies: frozenset[str] = frozenset()
     login_methods: bool = False
-    login_roles: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    objects: Mapping[str, str] = field(default_factory=dict)
     everything: bool = False
     secrets: frozenset[tuple[str, str]] = frozenset()
-
-
-def login_role_path(method: str, name: str) -> str:
-    """Return the API path of a login role."""
-    return f"auth/{method}/role/{name}"
 
 
 def policy_path(name: str) -> str:
@@ -56,7 +60,7 @@ class AccessApi:
         self, needed: AccessNeeded, parallelism: int, mounts: Mapping[str, LiveMount]
     ) -> LiveAccess:
         """Read what a plan needs: one list of policies, one of login methods, one request for each
-        login role, and two for each secret that exists.
+        login role and other object, and two for each secret that exists.
 
         What this login may not read is in ``unread``. ``mounts`` are those of the server.
         """
@@ -73,18 +77,18 @@ class AccessApi:
                 methods = self.login_methods()
         except ForbiddenError as error:
             unread["sys/auth"] = error.problems[0]
-        roles: dict[str, Mapping[str, Any]] = {}
+        objects: dict[str, Mapping[str, Any]] = {}
         secrets: dict[str, LiveSecret] = {}
         with Workers(parallelism) as pool:
-            wanted = self._login_roles_to_read(needed, methods, unread)
-            found = pool.map(lambda pair: self._or_error(self.login_role, *pair), wanted)
-            for pair, one in zip(wanted, found, strict=True):
-                _sort_in(login_role_path(*pair), one, roles, unread)
+            wanted = self._objects_to_read(needed, methods, mounts, unread)
+            found = pool.map(lambda path: self._or_error(self.object, path), wanted)
+            for path, one in zip(wanted, found, strict=True):
+                _sort_in(path, one, objects, unread)
             kept = sorted(pair for pair in needed.secrets if is_kv2(mounts.get(pair[0])))
             read = pool.map(lambda pair: self._or_error(self.kv.secret, *pair), kept)
             for pair, secret in zip(kept, read, strict=True):
                 _sort_in(secret_path(*pair), secret, secrets, unread)
-        return LiveAccess(policies, methods, roles, unread, mounts, secrets)
+        return LiveAccess(policies, methods, objects, unread, mounts, secrets)
 
     def _known_policies(self, needed: AccessNeeded) -> dict[str, LivePolicy]:
         """Return all policies, or those that are needed if the server has no list with texts."""
@@ -93,18 +97,19 @@ class AccessApi:
             found = self._one_by_one(needed.policies)
         return {one.name: one for one in found}
 
-    def _login_roles_to_read(
+    def _objects_to_read(
         self,
         needed: AccessNeeded,
         methods: Mapping[str, LiveLoginMethod],
+        mounts: Mapping[str, LiveMount],
         unread: dict[str, Problem],
-    ) -> list[tuple[str, str]]:
-        """Return method and name of each login role to read."""
+    ) -> list[str]:
+        """Return the path of each object to read: below a missing mount there is none."""
+        there = {f"sys/auth/{name}" for name in methods} | {f"sys/mounts/{path}" for path in mounts}
         wanted = {
-            (method, name)
-            for method, names in needed.login_roles.items()
-            if method in methods or "sys/auth" in unread
-            for name in names
+            path
+            for path, owner in needed.objects.items()
+            if not owner or owner in there or owner.rpartition("/")[0] in unread
         }
         if needed.everything:
             wanted |= set(self._listed_login_roles(methods, unread))
@@ -112,23 +117,26 @@ class AccessApi:
 
     def _listed_login_roles(
         self, methods: Mapping[str, LiveLoginMethod], unread: dict[str, Problem]
-    ) -> list[tuple[str, str]]:
-        """Return method and name of each AppRole login role; add the unlisted to ``unread``.
+    ) -> list[str]:
+        """Return the path of each login role; add the unlisted to ``unread``.
 
         The path of a list ends with a slash: a role that was read by its name is not unread.
         """
         found = []
-        for name in (name for name, method in methods.items() if method.type == "approle"):
+        for name, method in methods.items():
+            if method.type not in LOGIN_ROLES:
+                continue
             try:
-                found += [(name, role) for role in self.login_role_names(name)]
+                names = self.login_role_names(name, method.type)
+                found += [login_role_path(name, role, method.type) for role in names]
             except ForbiddenError as error:
-                unread[login_role_path(name, "")] = error.problems[0]
+                unread[login_role_path(name, "", method.type)] = error.problems[0]
         return found
 
     def read_marked(
         self, is_ours: Callable[[LivePolicy], bool], mark: str, parallelism: int
     ) -> LiveAccess:
-        """Read all policies that are ours, every login method, and the AppRole login roles whose
+        """Read all policies that are ours, every login method, and the login roles whose
         policies include the mark; one request for each login role of the server.
 
         What this login may not read is in ``unread``.
@@ -144,25 +152,26 @@ class AccessApi:
             unread[error.path] = error.problems[0]
         listed = self._listed_login_roles(methods, unread)
         with Workers(parallelism) as pool:
-            found = pool.map(lambda pair: self._or_error(self.login_role, *pair), listed)
-        for (method, name), one in zip(listed, found, strict=True):
+            found = pool.map(lambda path: self._or_error(self.object, path), listed)
+        for path, one in zip(listed, found, strict=True):
             if isinstance(one, Problem) or (one and mark in (one.get("token_policies") or ())):
-                _sort_in(login_role_path(method, name), one, roles, unread)
+                _sort_in(path, one, roles, unread)
         return LiveAccess(policies, methods, roles, unread)
 
-    def login_role_names(self, method: str) -> list[str]:
-        """Return the names of all login roles of a method."""
+    def login_role_names(self, method: str, kind: str = "approle") -> list[str]:
+        """Return the names of all login roles of a method of this type."""
         try:
-            reply = self._transport.send(Request("LIST", f"auth/{method}/role", fresh=True))
+            path = f"auth/{method}/{LOGIN_ROLES[kind]}"
+            reply = self._transport.send(Request("LIST", path, fresh=True))
         except NotFoundError as error:
             if error.empty:
                 return []
             raise
         return [str(one) for one in (reply.data or {}).get("keys") or ()]
 
-    def _or_error(self, read: Callable[[str, str], _T | None], *pair: str) -> _T | Problem | None:
+    def _or_error(self, read: Callable[..., _T | None], *parts: str) -> _T | Problem | None:
         try:
-            return read(*pair)
+            return read(*parts)
         except ForbiddenError as error:
             return error.problems[0]
 
@@ -220,10 +229,9 @@ class AccessApi:
             if isinstance(raw, Mapping)
         }
 
-    def login_role(self, method: str, name: str) -> Mapping[str, Any] | None:
-        """Return the settings of a login role, or None if it or its method does not exist."""
+    def object(self, path: str) -> Mapping[str, Any] | None:
+        """Return what the server has at a path, or None if it or its mount does not exist."""
         try:
-            path = login_role_path(method, name)
             return self._transport.send(Request("GET", path, fresh=True)).data or {}
         except NotFoundError as error:
             if error.empty or isinstance(error, NotMountedError):

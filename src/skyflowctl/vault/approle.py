@@ -12,8 +12,8 @@ from typing import Any
 
 from skyflowctl.clock import time_or_none
 from skyflowctl.secret import Secret
-from skyflowctl.vault.access_api import login_role_path
 from skyflowctl.vault.errors import NotFoundError, SilentlyIgnoredError, VaultError
+from skyflowctl.vault.live import login_role_path
 from skyflowctl.vault.transport import Reply, Request, Transport, WrapInfo
 
 _NEVER_YEAR = 1  # the server writes the year 1 for "never"

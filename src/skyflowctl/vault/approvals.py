@@ -8,7 +8,7 @@ from enum import Enum
 from typing import Any
 
 from skyflowctl.vault.call import OutgoingRequest
-from skyflowctl.vault.guards import PROBE_CONTENTS
+from skyflowctl.vault.guards import sends_guard_probe
 from skyflowctl.vault.live import CREDENTIAL_FIELDS
 from skyflowctl.vault.transport import READS, Reply
 
@@ -42,7 +42,7 @@ class RequestState(Enum):
 
 def is_probe(call: OutgoingRequest) -> bool:
     """Whether a call is a guard probe."""
-    return call.content in PROBE_CONTENTS
+    return sends_guard_probe(call.content)
 
 
 def is_creds(call: OutgoingRequest) -> bool:

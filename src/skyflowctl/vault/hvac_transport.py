@@ -164,7 +164,7 @@ class HvacTransport:
             secret=holds_secret(body) and not path.startswith(_WRAPPING),
         )
         if call.secret:
-            self.refuse_guarded(request.method, path)
+            self._guards.refuse(request.method, path, body or ())
         return self._do(call)
 
     def refuse_guarded(self, method: str, path: str) -> Problem | None:

@@ -213,6 +213,34 @@ class LiveEngine:
     kept: frozenset[int] = frozenset()
 
 
+LOGIN_ROLES: Mapping[str, str] = {
+    "approle": "role",
+    "cert": "certs",
+    "jwt": "role",
+    "kubernetes": "role",
+    "oidc": "role",
+    "userpass": "users",
+}
+"""By type of login method: where its login roles are, below its path."""
+
+
+def login_role_path(method: str, name: str, type: str = "approle") -> str:  # noqa: A002 - the API's word
+    """Return the API path of a login role of a method of this type."""
+    return f"auth/{method}/{LOGIN_ROLES[type]}/{name}"
+
+
+def login_role_parts(path: str) -> tuple[str, str]:
+    """Return method and name of a login role's API path."""
+    method, _, name = path.removeprefix("auth/").rpartition("/")
+    return method.rpartition("/")[0], name
+
+
+def is_login_role(path: str) -> bool:
+    """Whether an API path is that of a login role."""
+    collection = path.rpartition("/")[0].rpartition("/")[2]
+    return path.startswith("auth/") and collection in LOGIN_ROLES.values()
+
+
 @dataclass(frozen=True, slots=True)
 class LivePolicy:
     """A policy's text. ``version`` is for check-and-set; 0 if the server has none."""
@@ -258,7 +286,8 @@ class LiveAccess:
     Args:
         policies: by name; only those that exist.
         login_methods: by name.
-        login_roles: the settings of a login role as the server returns them, by API path.
+        objects: what the server returns for login roles and for each other object that is read by
+            its path alone, by this API path; only those that exist.
         unread: API paths that could not be read, each with the reason.
         engines: every secrets mount, by path.
         secrets: by API path; only those that exist.
@@ -266,10 +295,20 @@ class LiveAccess:
 
     policies: Mapping[str, LivePolicy] = field(default_factory=dict)
     login_methods: Mapping[str, LiveLoginMethod] = field(default_factory=dict)
-    login_roles: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    objects: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     unread: Mapping[str, Problem] = field(default_factory=dict)
     engines: Mapping[str, LiveMount] = field(default_factory=dict)
     secrets: Mapping[str, LiveSecret] = field(default_factory=dict)
+
+    def mounted(self, path: str) -> LiveMount | LiveLoginMethod | None:
+        """Return the engine or login method at ``sys/mounts/…`` or ``sys/auth/…``."""
+        engine = self.engines.get(path.removeprefix("sys/mounts/"))
+        return engine or self.login_methods.get(path.removeprefix("sys/auth/"))
+
+    @property
+    def login_roles(self) -> Mapping[str, Mapping[str, Any]]:
+        """The objects that are login roles."""
+        return {path: one for path, one in self.objects.items() if is_login_role(path)}
 
 
 @dataclass(frozen=True, slots=True)

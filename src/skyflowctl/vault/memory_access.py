@@ -4,6 +4,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+SERVED_PATHS = ("sys/policies/", "sys/auth", "auth/", "sys/quotas/", "sys/namespaces", "identity/")
+BUILT_IN_ENGINES = frozenset(
+    {"database", "kubernetes", "kv", "pki", "rabbitmq", "ssh", "totp", "transit"}
+)
+"""The types of secrets engines that OpenBao 2.7 has built in."""
+
 _ROLE_DEFAULTS: Mapping[str, Any] = {
     "bind_secret_id": True,
     "local_secret_ids": False,
@@ -23,7 +29,7 @@ _ROLE_DEFAULTS: Mapping[str, Any] = {
 }
 
 
-class RefusedAccess(Exception):  # noqa: N818 - the server turns it into its own answer
+class HttpError(Exception):
     """A failed answer: status and the server's text."""
 
     def __init__(self, status: int, *texts: str) -> None:
@@ -34,17 +40,17 @@ class RefusedAccess(Exception):  # noqa: N818 - the server turns it into its own
 
 @dataclass(slots=True)
 class MemoryAccess:
-    """The state: policies as text and version, login methods, and login roles by path."""
+    """The state: policies as text and version, login methods, and other objects by path."""
 
     policies: dict[str, dict[str, Any]] = field(default_factory=dict)
     methods: dict[str, dict[str, Any]] = field(default_factory=dict)
-    roles: dict[str, dict[str, dict[str, Any]]] = field(default_factory=dict)
+    objects: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def answer(self, method: str, path: str, body: Mapping[str, Any]) -> Mapping[str, Any] | None:
         """Return the data of the answer; None for 204.
 
         Raises:
-            RefusedAccess: the request fails.
+            HttpError: the request fails.
         """
         if path == "sys/policies/detailed/acl":
             return {"keys": sorted(self.policies), "key_info": self.policies}
@@ -54,20 +60,20 @@ class MemoryAccess:
             return {f"{name}/": entry for name, entry in self.methods.items()}
         if path.startswith("sys/auth/"):
             return self._method(method, path.removeprefix("sys/auth/"), body)
-        return self._role(method, path.removeprefix("auth/"), body)
+        return self._object(method, path, body)
 
     def _policy(self, method: str, name: str, body: Mapping[str, Any]) -> Mapping[str, Any] | None:
         found = self.policies.get(name)
         if method == "GET":
             if found is None:
-                raise RefusedAccess(404)
+                raise HttpError(404)
             return found
         if method == "DELETE":
             self.policies.pop(name, None)
             return None
         version, wanted = (found or {}).get("version", 0), body.get("cas")
         if wanted is not None and max(int(wanted), 0) != version:
-            raise RefusedAccess(
+            raise HttpError(
                 400,
                 f"check-and-set parameter {wanted} did not match the current version {version}",
             )
@@ -78,7 +84,8 @@ class MemoryAccess:
         name = path.removesuffix("/tune")
         if method == "DELETE":
             self.methods.pop(name, None)
-            self.roles.pop(name, None)
+            for one in [one for one in self.objects if one.startswith(f"auth/{name}/")]:
+                del self.objects[one]
             return None
         if path.endswith("/tune"):
             entry = self.methods[name]
@@ -86,7 +93,7 @@ class MemoryAccess:
             entry["options"] = {**entry["options"], **(body.get("options") or {})}
             return None
         if name in self.methods:
-            raise RefusedAccess(400, f"path is already in use at {name}/")
+            raise HttpError(400, f"path is already in use at {name}/")
         self.methods[name] = {
             "type": body["type"],
             "description": body.get("description", ""),
@@ -94,25 +101,27 @@ class MemoryAccess:
         }
         return None
 
-    def _names(self, mounted: str) -> Mapping[str, Any]:
-        if not self.roles.get(mounted):
-            raise RefusedAccess(404)
-        return {"keys": sorted(self.roles[mounted])}
+    def _names(self, collection: str) -> Mapping[str, Any]:
+        found = [path for path in self.objects if path.rpartition("/")[0] == collection]
+        if not found:
+            raise HttpError(404)
+        return {"keys": sorted(path.rpartition("/")[2] for path in found)}
 
-    def _role(self, method: str, path: str, body: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    def _object(self, method: str, path: str, body: Mapping[str, Any]) -> Mapping[str, Any] | None:
+        mounted = next((one for one in self.methods if path.startswith(f"auth/{one}/")), "")
+        if path.startswith("auth/") and not mounted:
+            raise HttpError(404, f'no handler for route "{path}". route entry not found.')
         if method == "LIST":
-            return self._names(path.removesuffix("/role"))
-        mounted, _, name = path.rpartition("/role/")
-        if mounted not in self.methods:
-            raise RefusedAccess(404, f'no handler for route "auth/{path}". route entry not found.')
-        roles = self.roles.setdefault(mounted, {})
-        if method in {"POST", "PUT"}:
-            known = {key: value for key, value in body.items() if key in _ROLE_DEFAULTS}
-            roles[name] = {**_ROLE_DEFAULTS, **roles.get(name, {}), **known}
-            return None
+            return self._names(path)
         if method == "DELETE":
-            roles.pop(name, None)
+            self.objects.pop(path, None)
             return None
-        if name not in roles:
-            raise RefusedAccess(404)
-        return roles[name]
+        if method == "GET":
+            if path not in self.objects:
+                raise HttpError(404)
+            return self.objects[path]
+        approle = mounted and self.methods[mounted]["type"] == "approle"
+        known = {key: value for key, value in body.items() if not approle or key in _ROLE_DEFAULTS}
+        defaults = _ROLE_DEFAULTS if approle else {}
+        self.objects[path] = {**defaults, **self.objects.get(path, {}), **known}
+        return None

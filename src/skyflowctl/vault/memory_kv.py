@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from skyflowctl.vault.live import LiveSecret
-from skyflowctl.vault.memory_access import RefusedAccess
+from skyflowctl.vault.memory_access import HttpError
 
 _MISMATCH = "check-and-set parameter did not match the current version"
 
@@ -22,23 +22,23 @@ class MemoryKv:
         """Return the data of the answer; None for 204.
 
         Raises:
-            RefusedAccess: the request fails.
+            HttpError: the request fails.
         """
         part, _, name = path.partition("/")
         key = f"{engine}/data/{name}"
         found = self.secrets.get(key)
         if found is None and method in {"GET", "PATCH"}:
-            raise RefusedAccess(404)
+            raise HttpError(404)
         live = found or LiveSecret(0)
         if part == "metadata":
             return self._metadata(method, key, live, body)
         if part == "subkeys" and method == "GET":
             if live.deleted or not live.version:
-                raise RefusedAccess(404)
+                raise HttpError(404)
             return {"subkeys": dict.fromkeys(sorted(live.fields))}
         if part == "data" and method != "GET":
             return self._write(method, key, live, body)
-        raise RefusedAccess(404, "unsupported path")
+        raise HttpError(404, "unsupported path")
 
     def _metadata(
         self, method: str, key: str, live: LiveSecret, body: Mapping[str, Any]
@@ -60,7 +60,7 @@ class MemoryKv:
     ) -> Mapping[str, Any]:
         cas = (body.get("options") or {}).get("cas", live.version)
         if cas != live.version:
-            raise RefusedAccess(400, _MISMATCH)
+            raise HttpError(400, _MISMATCH)
         names = frozenset(body.get("data") or ())
         names |= live.fields if method == "PATCH" else frozenset()
         written = LiveSecret(live.version + 1, live.custom_metadata, names)

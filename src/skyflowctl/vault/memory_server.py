@@ -18,7 +18,12 @@ from skyflowctl.engine.contract import (
     Operation,
     StorageError,
 )
-from skyflowctl.vault.memory_access import MemoryAccess, RefusedAccess
+from skyflowctl.vault.memory_access import (
+    BUILT_IN_ENGINES,
+    SERVED_PATHS,
+    HttpError,
+    MemoryAccess,
+)
 from skyflowctl.vault.memory_kv import MemoryKv
 
 _OPERATIONS = {"GET": Operation.READ, "LIST": Operation.LIST, "DELETE": Operation.DELETE}
@@ -47,15 +52,6 @@ class EngineMaker(Protocol):
 
     def __call__(self, path: str, options: Mapping[str, str]) -> MountedEngine:
         """Return an engine with its own storage, empty or seeded, for a mount and its options."""
-
-
-class HttpError(Exception):
-    """A failed answer: status and the server's text."""
-
-    def __init__(self, status: int, *texts: str) -> None:
-        super().__init__(status)
-        self.status = status
-        self.texts = texts
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +133,7 @@ class MemoryServer:
         return {"request_id": body["request_id"], "wrap_info": info | {"ttl": seconds}}
 
     async def _route(self, question: MemoryRequest, request_id: str) -> Mapping[str, Any] | None:
-        if question.path.startswith(("sys/policies/", "sys/auth", "auth/")):
+        if question.path.startswith(SERVED_PATHS):
             return self._access(question)
         if question.path.startswith("sys/"):
             return _System(self).answer(question)
@@ -148,20 +144,16 @@ class MemoryServer:
                 return self._kv(path, question)
             if mounted.engine:
                 return await _dispatch(mounted.engine, path, question, request_id)
+            if mounted.entry["type"] in BUILT_IN_ENGINES:
+                return self._access(question)
         raise HttpError(404, f'no handler for route "{question.path}". route entry not found.')
 
     def _kv(self, engine: str, question: MemoryRequest) -> Mapping[str, Any] | None:
         path = question.path[len(engine) + 1 :]
-        try:
-            return self.kv.answer(question.method, engine, path, question.body)
-        except RefusedAccess as error:
-            raise HttpError(error.status, *error.texts) from None
+        return self.kv.answer(question.method, engine, path, question.body)
 
     def _access(self, question: MemoryRequest) -> Mapping[str, Any] | None:
-        try:
-            return self.access.answer(question.method, question.path, question.body)
-        except RefusedAccess as error:
-            raise HttpError(error.status, *error.texts) from None
+        return self.access.answer(question.method, question.path, question.body)
 
     def enable(self, path: str, body: Mapping[str, Any]) -> None:
         """Mount an engine.
@@ -174,7 +166,7 @@ class MemoryServer:
                 raise HttpError(400, f"path is already in use at {used}/")
         kind = str(body.get("type", ""))
         hosted = kind == self.plugin_name
-        if not hosted and kind != "kv":
+        if not hosted and kind not in BUILT_IN_ENGINES:
             raise HttpError(400, f"plugin not found in the catalog: {kind}")
         entry = _entry(kind, body)
         if hosted:

@@ -23,7 +23,8 @@ from skyflowctl.vault.live import (
     LiveRotation,
     LiveState,
 )
-from skyflowctl.vault.memory_server import HttpError, MemoryServer
+from skyflowctl.vault.memory_access import HttpError
+from skyflowctl.vault.memory_server import MemoryServer
 
 _SLOT = "seeded"
 
@@ -126,9 +127,7 @@ def _seed_access(server: MemoryServer, live: LiveAccess) -> None:
             "description": one.description,
             "options": dict(one.options),
         }
-    for path, settings in live.login_roles.items():
-        method, _, name = path.removeprefix("auth/").rpartition("/role/")
-        server.access.roles.setdefault(method, {})[name] = dict(settings)
+    server.access.objects.update({path: dict(one) for path, one in live.objects.items()})
     server.kv.secrets.update(live.secrets)
 
 

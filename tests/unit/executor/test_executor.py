@@ -461,14 +461,20 @@ def test_an_empty_plan_asks_for_nothing(server):
 def test_the_order_of_kinds_is_the_order_of_stages():
     assert list(ObjectKind) == [
         ObjectKind.AUDITED_HEADER,
+        ObjectKind.NAMESPACE,
         ObjectKind.MOUNT,
         ObjectKind.ROLE,
         ObjectKind.CONFIG,
         ObjectKind.ENGINE,
+        ObjectKind.OBJECT,
         ObjectKind.SECRET,
         ObjectKind.POLICY,
         ObjectKind.LOGIN_METHOD,
+        ObjectKind.LOGIN_CONFIG,
         ObjectKind.LOGIN_ROLE,
+        ObjectKind.GROUP,
+        ObjectKind.GROUP_ALIAS,
+        ObjectKind.QUOTA,
     ]
 
 

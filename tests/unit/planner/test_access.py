@@ -81,7 +81,7 @@ def test_what_was_applied_needs_nothing():
 def test_a_list_in_another_order_and_an_unmanaged_field_are_no_change():
     role = APPLIED.access.login_roles[ROLE]
     other = {**role, "token_policies": role["token_policies"][::-1], "token_type": "service"}
-    assert planned(changed(login_roles={ROLE: other})).actions == ()
+    assert planned(changed(objects={ROLE: other})).actions == ()
 
 
 @pytest.mark.parametrize("field", ["token_bound_cidrs", "secret_id_bound_cidrs"])
@@ -99,7 +99,7 @@ def test_an_address_and_its_network_of_one_are_the_same(field, wanted, live, sam
     consumer = dataclasses.replace(MANIFEST.consumers[0], settings={field: wanted})
     manifest = dataclasses.replace(MANIFEST, consumers=(consumer, *MANIFEST.consumers[1:]))
     role = {**APPLIED.access.login_roles[ROLE], field: live}
-    actions = planned(changed(login_roles={ROLE: role}), manifest).actions
+    actions = planned(changed(objects={ROLE: role}), manifest).actions
     assert [one.path for one in actions] == ([] if same else [ROLE])
 
 
@@ -115,7 +115,7 @@ def test_a_policy_is_updated_with_the_version_that_was_compared():
 
 UNMARKED = [
     ("sys/policies/acl/backend", {"policies": {"backend": LivePolicy("backend", 'path "a" {}')}}),
-    (ROLE, {"login_roles": {ROLE: {**SETTINGS, "token_policies": []}}}),
+    (ROLE, {"objects": {ROLE: {**SETTINGS, "token_policies": []}}}),
     (
         "sys/auth/approle",
         {"login_methods": {"approle": LiveLoginMethod("approle", "approle", "", {})}},
@@ -168,7 +168,10 @@ def test_what_cannot_be_read_is_said_and_not_changed(path):
 def test_a_chosen_mount_brings_only_what_its_consumers_need():
     needed = access_needed(desired_access(MANIFEST, PlanOptions(only=frozenset({"payment"}))))
     assert needed.policies == {"skyflow.skyflow.payment.writer"}
-    assert needed.login_roles == {"approle": frozenset({"app", "payer"})}
+    assert needed.objects == {
+        "auth/approle/role/app": "sys/auth/approle",
+        "auth/approle/role/payer": "sys/auth/approle",
+    }
     assert access_needed(desired_access(MANIFEST, PlanOptions(only=frozenset()))).policies == set()
 
 
@@ -259,7 +262,7 @@ def test_all_of_a_kind_is_too_many():
 
 OTHERS = {
     "policies": {"theirs": LivePolicy("theirs", '# managed-by:skyflowctl/other\npath "a" {}')},
-    "login_roles": {"auth/approle/role/theirs": {"token_policies": ["skyflowctl.owner.other"]}},
+    "objects": {"auth/approle/role/theirs": {"token_policies": ["skyflowctl.owner.other"]}},
     "login_methods": {"userpass": LiveLoginMethod("userpass", "userpass", "", {})},
 }
 
@@ -315,7 +318,7 @@ def test_a_login_method_with_logins_of_others_is_kept():
     manifest = dataclasses.replace(MANIFEST, consumers=(), login_methods=(), policies=())
     named = PruneOptions(allow_large=True, allow_destroy=frozenset({"sys/auth/approle"}))
     theirs = {"auth/approle/role/theirs": {"token_policies": ["by-hand"]}}
-    plan = planned(changed(login_roles=theirs), manifest, prune=named)
+    plan = planned(changed(objects=theirs), manifest, prune=named)
     assert "sys/auth/approle" not in {one.path for one in plan.deletes}
     assert ["auth/approle/role/theirs" in one.why for one in plan.prune_refused] == [True]
 

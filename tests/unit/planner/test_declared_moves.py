@@ -229,7 +229,7 @@ def not_moved(reason: str):
         login_methods=(approle,),
     )
     live, options = before(what), ALLOWED
-    live = p.with_access(live, login_roles={"auth/approle/role/till": {"token_policies": ["old"]}})
+    live = p.with_access(live, objects={"auth/approle/role/till": {"token_policies": ["old"]}})
     if reason == "cannot be read":
         engines = {path: one for path, one in live.engines.items() if path != OLD}
         problem = Problem("forbidden", "no", "no", "ask")

@@ -35,7 +35,7 @@ class Forbids(TransportWrapper):
         return super().send(request)
 
 
-NEEDED = AccessNeeded(login_roles={"theirs": frozenset({"app"})}, everything=True)
+NEEDED = AccessNeeded(objects={"auth/theirs/role/app": "sys/auth/theirs"}, everything=True)
 
 
 def test_a_method_whose_roles_may_not_be_listed_is_unread_and_the_others_are_read(rig):
@@ -51,7 +51,8 @@ def test_a_method_whose_roles_may_not_be_listed_is_unread_and_the_others_are_rea
 def test_a_login_role_of_a_method_that_is_not_there_does_not_exist(rig):
     api = AccessApi(Forbids(rig.transport, "sys/auth"))
     needed = AccessNeeded(
-        login_methods=True, login_roles={"absent": frozenset({"app"}), "ours": frozenset({"app"})}
+        login_methods=True,
+        objects={f"auth/{name}/role/app": f"sys/auth/{name}" for name in ("absent", "ours")},
     )
     found = api.read(needed, 1, {})
     assert set(found.login_roles) == {"auth/ours/role/app"}

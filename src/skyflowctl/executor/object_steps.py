@@ -1,0 +1,54 @@
+"""Executes the actions for objects that are read and written by their path alone."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from skyflowctl.credentials.model import CredentialSource
+from skyflowctl.executor.access_steps import check_written, refuse_if_changed
+from skyflowctl.executor.secret_steps import resolved_value
+from skyflowctl.planner import objects
+from skyflowctl.planner.plan import Action
+from skyflowctl.vault.errors import BadRequestError
+from skyflowctl.vault.system_api import SystemApi
+
+
+def write_object(action: Action, server: SystemApi, credentials: CredentialSource) -> None:
+    """Write an object with its secret fields, read it back, and note their version.
+
+    The version is noted last, so that a run that was killed in between writes them again.
+
+    Raises:
+        UnresolvedReferenceError: a reference cannot be resolved; nothing is written.
+        RefusedError: another client changed it after the plan was made.
+        SilentlyIgnoredError: the server accepted the write but not all of its fields.
+        VaultError: any other failure.
+    """
+    body = action.body
+    before = _live(action, server)
+    secret = {
+        name: resolved_value(source, f"{name} of {action.path}", credentials)
+        for name, source in body["secret"].items()
+    }
+    if not body["once"] or before is None:
+        refuse_if_changed(action, before)
+        server.access.write(action.path, {**body["fields"], **secret})
+        check_written(action, _live(action, server))
+    if body["options"]:
+        server.access.write(f"{body['owner']}/tune", {"options": dict(body["options"])})
+
+
+def _live(action: Action, server: SystemApi) -> dict[str, Any] | None:
+    """Return the fields of the action that the server returns; None if there is no object."""
+    once: str = action.body["once"]
+    fields: Mapping[str, Any] = action.body["fields"]
+    try:
+        found = server.access.object(once or action.path)
+    except BadRequestError:
+        if not once:
+            raise
+        return None  # a pki engine without a certificate answers 400 (measured)
+    if found is None:
+        return None
+    if once:
+        return dict(fields)
+    return {name: objects.live_value(found, name) for name in fields}

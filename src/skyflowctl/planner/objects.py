@@ -1,0 +1,93 @@
+"""Plans objects that are read and written by their path alone: their owners and their secrets.
+
+``access.py`` compares the other fields, as it does for login roles.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from skyflowctl.errors import Problem, Where
+from skyflowctl.manifest.model import DeclaredObject, FieldSource, GeneratedText, Reference
+from skyflowctl.planner.plan import NOT_READABLE, Change
+from skyflowctl.vault.live import LiveAccess
+
+_VERSION = "secret_version"
+
+
+def live_value(found: Mapping[str, Any], name: str) -> Any:
+    """Return a field of the server's answer, or None.
+
+    Some answers have the fields that were sent in a nested map (``connection_details``).
+    """
+    if name in found:
+        return found[name]
+    nested = (one for one in found.values() if isinstance(one, Mapping) and name in one)
+    return next(nested, {}).get(name)
+
+
+def is_readable(found: Mapping[str, Any], name: str) -> bool:
+    """Whether the server's answer has a field."""
+    return name in found or any(name in one for one in found.values() if isinstance(one, Mapping))
+
+
+def secret_changes(
+    declared: DeclaredObject, live: LiveAccess, *, exists: bool
+) -> tuple[Change, ...]:
+    """Return the changes of the fields that the server never returns; the sources are shown."""
+    if not declared.secret:
+        return ()
+    before = written_version(declared, live)
+    if exists and before >= declared.secret_version:
+        return ()
+    shown = "set" if exists and before else None
+    return (
+        Change(_VERSION, before or None, declared.secret_version),
+        *(Change(name, shown, source_text(source)) for name, source in declared.secret.items()),
+    )
+
+
+def written_version(declared: DeclaredObject, live: LiveAccess) -> int:
+    """Return the ``secret_version`` that was written last; 0 for none."""
+    there = live.mounted(declared.owner)
+    text = there.options.get(declared.version_option, "") if there else ""
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 10 else 0
+
+
+def source_text(source: FieldSource) -> str:
+    """Return where a value comes from, which is all that is ever shown of it."""
+    if isinstance(source, Reference):
+        return f"from {source.text}"
+    if isinstance(source, GeneratedText):
+        size = f"{source.length} characters" if source.length else f"{source.bytes} bytes"
+        return f"generated, {size}"
+    return "from the manifest"
+
+
+def not_readable(path: str, names: list[str], where: Where) -> Problem:
+    """Return the warning that fields of a live object cannot be compared."""
+    listed = ", ".join(names)
+    return Problem(
+        NOT_READABLE,
+        f"{path} cannot be compared: the server does not return {listed}",
+        "a field that is never returned would be written by every apply, or never",
+        "remove it, or declare it below secret with a secret_version",
+        where,
+    )
+
+
+def as_written(
+    declared: DeclaredObject, changes: tuple[Change, ...], *, exists: bool
+) -> Mapping[str, Any]:
+    """Return the body of an action: fields to send, and sources of its secret fields.
+
+    A write without a secret field clears it, unless the server keeps it.
+    """
+    rises = any(one.field == _VERSION for one in changes)
+    sends = rises or not exists or not declared.keeps_secret
+    return {
+        "fields": dict(declared.fields),
+        "secret": dict(declared.secret) if sends else {},
+        "once": declared.once,
+        "owner": declared.owner,
+        "options": {declared.version_option: str(declared.secret_version)} if rises else {},
+    }
