@@ -19,10 +19,13 @@ from skyflowctl.manifest.model import Consumer, DeclaredPolicy, LoginMethod
 from skyflowctl.manifest.nodes import (
     Path,
     YamlNode,
+    as_number,
+    as_seconds,
     at_key,
     at_value,
     child,
     entries,
+    items,
     plain,
     text_of,
 )
@@ -79,7 +82,7 @@ def declared_consumers(root: YamlNode) -> tuple[Consumer, ...]:
 def _declared_roles(root: YamlNode) -> Iterator[Consumer]:
     """Yield the logins that are declared below their login method."""
     for path, node in _method_roles(root):
-        policies = tuple(text_of(one) or "" for one in _items(child(node, "policies")))
+        policies = tuple(text_of(one) or "" for one in items(child(node, "policies")))
         where = at_key(node, path)
         yield Consumer(str(path[-1]), str(path[1]), _settings(node), (), where, policies)
 
@@ -109,24 +112,11 @@ def _consumers(root: YamlNode) -> Iterator[tuple[Path, str, str, YamlNode]]:
 def _settings(node: YamlNode) -> dict[str, Any]:
     """Return every setting as the server stores it: seconds, numbers and lists."""
     cidrs = child(node, "cidrs")
-    listed = [_network(text_of(one) or "") for one in _items(cidrs)]
-    seconds = {key: _whole_seconds(child(node, key)) for key in _SECONDS}
-    numbers = {key: _number(child(node, key)) for key in _NUMBERS}
+    listed = [_network(text_of(one) or "") for one in items(cidrs)]
+    seconds = {key: as_seconds(child(node, key)) for key in _SECONDS}
+    numbers = {key: as_number(child(node, key)) for key in _NUMBERS}
     both = {name: list(listed) for name in _CIDRS}
     return {"bind_secret_id": True, **seconds, **numbers, **both}
-
-
-def _whole_seconds(node: YamlNode | None) -> int:
-    return int(parse_duration(text_of(node) or "").total_seconds()) if node else 0
-
-
-def _number(node: YamlNode | None) -> int:
-    value = node.value if node is not None else 0
-    return value if isinstance(value, int) else 0
-
-
-def _items(node: YamlNode | None) -> list[YamlNode]:
-    return node.value if node is not None and isinstance(node.value, list) else []
 
 
 def _network(text: str) -> str:
@@ -197,7 +187,7 @@ def _check_roles(root: YamlNode) -> Iterator[tuple[Path, Problem]]:
             summary = f"the login {shown(str(path[-1]))} is also a consumer of a role"
             why, fix = "both would be one login role on the server", "give one of them another name"
             yield path, Problem("same-login", summary, why, fix, at_key(node, path))
-        for index, item in enumerate(_items(child(node, "policies"))):
+        for index, item in enumerate(items(child(node, "policies"))):
             name = text_of(item) or ""
             if name == "root" or name.startswith(_GENERATED):
                 about = (*path, "policies", index)
@@ -208,7 +198,7 @@ def _check_roles(root: YamlNode) -> Iterator[tuple[Path, Problem]]:
 
 
 def _bad_values(path: Path, node: YamlNode) -> Iterator[tuple[Path, Problem]]:
-    for index, item in enumerate(_items(child(node, "cidrs"))):
+    for index, item in enumerate(items(child(node, "cidrs"))):
         about: Path = (*path, "cidrs", index)
         try:
             _network(text_of(item) or "")

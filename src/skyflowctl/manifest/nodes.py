@@ -7,6 +7,7 @@ schema, and ``locate`` finds the position of a schema error.
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple, TypeAlias
 
+from skyflowctl.clock import parse_duration
 from skyflowctl.errors import Where
 from skyflowctl.manifest.messages import shown
 
@@ -103,3 +104,33 @@ def child(node: YamlNode | None, *keys: str) -> YamlNode | None:
 def text_of(node: YamlNode | None) -> str | None:
     """Return a node's text, or None if it is absent or no text."""
     return node.value if node is not None and isinstance(node.value, str) else None
+
+
+def as_text(node: YamlNode | None) -> str:
+    """Return a node's text; empty if it has none."""
+    return text_of(node) or ""
+
+
+def as_number(node: YamlNode | None) -> int:
+    """Return a node's whole number; 0 if it has none."""
+    return node.value if node is not None and isinstance(node.value, int) else 0
+
+
+def as_flag(node: YamlNode | None) -> bool:
+    """Whether a node is ``true``."""
+    return node is not None and node.value is True
+
+
+def as_seconds(node: YamlNode | None) -> int:
+    """Return a node's duration in seconds; 0 if it has none."""
+    return int(parse_duration(as_text(node)).total_seconds()) if node else 0
+
+
+def items(node: YamlNode | None) -> list[YamlNode]:
+    """Return the items of a node's list; none if it is no list."""
+    return node.value if node is not None and isinstance(node.value, list) else []
+
+
+def as_texts(node: YamlNode | None) -> tuple[str, ...]:
+    """Return the texts of a node's list."""
+    return tuple(as_text(item) for item in items(node))
