@@ -43,13 +43,18 @@ def check_written(action: Action, now: Mapping[str, Any] | None) -> None:
     """
     ignored = _differing(action, now)
     if ignored:
-        raise SilentlyIgnoredError(
-            f"the server accepted and ignored {', '.join(ignored)}: {action.path}",
-            why="the value that was read back differs: this server does not support it, or "
-            "another client wrote meanwhile",
-            fix="run the command again; if it fails again, remove these fields from the manifest",
-            path=action.path,
-        )
+        raise ignored_fields(action, ignored)
+
+
+def ignored_fields(action: Action, names: list[str]) -> SilentlyIgnoredError:
+    """Return the error about fields that the server accepted and ignored."""
+    return SilentlyIgnoredError(
+        f"the server accepted and ignored {', '.join(names)}: {action.path}",
+        why="the value that was read back differs: this server does not support it, or "
+        "another client wrote meanwhile",
+        fix="run the command again; if it fails again, remove these fields from the manifest",
+        path=action.path,
+    )
 
 
 def _conflict(action: Action, error: BadRequestError) -> BadRequestError | ConflictError:

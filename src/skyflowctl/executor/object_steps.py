@@ -4,11 +4,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from skyflowctl.credentials.model import CredentialSource
-from skyflowctl.executor.access_steps import check_written, refuse_if_changed
+from skyflowctl.executor.access_steps import check_written, ignored_fields, refuse_if_changed
 from skyflowctl.executor.secret_steps import resolved_value
 from skyflowctl.planner import objects
 from skyflowctl.planner.plan import Action
-from skyflowctl.vault.errors import BadRequestError
 from skyflowctl.vault.system_api import SystemApi
 
 
@@ -30,25 +29,23 @@ def write_object(action: Action, server: SystemApi, credentials: CredentialSourc
         for name, source in body["secret"].items()
     }
     if not body["once"] or before is None:
-        refuse_if_changed(action, before)
-        server.access.write(action.path, {**body["fields"], **secret})
+        if not body["appears"]:
+            refuse_if_changed(action, before)
+        sent = {**body["fields"], **body["flags"], **secret}
+        ignored = server.access.write(action.path, sent) & sent.keys()
         check_written(action, _live(action, server))
+        if body["once"] and ignored:
+            raise ignored_fields(action, sorted(ignored))
     if body["options"]:
         server.access.write(f"{body['owner']}/tune", {"options": dict(body["options"])})
 
 
 def _live(action: Action, server: SystemApi) -> dict[str, Any] | None:
     """Return the fields of the action that the server returns; None if there is no object."""
-    once: str = action.body["once"]
     fields: Mapping[str, Any] = action.body["fields"]
-    try:
-        found = server.access.object(once or action.path)
-    except BadRequestError:
-        if not once:
-            raise
-        return None  # a pki engine without a certificate answers 400 (measured)
+    found = server.access.object(action.body["read_path"])
     if found is None:
         return None
-    if once:
+    if action.body["once"]:
         return dict(fields)
     return {name: objects.live_value(found, name) for name in fields}

@@ -204,6 +204,11 @@ class DeclaredObject:
         keeps_secret: whether the server keeps a secret field that a write does not have.
         once: an API path; the object is written only if nothing is there, and not compared.
         after: paths of actions that must be done before it is written.
+        fixed: further fields that are compared, but sent only when the object is created, because
+            the server never changes them.
+        flags: fields that every write sends and no answer has; they are not compared.
+        read_at: the API path at which it is read, if it is another one. The object is then a part
+            of the one at that path.
     """
 
     kind: str
@@ -216,6 +221,14 @@ class DeclaredObject:
     keeps_secret: bool = False
     once: str = ""
     after: tuple[str, ...] = ()
+    fixed: Mapping[str, Any] = field(default_factory=dict)
+    flags: Mapping[str, Any] = field(default_factory=dict)
+    read_at: str = ""
+
+    @property
+    def read_path(self) -> str:
+        """The API path whose answer tells whether it exists, and its fields."""
+        return self.once or self.read_at or self.path
 
     @property
     def version_option(self) -> str:

@@ -13,6 +13,7 @@ from skyflowctl.planner import adoption, fields, objects
 from skyflowctl.planner.desired import OWNER_POLICY, DesiredObject
 from skyflowctl.planner.plan import (
     ACCESS_UNREADABLE,
+    TYPE_DIFFERS,
     Action,
     ActionType,
     Change,
@@ -67,7 +68,7 @@ def plan_access(
         found = live_object(one.kind, one.read_path, live)
         if found is None:
             changes = (*fields.all_new(one.fields), *_secrets(one, live, exists=False))
-            body = _create_body(one, changes)
+            body = _create_body(one, changes, live)
             plan.actions.append(
                 Action(ActionType.CREATE, one.kind, "", one.path, changes, body, after=one.after)
             )
@@ -181,6 +182,7 @@ def _update_object(
     changes = (*fields.differences(now, one.fields), *_secrets(one, draft.live, exists=True))
     if not changes:
         return None
+    fixed = [change for change in changes if change.field in declared.fixed]
     hidden = [
         change.field
         for change in changes
@@ -189,10 +191,13 @@ def _update_object(
     if hidden:
         draft.plan.warnings.append(objects.not_readable(one.path, hidden, one.where))
         return None
+    if fixed:
+        draft.plan.warnings.append(objects.cannot_change(one.path, fixed, one.where))
+        return None
     owner = _owner_of_object(draft.manifest.id, declared, found, draft.live)
     if owner is not None:
         draft.plan.warnings.append(_needs_adoption(draft, one, owner, changes))
-    body = objects.as_written(declared, changes, exists=True)
+    body = objects.as_written(declared, changes, draft.live, exists=True)
     return Action(ActionType.UPDATE, one.kind, "", one.path, changes, body, after=one.after)
 
 
@@ -223,9 +228,11 @@ def _secrets(one: DesiredObject, live: LiveAccess, *, exists: bool) -> tuple[Cha
     return objects.secret_changes(one.declared, live, exists=exists) if one.declared else ()
 
 
-def _create_body(one: DesiredObject, changes: tuple[Change, ...]) -> Mapping[str, Any]:
+def _create_body(
+    one: DesiredObject, changes: tuple[Change, ...], live: LiveAccess
+) -> Mapping[str, Any]:
     if one.declared:
-        return objects.as_written(one.declared, changes, exists=False)
+        return objects.as_written(one.declared, changes, live, exists=False)
     return _with_cas(one, None)
 
 
@@ -331,7 +338,7 @@ def _other_type(one: DesiredObject, before: Mapping[str, Any]) -> str:
 def _type_differs(one: DesiredObject, live: str) -> Problem:
     what = "secrets engine" if one.kind is ObjectKind.ENGINE else "login method"
     return Problem(
-        "type-differs",
+        TYPE_DIFFERS,
         f"{one.name} cannot be written: the {what} there is of {live}",
         f"the type of a {what} cannot be changed in place",
         f"use another name in the manifest, or move the other {what} away",

@@ -54,7 +54,7 @@ class DesiredObject:
     @property
     def read_path(self) -> str:
         """The API path that tells whether it exists."""
-        return (self.declared.once if self.declared else "") or self.path
+        return self.declared.read_path if self.declared else self.path
 
     @property
     def name(self) -> str:
@@ -111,9 +111,8 @@ def _serves(one: DeclaredObject, methods: set[str]) -> bool:
 
 def _object(one: DeclaredObject) -> DesiredObject:
     after = (one.owner, *one.after) if one.owner else one.after
-    return DesiredObject(
-        ObjectKind(one.kind), one.path, one.fields, one.fields, one.where, after, one
-    )
+    wanted = {**one.fixed, **one.fields}
+    return DesiredObject(ObjectKind(one.kind), one.path, wanted, wanted, one.where, after, one)
 
 
 def paths_of_mounts(manifest: Manifest, names: frozenset[str]) -> frozenset[str]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from skyflowctl.errors import Problem, Where
 from skyflowctl.manifest.model import DeclaredObject, FieldSource, GeneratedText, Reference
-from skyflowctl.planner.plan import NOT_READABLE, Change
+from skyflowctl.planner.plan import NOT_READABLE, TYPE_DIFFERS, Change
 from skyflowctl.vault.live import LiveAccess
 
 _VERSION = "secret_version"
@@ -75,17 +75,34 @@ def not_readable(path: str, names: list[str], where: Where) -> Problem:
     )
 
 
+def cannot_change(path: str, changes: list[Change], where: Where) -> Problem:
+    """Return the warning that live fields differ which the server never changes."""
+    named = ", ".join(f"{one.field} is {one.before!r}, not {one.after!r}" for one in changes)
+    return Problem(
+        TYPE_DIFFERS,
+        f"{path} cannot be changed: {named}",
+        "the server sets this when the object is made, and never changes it",
+        "declare what is there, or use another name in the manifest",
+        where,
+    )
+
+
 def as_written(
-    declared: DeclaredObject, changes: tuple[Change, ...], *, exists: bool
+    declared: DeclaredObject, changes: tuple[Change, ...], live: LiveAccess, *, exists: bool
 ) -> Mapping[str, Any]:
     """Return the body of an action: fields to send, and sources of its secret fields.
 
-    A write without a secret field clears it, unless the server keeps it.
+    A write without a secret field clears it, unless the server keeps it. ``appears`` says that the
+    server has the object, with its defaults, as soon as what it belongs to is made.
     """
     rises = any(one.field == _VERSION for one in changes)
     sends = rises or not exists or not declared.keeps_secret
+    new_owner = bool(declared.owner) and live.mounted(declared.owner) is None
     return {
-        "fields": dict(declared.fields),
+        "fields": {**({} if exists else declared.fixed), **declared.fields},
+        "flags": dict(declared.flags),
+        "read_path": declared.read_path,
+        "appears": not exists and (new_owner or bool(declared.read_at)),
         "secret": dict(declared.secret) if sends else {},
         "once": declared.once,
         "owner": declared.owner,

@@ -51,6 +51,7 @@ PRUNE_REFUSED = frozenset(
 
 ACCESS_UNREADABLE = "access-unreadable"
 NOT_READABLE = "not-readable"
+TYPE_DIFFERS = "type-differs"
 
 UNREADABLE = frozenset(
     {ACCESS_UNREADABLE, "credential-invalid", "credential-unresolved", "engine-unreadable"}

@@ -52,8 +52,11 @@ def classify(status: int, texts: tuple[str, ...]) -> Disposition:
 
 
 def _engine_or_namespace(status: int, text: str) -> bool:
-    """Whether this is the engine's own 502 or 503, or a locked namespace: a retry is useless."""
+    """Whether this is the engine's own 502 or 503, a locked namespace, or the 500 of a pki engine
+    without that issuer: a retry is useless."""
     engine = (status == 502 and "token service" in text) or "skyflow:" in text
+    if status == 500 and ("find PKI issuer" in text or "no default issuer" in text):
+        return True
     return engine or "this namespace has been locked" in text
 
 
