@@ -43,10 +43,10 @@ def check_written(action: Action, now: Mapping[str, Any] | None) -> None:
     """
     ignored = _differing(action, now)
     if ignored:
-        raise ignored_fields(action, ignored)
+        raise ignored_by_server(action, ignored)
 
 
-def ignored_fields(action: Action, names: list[str]) -> SilentlyIgnoredError:
+def ignored_by_server(action: Action, names: list[str]) -> SilentlyIgnoredError:
     """Return the error about fields that the server accepted and ignored."""
     return SilentlyIgnoredError(
         f"the server accepted and ignored {', '.join(names)}: {action.path}",

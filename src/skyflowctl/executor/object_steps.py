@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from skyflowctl.credentials.model import CredentialSource
-from skyflowctl.executor.access_steps import check_written, ignored_fields, refuse_if_changed
+from skyflowctl.executor.access_steps import check_written, ignored_by_server, refuse_if_changed
 from skyflowctl.executor.secret_steps import resolved_value
 from skyflowctl.planner import objects
 from skyflowctl.planner.plan import Action
@@ -35,7 +35,7 @@ def write_object(action: Action, server: SystemApi, credentials: CredentialSourc
         ignored = server.access.write(action.path, sent) & sent.keys()
         check_written(action, _live(action, server))
         if body["once"] and ignored:
-            raise ignored_fields(action, sorted(ignored))
+            raise ignored_by_server(action, sorted(ignored))
     if body["options"]:
         server.access.write(f"{body['owner']}/tune", {"options": dict(body["options"])})
 
