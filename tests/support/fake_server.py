@@ -15,6 +15,7 @@ from skyflowctl.errors import Problem
 from skyflowctl.secret import Secret
 from skyflowctl.vault.errors import VaultError
 from skyflowctl.vault.failed_answers import error_for
+from skyflowctl.vault.memory_access import HttpError, MemoryAccess
 from skyflowctl.vault.transport import Reply, Request, make_reply
 from support.transports import FakeTransport
 
@@ -31,6 +32,7 @@ class FakeServer(FakeTransport):
         self.health: dict[str, Mapping[str, Any] | VaultError] = {}
         self.nodes: list[dict[str, Any]] | VaultError | None = None
         self.server_health: dict[str, Any] | VaultError = {"initialized": True, "sealed": False}
+        self.access = MemoryAccess()
         self.has_history = True
         self.rights = ["root"]
         self.unregistered: set[str] = set()
@@ -73,6 +75,11 @@ class FakeServer(FakeTransport):
         return make_reply(status, {"data": data, "request_id": f"r{number}"}, {})
 
     def _answer(self, method: str, path: str, body: dict[str, Any]) -> tuple[int, Any]:
+        if path.startswith(("sys/policies/", "sys/auth", "auth/")):
+            try:
+                return 200, self.access.answer(method, path, body)
+            except HttpError as refused:
+                return refused.status, {"error": refused.texts[0]} if refused.texts else None
         if path.startswith("sys/"):
             return self._sys(method, path.removeprefix("sys/"), body)
         mount = next((m for m in self.mounts if path.startswith(f"{m}/")), None)

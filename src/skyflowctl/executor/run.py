@@ -275,7 +275,13 @@ def _stages(actions: Sequence[_Numbered]) -> Iterator[list[list[_Numbered]]]:
     mount after the other."""
     if moves := [pair for pair in actions if pair[1].action is ActionType.MOVE]:
         yield [[pair] for pair in moves]
-    yield _units([pair for pair in actions if pair not in moves and not _upgrades(pair[1])])
+    yield _units(
+        [
+            pair
+            for pair in actions
+            if pair[1].action not in {ActionType.MOVE, ActionType.PLUGIN_UPGRADE}
+        ]
+    )
     if upgrades := [pair for pair in actions if _upgrades(pair[1])]:
         yield [upgrades]
 

@@ -286,7 +286,12 @@ def not_searched(live: LiveAccess, desired: Sequence[DesiredObject]) -> list[Pro
 
 
 def _unread_path(one: DesiredObject, live: LiveAccess) -> str:
-    return next((path for path in live.unread if f"{one.path}/".startswith(f"{path}/")), "")
+    if not live.unread:
+        return ""
+    path = one.read_path
+    while path and path not in live.unread:
+        path = path.rpartition("/")[0]
+    return path
 
 
 def unread(one: DesiredObject, live: LiveAccess) -> Problem | None:

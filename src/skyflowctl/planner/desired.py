@@ -93,6 +93,7 @@ def desired_access(manifest: Manifest, options: PlanOptions) -> tuple[DesiredObj
         if only is None or any(mount in only for mount, _ in one.grants)
     ]
     used = {one.method for one in consumers}
+    paths = {mount.name: mount.path for mount in manifest.mounts}
     return (
         *(_engine(manifest, one) for one in manifest.engines if only is None),
         *(_secret(manifest, *pair) for pair in _secrets(manifest) if only is None),
@@ -100,7 +101,7 @@ def desired_access(manifest: Manifest, options: PlanOptions) -> tuple[DesiredObj
         *_role_policies(manifest, consumers, only),
         *_login_methods(manifest, None if only is None else used),
         *(_object(one) for one in manifest.objects if only is None or _serves(one, used)),
-        *(_login_role(manifest, one) for one in consumers),
+        *(_login_role(manifest, one, paths) for one in consumers),
     )
 
 
@@ -223,8 +224,7 @@ def _grant_paths(mount_path: str, role: str) -> tuple[str, str]:
     return f"sys/mounts/{mount_path}", f"{mount_path}/roles/{role}"
 
 
-def _login_role(manifest: Manifest, consumer: Consumer) -> DesiredObject:
-    paths = {mount.name: mount.path for mount in manifest.mounts}
+def _login_role(manifest: Manifest, consumer: Consumer, paths: Mapping[str, str]) -> DesiredObject:
     policies = [role_policy_name(paths[mount], role) for mount, role in consumer.grants]
     policies += consumer.policies
     wanted = {

@@ -80,17 +80,18 @@ def _in_order(actions: Sequence[Action]) -> list[Action]:
     Before a move come all new policies, so that readers can follow the mount at once.
     """
     moving = any(action.action is ActionType.MOVE for action in actions)
-    early = tuple(action.path for action in actions if moving and _is_new_policy(action))
+    early = [action.path for action in actions if moving and _is_new_policy(action)]
+    sooner = frozenset(early)
 
     def stage(action: Action) -> tuple[bool, float, bool]:
         if action.action is ActionType.DELETE:
             return True, -_STAGES.index(action.kind), False
-        if action.path in early:
+        if action.path in sooner:
             return False, _STAGES.index(ObjectKind.MOUNT) - 0.5, False
         return False, _STAGES.index(action.kind), action.action is not ActionType.MOVE
 
     return [
-        replace(action, after=early) if action.action is ActionType.MOVE else action
+        replace(action, after=tuple(early)) if action.action is ActionType.MOVE else action
         for action in sorted(actions, key=stage)
     ]
 

@@ -86,7 +86,8 @@ def plan_deletions(
         return Deletions(refused=(_empty_manifest(manifest),))
     pruning = _Pruning(manifest, live, options.prune)
     undeclared = [one for one in drift if one.kind is DriftKind.UNDECLARED]
-    access = plan_access_deletions(manifest, live.access, options.prune)
+    gone = {one.path for one in undeclared}
+    access = plan_access_deletions(manifest, live.access, options.prune, gone)
     pruning.made += access.made
     roles, mounts = _roles(pruning, undeclared), _mounts(pruning, undeclared)
     actions = (*roles, *mounts, *access.actions)
@@ -95,7 +96,7 @@ def plan_deletions(
         *_kept_mounts(pruning, undeclared),
         *(
             _holds_foreign_logins(*one)
-            for one in kept_methods(manifest, live.access, options.prune)
+            for one in kept_methods(manifest, live.access, options.prune, gone)
         ),
         *_other_files(pruning),
         *too_many(actions, pruning.made, options.prune),
@@ -105,11 +106,11 @@ def plan_deletions(
 
 def _roles(pruning: _Pruning, undeclared: Sequence[Drift]) -> Iterator[Action]:
     manifest, live = pruning.manifest, pruning.live
+    gone = {one.path for one in undeclared if one.mount}
     for mount in manifest.mounts:
         engine = live.engines.get(mount.path)
         if engine is None or not pruning.options.covers(mount.path):
             continue
-        gone = {one.path for one in undeclared if one.mount == mount.name}
         for name, role in engine.roles.items():
             path = f"{mount.path}/roles/{name}"
             adopted = fields.adopted_tag(manifest.id) in role.tags

@@ -1,12 +1,11 @@
 """Finds policies, login methods and login roles that this manifest made and no longer declares."""
 
 from collections import Counter
-from collections.abc import Container, Iterator
+from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass, field
 
 from skyflowctl.manifest.model import Manifest
 from skyflowctl.planner.access import LiveObject, is_adopted, live_fields, owner_of
-from skyflowctl.planner.desired import desired_access
 from skyflowctl.planner.plan import (
     Action,
     ActionType,
@@ -14,7 +13,6 @@ from skyflowctl.planner.plan import (
     Drift,
     DriftKind,
     ObjectKind,
-    PlanOptions,
     PruneOptions,
 )
 from skyflowctl.vault.access_api import policy_path
@@ -41,13 +39,12 @@ def access_drift(manifest: Manifest, live: LiveAccess, declared: Container[str])
 
 
 def plan_access_deletions(
-    manifest: Manifest, live: LiveAccess, options: PruneOptions
+    manifest: Manifest, live: LiveAccess, options: PruneOptions, gone: Container[str]
 ) -> AccessDeletions:
     """Return the deletions of a prune of the whole manifest."""
     plan = AccessDeletions()
     if options.below is not None:
         return plan
-    gone = {path for _, path, _ in _gone(manifest, live)}
     for kind, path, found in _made_here(manifest, live):
         named = path in options.allow_destroy
         if is_adopted(manifest.id, found) and not named:
@@ -61,12 +58,12 @@ def plan_access_deletions(
 
 
 def kept_methods(
-    manifest: Manifest, live: LiveAccess, options: PruneOptions
+    manifest: Manifest, live: LiveAccess, options: PruneOptions, gone: Iterable[str]
 ) -> list[tuple[str, list[str]]]:
     """Return the login methods that the caller wants to delete although others log in by them,
     each with the paths of these logins; "*" stands for those that could not be read."""
-    gone = {path for kind, path, _ in _gone(manifest, live) if kind is ObjectKind.LOGIN_METHOD}
-    found = ((path, _foreign_logins(manifest, path, live)) for path in sorted(gone))
+    methods = [one for one in gone if one.startswith("sys/auth/")]
+    found = ((path, _foreign_logins(manifest, path, live)) for path in sorted(methods))
     return [(path, others) for path, others in found if others and path in options.allow_destroy]
 
 
@@ -101,11 +98,6 @@ def _made_here(
         *((ObjectKind.LOGIN_ROLE, path, one) for path, one in live.login_roles.items()),
     ]
     return (one for one in everything if owner_of(manifest.id, one[2]) is None)
-
-
-def _gone(manifest: Manifest, live: LiveAccess) -> Iterator[tuple[ObjectKind, str, LiveObject]]:
-    declared = {one.path for one in desired_access(manifest, PlanOptions())}
-    return (one for one in _made_here(manifest, live) if one[1] not in declared)
 
 
 def _undeclared(manifest: Manifest, kind: ObjectKind, path: str, found: LiveObject) -> Drift:
