@@ -174,6 +174,11 @@ CALLS: dict[str, list[Call]] = {
         bare("mount", "show", "ledger"),
         bad(dev("mount", "show", "nobody")),
     ],
+    "mount enable": [
+        dev("mount", "enable", "order"),
+        own("mount", "enable", "ledger", "-o", "json"),
+        bad(dev("mount", "enable", "nobody")),
+    ],
     "mount disable": [
         bad(dev("mount", "disable", "order")),
         dev("mount", "disable", "nobody"),

@@ -25,7 +25,7 @@ _SERVER = "Server and machine"
 _SELF = "About skyflowctl"
 
 GROUPS = {
-    "mount": "List, show and disable the mounts of product lines",
+    "mount": "List, show, enable and disable the mounts of product lines",
     "config": "Show, verify, write, roll back and revoke a mount's credential",
     "role": "List, show and delete the roles of a mount",
     "consumer": "Issue, rotate, revoke and check the logins of applications",
@@ -59,6 +59,7 @@ COMMANDS = (
         "mount list", "List the mounts of the manifest or server", "mount", "mount_list", _READ
     ),
     CommandRow("mount show", "Show one mount on the server", "mount", "mount_show", _READ),
+    CommandRow("mount enable", "Enable one mount of the manifest", "mount", "mount_enable", _READ),
     CommandRow("mount disable", "Delete one mount", "mount", "mount_disable", _READ),
     CommandRow(
         "config show",

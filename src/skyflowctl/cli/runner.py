@@ -66,6 +66,11 @@ class CommandRun:
         """Show a warning on stderr in three lines."""
         show_warnings([problem], self.terminal)
 
+    @property
+    def may_ask(self) -> bool:
+        """Whether there is a terminal that can answer."""
+        return not self.json and sys.stdin.isatty()
+
     def confirm(self, question: str, *, yes: bool, no_input: bool) -> None:
         """Ask y/N on stderr; return only if the answer is yes.
 
@@ -74,7 +79,7 @@ class CommandRun:
         """
         if yes:
             return
-        if no_input or self.json or not sys.stdin.isatty():
+        if no_input or not self.may_ask:
             raise RefusedError(
                 "this needs a confirmation",
                 why="this run cannot ask",

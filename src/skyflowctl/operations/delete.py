@@ -2,8 +2,9 @@
 
 from collections.abc import Collection
 
-from skyflowctl.errors import RefusedError
+from skyflowctl.errors import Problem, RefusedError
 from skyflowctl.executor.deletes import delete_object, readable_mount_deletion
+from skyflowctl.manifest.messages import did_you_mean
 from skyflowctl.manifest.model import Manifest
 from skyflowctl.operations.mounts import not_found_is_usage_error
 from skyflowctl.planner import fields
@@ -71,6 +72,15 @@ def plan_mount_deletion(
             code="needs-allow-destroy",
         )
     return readable_mount_deletion(mount, gateway)
+
+
+def absent_mount(gateway: Gateway, path: str, kind: str) -> Problem | None:
+    """Return a warning that a mount of a similar path exists, or None."""
+    paths = (name for name, one in gateway.sys.mounts().items() if one.type == kind)
+    near = did_you_mean(path.rpartition("/")[2], {one.rpartition("/")[2] for one in paths})
+    if not near:
+        return None
+    return Problem("not-mounted", f"nothing is mounted at {path}", "nothing was deleted", near)
 
 
 def _is_protected(mount: LiveMount, path: str, manifest: Manifest | None) -> bool:

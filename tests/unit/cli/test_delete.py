@@ -7,6 +7,7 @@ from support.cli import checked_data, checked_envelope, invoke
 from support.gateways import memory_rig
 from support.reached import reach_gateway
 
+from skyflowctl.cli.runner import CommandRun
 from skyflowctl.errors import RefusedError
 from skyflowctl.executor.deletes import delete_object
 from skyflowctl.planner.prune import mount_deletion, role_deletion
@@ -96,6 +97,18 @@ class TestMountDisable:
         assert data["key_id"]
         assert rig.gateway.sys.mount(path) is None
         assert outcome("mount", "disable", path) == (0, "absent")
+
+    def test_on_a_terminal_it_asks_unless_it_was_told(self, rig, monkeypatch):
+        asked = []
+        monkeypatch.setattr(CommandRun, "may_ask", True)
+        monkeypatch.setattr(CommandRun, "confirm", lambda _, text, **__: asked.append(text))
+        path = rig.configured("reader")
+        words = ("mount", "disable", path, f"--allow-destroy={path}")
+        assert invoke(*words).exit_code == 0
+        assert [path in question for question in asked] == [True]
+        rig.gateway.sys.enable_mount(path, {"type": "skyflow"})
+        assert invoke(*words, "--no-input").exit_code == 0
+        assert len(asked) == 1
 
     def test_a_mount_of_another_type_is_refused(self, rig):
         flag = "--allow-destroy=cubbyhole"

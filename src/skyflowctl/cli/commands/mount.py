@@ -12,8 +12,10 @@ from skyflowctl.cli.options import (
     ApprovingTargetOptions,
     FileOption,
     MountArgument,
+    NoInputOption,
     OutputOptions,
     TargetOptions,
+    YesOption,
 )
 from skyflowctl.cli.runner import CommandRun, run_command
 from skyflowctl.errors import ExitCode, Problem
@@ -121,6 +123,55 @@ def _view_show(result: CommandResult, terminal: Terminal) -> None:
 
 @command(
     examples=[
+        ("skyflowctl mount enable order", "a mount of ./mounts.yaml"),
+        ("skyflowctl mount enable order --dev", "on the dev stack"),
+        ("skyflowctl mount enable order -o json | jq -r .data.result", "enabled, or present"),
+    ],
+    exits=[*READ_EXITS, ExitCode.REFUSED, ExitCode.PENDING, ExitCode.INVALID],
+)
+def mount_enable(
+    mount: MountArgument,
+    target: ApprovingTargetOptions,
+    output: OutputOptions,
+    file: FileOption = None,
+) -> None:
+    """Enable one mount of the manifest, with its settings and the manifest's mark. It gets no
+    credential and no roles: 'skyflowctl apply' writes these. A mount that exists is left as it
+    is. A mount that was probably moved is not enabled a second time."""
+
+    def work(run: CommandRun) -> CommandResult:
+        from skyflowctl.operations.enable_mount import enable_mount
+
+        manifest = manifests.load_named_manifest(file, run).manifest
+        name = next(iter(manifests.named_mounts(manifest, [mount]) or ()))
+        with gateways.open_gateway(target, run) as gateway:
+            made = enable_mount(gateway, manifest, name)
+        return CommandResult(
+            {
+                "name": name,
+                "path": made.mount.path,
+                "result": "enabled" if made.enabled else "present",
+                "version": made.mount.running_plugin_version,
+                "differs": list(made.differs),
+            }
+        )
+
+    run_command("mount enable", output, work, _view_enabled)
+
+
+def _view_enabled(result: CommandResult, terminal: Terminal) -> None:
+    data = result.data
+    if data["result"] == "enabled":
+        terminal.line(f"{data['path']} is enabled.")
+        terminal.note(f"'skyflowctl apply {data['name']}' writes its config and roles")
+        return
+    terminal.line(f"{data['path']} exists.")
+    if data["differs"]:
+        terminal.note(f"an apply would change: {', '.join(data['differs'])}")
+
+
+@command(
+    examples=[
         (
             "skyflowctl mount disable payment --allow-destroy=skyflow/payment",
             "the path confirms it",
@@ -141,16 +192,19 @@ def mount_disable(
     target: ApprovingTargetOptions,
     output: OutputOptions,
     *,
+    yes: YesOption = False,
+    no_input: NoInputOption = False,
     allow_destroy: AllowDestroyOption = None,
     file: FileOption = None,
 ) -> None:
     """Delete one mount with its config, kept credentials and roles. They cannot be restored.
     Its keys stay valid at Skyflow: to end that, run 'skyflowctl config revoke --delete-keys'
-    first. A protected mount is never deleted. A mount that does not exist is reported, and is
+    first. A protected mount is never deleted. The path given twice is the confirmation; on a
+    terminal it asks too, unless -y is given. A mount that does not exist is reported, and is
     no error."""
 
     def work(run: CommandRun) -> CommandResult:
-        from skyflowctl.operations.delete import carry_out_deletion, plan_mount_deletion
+        from skyflowctl.operations import delete
 
         path = manifests.resolve_path(mount, file)
         loaded = manifests.optional_manifest(file, run)
@@ -158,9 +212,14 @@ def mount_disable(
         kind = manifest.plugin.name if manifest else DEFAULT_PLUGIN
         allowed = [one.strip("/") for one in allow_destroy or ()]
         with gateways.open_gateway(target, run) as gateway:
-            action = plan_mount_deletion(gateway, path, manifest, allowed, kind)
+            action = delete.plan_mount_deletion(gateway, path, manifest, allowed, kind)
             if action:
-                carry_out_deletion(action, gateway)
+                if run.may_ask and not no_input:
+                    question = f"Delete {path} on {gateway.transport.server.name}?"
+                    run.confirm(question, yes=yes, no_input=no_input)
+                delete.carry_out_deletion(action, gateway)
+            elif absent := delete.absent_mount(gateway, path, kind):
+                run.warn(absent)
         lost = {one.field: one.before for one in action.changes} if action else {}
         data = {"roles": lost.get("roles", []), "key_id": lost.get("key_id", "")}
         result = "disabled" if action else "absent"

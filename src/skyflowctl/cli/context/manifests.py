@@ -133,10 +133,14 @@ def named_mounts(manifest: "Manifest", names: Sequence[str] | None) -> frozenset
     known = _known_mounts(manifest)
     unknown = [name for name in names if name.strip("/") not in known]
     if unknown:
+        from skyflowctl.manifest.messages import did_you_mean
+
+        names = [mount.name for mount in manifest.mounts]
+        near = did_you_mean(unknown[0].rpartition("/")[2], names)
         raise UsageError(
             f"the manifest has no mount {', '.join(unknown)}",
-            why="plan and apply are about the manifest's mounts",
-            fix=f"name one of {', '.join(mount.name for mount in manifest.mounts) or 'none'}",
+            why="this command is about the manifest's mounts",
+            fix=near or f"name one of {', '.join(names) or 'none'}",
             code="unknown-mount",
         )
     return frozenset(known[name.strip("/")] for name in names)
