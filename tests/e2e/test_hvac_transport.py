@@ -81,7 +81,7 @@ def clock() -> Time:
 class Probed(HvacTransport):
     """A transport that knows already that no path is guarded, so that it sends no probe."""
 
-    def refuse_guarded(self, method: str, path: str) -> None:
+    def refuse_guarded(self, method: str, path: str, names: object = ()) -> None:
         """No path is guarded."""
 
 
@@ -137,7 +137,7 @@ def test_no_token_sends_none_also_when_the_environment_has_one(server, monkeypat
 def test_a_body_with_a_secret_is_sent_after_a_probe_of_its_path(server):
     write(HvacTransport(Target(server.address, "", None, "flags"), run_id="r"), idempotent=True)
     bodies = [json.loads(one.body) for one in server.seen]
-    assert bodies == [guard_probe("a/b"), {"v": "s-hidden"}]
+    assert bodies == [guard_probe("a/b", ["v"]), {"v": "s-hidden"}]
 
 
 def test_a_body_is_json_with_its_secret(server):

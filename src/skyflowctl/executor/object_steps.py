@@ -7,7 +7,7 @@ from skyflowctl.credentials.model import CredentialSource
 from skyflowctl.executor.access_steps import check_written, ignored_by_server, refuse_if_changed
 from skyflowctl.executor.secret_steps import resolved_value
 from skyflowctl.planner import objects
-from skyflowctl.planner.plan import Action
+from skyflowctl.planner.plan import Action, ActionType
 from skyflowctl.vault.system_api import SystemApi
 
 
@@ -33,7 +33,8 @@ def write_object(action: Action, server: SystemApi, credentials: CredentialSourc
             refuse_if_changed(action, before)
         sent = {**body["fields"], **body["flags"], **secret}
         ignored = server.access.write(action.path, sent) & sent.keys()
-        check_written(action, _live(action, server))
+        if body["fields"] or body["once"]:
+            check_written(action, _live(action, server))
         if body["once"] and ignored:
             raise ignored_by_server(action, sorted(ignored))
     if body["options"]:
@@ -43,6 +44,8 @@ def write_object(action: Action, server: SystemApi, credentials: CredentialSourc
 def _live(action: Action, server: SystemApi) -> dict[str, Any] | None:
     """Return the fields of the action that the server returns; None if there is no object."""
     fields: Mapping[str, Any] = action.body["fields"]
+    if not action.body["once"] and not fields:  # the server returns nothing of it
+        return {} if action.action is ActionType.UPDATE else None
     found = server.access.object(action.body["read_path"])
     if found is None:
         return None

@@ -32,6 +32,7 @@ from skyflowctl.manifest.nodes import (
     entries,
     plain,
 )
+from skyflowctl.manifest.objects import declared_objects
 from skyflowctl.manifest.paths import mount_path
 from skyflowctl.manifest.references import field_source, reference
 
@@ -49,6 +50,7 @@ def build(root: YamlNode, files: tuple[str, ...]) -> Manifest:
         login_methods=access.declared_login_methods(root),
         policies=access.declared_policies(root),
         engines=tuple(_engine(path, node) for path, node in entries(child(root, "engines"))),
+        objects=declared_objects(root),
         moved=tuple(
             Moved(one.old.kind, one.old.path, one.new.path, one.old.where)
             for one in read_moves(root)

@@ -1,6 +1,6 @@
 """The rules of ``engines``: paths, and sources of secrets. They add problems and never raise."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from skyflowctl.errors import Problem
 from skyflowctl.manifest.interpolate import looks_secret
@@ -16,7 +16,14 @@ def engine_rules(root: YamlNode) -> Iterator[tuple[Path, Problem]]:
     yield from _paths(root)
     for engine, node in entries(child(root, "engines")):
         for name, secret in entries(child(node, "secrets")):
-            yield from _secret(("engines", engine, "secrets", name), secret)
+            place: Path = ("engines", engine, "secrets", name)
+            yield from _secret(place, secret)
+            yield from source_rules(
+                place, {key: one for key, one in entries(secret) if key != ROTATE_VERSION}
+            )
+        for name, one in entries(child(node, "objects")):
+            place = ("engines", engine, "objects", name, "secret")
+            yield from source_rules(place, dict(entries(child(one, "secret"))))
 
 
 def _paths(root: YamlNode) -> Iterator[tuple[Path, Problem]]:
@@ -50,7 +57,11 @@ def _secret(path: Path, secret: YamlNode) -> Iterator[tuple[Path, Problem]]:
         summary, why = f"the secret {shown(str(path[-1]))} has no field", "nothing would be written"
         fix = "add one, such as password: {generate: {length: 32}}"
         yield path, Problem("empty-value", summary, why, fix, at_key(secret, path))
-    for name, node in fields:
+
+
+def source_rules(path: Path, fields: Mapping[str, YamlNode]) -> Iterator[tuple[Path, Problem]]:
+    """Yield fields whose value looks like a secret, or that are generated in no clear way."""
+    for name, node in fields.items():
         value, made = child(node, "value"), child(node, "generate")
         if value is not None:
             yield from _value((*path, name, "value"), name, value)

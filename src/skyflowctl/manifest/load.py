@@ -97,9 +97,10 @@ def _collector_paused() -> Iterator[None]:
 
 # A single value in the form of a map: a later file replaces all of it, because a merge could
 # combine two schemes (file and env) in one reference.
-_WHOLE_VALUES = frozenset({"credentials", "operator_token", "probe"})
-_WHOLE_ENTRIES = frozenset({"policies"})
-_NAMED_BY_USER = frozenset({"mounts", "roles", "auth", "approle", "engines"})
+_WHOLE_VALUES = frozenset({"credentials", "operator_token", "probe", "once"})
+_WHOLE_ENTRIES = frozenset({"policies", "fields", "secret"})
+_WITH_SOURCES = frozenset({"secrets"})
+_NAMED_BY_USER = frozenset({"mounts", "roles", "auth", "approle", "engines", "objects"})
 
 
 def merge(roots: Sequence[YamlNode]) -> YamlNode:
@@ -118,7 +119,7 @@ def _merge(left: YamlNode, right: YamlNode, *, names_are_free: bool) -> YamlNode
             merged[key] = value
         elif key in _WHOLE_ENTRIES and not names_are_free:
             merged[key] = _with_entries(earlier, value)
-        elif key == "secrets" and not names_are_free:
+        elif key in _WITH_SOURCES and not names_are_free:
             merged[key] = _with_fields(earlier, value)
         else:
             free = key in _NAMED_BY_USER and not names_are_free

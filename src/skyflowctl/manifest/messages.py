@@ -21,6 +21,10 @@ _CREDENTIAL_SHAPES = re.compile(
 )
 
 EXPECTED = {
+    "^[a-z][a-z0-9-]{0,62}$":
+        "a type of the server's, such as kv, ssh or transit",
+    "^[a-z][a-z0-9_]{0,127}$":
+        "1 to 128 of a-z, 0-9 and _, starting with a letter",
     r"^/[^\x00-\x1f\x7f]+$":
         "an absolute path on the server, such as /etc/openbao/keys/skyflow/order/key.json",
     r"^v(0|[1-9][0-9]{0,8})\.(0|[1-9][0-9]{0,8})\.(0|[1-9][0-9]{0,8})"

@@ -46,6 +46,9 @@ def _references(root: YamlNode) -> Iterator[tuple[Path, YamlNode]]:
             for field, found in entries(secret):
                 if field != ROTATE_VERSION:
                     yield ("engines", engine, "secrets", name, field), found
+        for name, one in entries(child(node, "objects")):
+            for field, found in entries(child(one, "secret")):
+                yield ("engines", engine, "objects", name, field), found
 
 
 def _relative(program: YamlNode, about: Path) -> tuple[Path, Problem]:

@@ -32,6 +32,7 @@ from skyflowctl.manifest.nodes import (
     plain,
     text_of,
 )
+from skyflowctl.manifest.objects import object_rules
 from skyflowctl.manifest.paths import RESERVED, mount_path, parents
 from skyflowctl.manifest.reference_rules import reference_rules
 from skyflowctl.manifest.schema_problems import is_below
@@ -279,6 +280,7 @@ _RULES: tuple[Callable[[YamlNode], Iterator[RuleViolation]], ...] = (
     check_login_methods,
     check_policies,
     engine_rules,
+    object_rules,
     moved_rules,
 )
 

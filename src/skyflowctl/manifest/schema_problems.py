@@ -119,6 +119,9 @@ _NAMED = {
     "policies": "a policy",
     "engines": "an engine",
     "secrets": "a secret",
+    "objects": "an object of an engine",
+    "fields": "a field",
+    "secret": "a field",
     "rules": "a path of a policy",
 }
 
@@ -275,10 +278,19 @@ def _range(error: Violation, path: Path) -> _Words:
 
 
 def _any_of(error: Violation, path: Path) -> _Words:
-    """Describe the only value with two types: a ctx's probe, text or a flat object."""
+    """Describe a value of several types: a ctx's probe, or a field of an engine's object."""
     if error.instance is None or error.instance in ("", {}):
         fix = "give it a value, or remove the key"
         return "empty-value", f"{_name(path)} is empty", _NO_VALUE, fix
+    if not any("maxProperties" in one for one in error.limit):
+        summary = f"{_name(path)} must be text, a number, true, false or a list of texts"
+        why = "the fields of the server's API have no others"
+        return (
+            "bad-type",
+            summary,
+            why,
+            "give a value of one of these types; a map as JSON in quotes",
+        )
     if isinstance(error.instance, dict):
         limit = next(one["maxProperties"] for one in error.limit if "maxProperties" in one)
         summary = f"{_name(path)} may have at most {limit} entries"
@@ -316,6 +328,8 @@ def _is_reference(path: Path) -> bool:
 
 def _is_secret_field(path: Path) -> bool:
     """Return whether a path is, or is below, a field of a secret: its value may be the secret."""
+    if len(path) > 5 and path[:1] == ("engines",) and path[2] == "objects":
+        return path[4] == "secret"
     return len(path) > 4 and path[0] == "engines" and path[2] == "secrets"
 
 

@@ -10,9 +10,9 @@ from skyflowctl.credentials.errors import (
 )
 from skyflowctl.credentials.model import CredentialId, CredentialSource
 from skyflowctl.errors import InvalidInputError, Problem, RefusedError
-from skyflowctl.manifest.model import Mount, Reference
+from skyflowctl.manifest.model import FieldSource, Mount, Reference
 from skyflowctl.planner.messages import invalid
-from skyflowctl.planner.plan import ObjectKind, Plan
+from skyflowctl.planner.plan import PATH_KINDS, Action, ObjectKind, Plan
 from skyflowctl.vault.live import LiveState
 
 
@@ -108,11 +108,18 @@ def with_unresolved_secrets(made: Plan, credentials: CredentialSource) -> Plan:
     found = [
         _unresolved(action.path, name, source, credentials)
         for action in made.actions
-        if action.kind is ObjectKind.SECRET
-        for name, source in action.body["data"].items()
+        for name, source in _sources(action).items()
         if isinstance(source, Reference)
     ]
     return replace(made, warnings=(*made.warnings, *(one for one in found if one)))
+
+
+def _sources(action: Action) -> Mapping[str, FieldSource]:
+    """Return the sources of the secret fields that an action writes."""
+    if action.kind is ObjectKind.SECRET:
+        found: Mapping[str, FieldSource] = action.body["data"]
+        return found
+    return action.body.get("secret", {}) if action.kind in PATH_KINDS else {}
 
 
 def _unresolved(

@@ -114,6 +114,8 @@ class _Check:
                 self._credential(mount.name, mount.credentials)
             if mount.rotation.operator_token:
                 self._read(mount.rotation.operator_token)
+        for reference in _of_secrets(manifest):
+            self._read(reference)
         self._exposure(manifest)
 
     def _credential(self, mount: str, reference: Reference) -> None:
@@ -202,4 +204,11 @@ def _references(manifest: Manifest) -> list[Reference]:
     for mount in manifest.mounts:
         named = (mount.credentials, mount.rotation.operator_token)
         found += [reference for reference in named if reference is not None]
-    return found
+    return [*found, *_of_secrets(manifest)]
+
+
+def _of_secrets(manifest: Manifest) -> Iterator[Reference]:
+    """Yield the references of the secret fields of engines."""
+    secrets = (secret.fields for engine in manifest.engines for secret in engine.secrets)
+    for fields in (*secrets, *(one.secret for one in manifest.objects)):
+        yield from (source for source in fields.values() if isinstance(source, Reference))

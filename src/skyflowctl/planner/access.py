@@ -32,6 +32,7 @@ from skyflowctl.vault.live import (
     login_role_parts,
 )
 
+LiveObject = LivePolicy | LiveLoginMethod | LiveMount | LiveSecret | Mapping[str, Any]
 ADOPTED_POLICY = "skyflowctl.adopted."
 
 
@@ -65,7 +66,7 @@ def plan_access(
             plan.warnings.append(problem)
             continue
         plan.compared += 1
-        found = live_object(one.kind, one.read_path, live)
+        found = _found(one, live)
         if found is None:
             changes = (*fields.all_new(one.fields), *_secrets(one, live, exists=False))
             body = _create_body(one, changes, live)
@@ -77,7 +78,11 @@ def plan_access(
     return plan
 
 
-LiveObject = LivePolicy | LiveLoginMethod | LiveMount | LiveSecret | Mapping[str, Any]
+def _found(one: DesiredObject, live: LiveAccess) -> LiveObject | None:
+    """Return the live object; one that cannot be read exists once its secret was written."""
+    if one.declared and not one.read_path_is_read:
+        return {} if objects.written_version(one.declared, live) else None
+    return live_object(one.kind, one.read_path, live)
 
 
 def live_object(kind: ObjectKind, path: str, live: LiveAccess) -> LiveObject | None:

@@ -57,6 +57,11 @@ class DesiredObject:
         return self.declared.read_path if self.declared else self.path
 
     @property
+    def read_path_is_read(self) -> bool:
+        """Whether it is read: there is something to compare, or to find."""
+        return self.declared is None or bool(self.fields or self.declared.once)
+
+    @property
     def name(self) -> str:
         """The path as messages and ``--adopt`` have it: an engine's own."""
         return self.path.removeprefix("sys/mounts/")
@@ -141,7 +146,7 @@ def access_needed(desired: Iterable[DesiredObject], *, everything: bool = False)
             secrets.add((one.body["engine"], one.body["path"]))
         if one.kind is ObjectKind.LOGIN_ROLE:
             objects[one.path] = f"sys/auth/{login_role_parts(one.path)[0]}"
-        if one.declared:
+        if one.declared and one.read_path_is_read:
             objects[one.read_path] = one.declared.owner
     return AccessNeeded(
         policies=frozenset(names.get(ObjectKind.POLICY, ())),
@@ -153,7 +158,8 @@ def access_needed(desired: Iterable[DesiredObject], *, everything: bool = False)
 
 
 def _engine(manifest: Manifest, one: DeclaredEngine) -> DesiredObject:
-    options = {"version": "2", "managed_by": fields.MANAGED_BY, "manifest": manifest.id}
+    kept = {"version": "2"} if one.type == "kv" else {}
+    options = {**kept, "managed_by": fields.MANAGED_BY, "manifest": manifest.id}
     return _mounted(ObjectKind.ENGINE, f"sys/mounts/{one.path}", one, options)
 
 

@@ -4,6 +4,7 @@ The names are those of the server's and the engine's APIs, so that a change can 
 unmodified: a plan's ``body`` is a subset of these fields.
 """
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from ipaddress import ip_network
 from typing import Any
@@ -151,7 +152,7 @@ def same(name: str, left: Any, right: Any) -> bool:
     Lists compare as sets, header names compare without case, CIDRs compare as networks (the
     server returns a single address without its mask), and a field that the server omits counts
     as empty. Values of different types are equal in the forms that servers accept for one
-    another: ``"24h"`` and 86400, ``"a,b"`` and ``["a", "b"]``, ``"5"`` and 5.
+    another: ``"24h"`` and 86400, ``"a,b"`` and ``["a", "b"]``, ``"5"`` and 5, a map and its JSON.
     """
     if name in _SETS:
         return _as_set(name, left) == _as_set(name, right)
@@ -169,7 +170,16 @@ def _text_means(text: str, other: Any) -> bool:
         return text == str(other) or (not text and not other) or _seconds(text) == other
     if isinstance(other, list):
         return [part.strip() for part in text.split(",") if part.strip()] == other
+    if isinstance(other, Mapping):
+        return bool(_from_json(text) == dict(other))
     return not text and not other
+
+
+def _from_json(text: str) -> Any:
+    try:
+        return json.loads(text or "{}")
+    except ValueError:
+        return None
 
 
 def _seconds(text: str) -> float | None:

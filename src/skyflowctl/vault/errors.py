@@ -255,9 +255,13 @@ class RedirectRefusedError(VaultError, errors.RefusedError):
 
 
 class SilentlyIgnoredError(VaultError):
-    """The server reported success but stored other values than the request had."""
+    """The server reported success but stored other values than the request had.
+
+    Something was written, so a command that stops here is partly done.
+    """
 
     default_code = "silently-ignored"
+    exit_code = errors.ExitCode.PARTIAL
 
     @classmethod
     def by_engine(cls, path: str, names: Sequence[str]) -> "SilentlyIgnoredError":

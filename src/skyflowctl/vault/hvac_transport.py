@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import nullcontext
 from dataclasses import replace
 from typing import TYPE_CHECKING, assert_never
@@ -164,12 +164,12 @@ class HvacTransport:
             secret=holds_secret(body) and not path.startswith(_WRAPPING),
         )
         if call.secret:
-            self._guards.refuse(request.method, path, body or ())
+            self.refuse_guarded(request.method, path, body or ())
         return self._do(call)
 
-    def refuse_guarded(self, method: str, path: str) -> Problem | None:
+    def refuse_guarded(self, method: str, path: str, names: Collection[str] = ()) -> Problem | None:
         """Refuse to send a secret to a path that a control group guards; see :class:`Transport`."""
-        return self._guards.refuse(method, path)
+        return self._guards.refuse(method, path, names)
 
     def stop_waiting_when(self, stopping: Callable[[], bool]) -> None:
         """Do nothing: this transport waits for no approval."""

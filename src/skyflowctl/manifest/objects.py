@@ -1,0 +1,103 @@
+"""Builds the objects of engines that have no keys of their own in the manifest, and checks them."""
+
+from collections.abc import Iterator
+
+from skyflowctl.errors import Problem
+from skyflowctl.manifest.messages import looks_like_credential, shown
+from skyflowctl.manifest.model import DeclaredObject
+from skyflowctl.manifest.nodes import (
+    Path,
+    YamlNode,
+    as_number,
+    as_text,
+    at_key,
+    at_value,
+    child,
+    entries,
+    plain,
+)
+from skyflowctl.manifest.references import field_source
+
+_KEYS = {"kv": ("version", "secrets")}
+"""By type of engine: the keys that it alone has. A type without an entry has ``objects``."""
+
+
+_SECRET_ENDINGS = ("password", "private_key", "secret", "secret_key", "token")
+"""Fields of a server's API with such a name are secret; key_type and token_ttl are not."""
+
+
+def declared_objects(root: YamlNode) -> tuple[DeclaredObject, ...]:
+    """Return the objects of every engine, in the manifest's order."""
+    return tuple(_object(engine, path, node) for engine, path, node in _objects(root))
+
+
+def _objects(root: YamlNode) -> Iterator[tuple[str, str, YamlNode]]:
+    for engine, body in entries(child(root, "engines")):
+        for path, node in entries(child(body, "objects")):
+            yield engine, path, node
+
+
+def _object(engine: str, path: str, node: YamlNode) -> DeclaredObject:
+    place: Path = ("engines", engine, "objects", path)
+    once = as_text(child(node, "once", "exists"))
+    return DeclaredObject(
+        kind="object",
+        path=f"{engine}/{path}",
+        fields={name: plain(value) for name, value in entries(child(node, "fields"))},
+        where=at_key(node, place),
+        owner=f"sys/mounts/{engine}",
+        secret={
+            name: field_source(source, (*place, "secret", name))
+            for name, source in entries(child(node, "secret"))
+        },
+        secret_version=as_number(child(node, "secret_version")),
+        once=f"{engine}/{once}" if once else "",
+    )
+
+
+def object_rules(root: YamlNode) -> Iterator[tuple[Path, Problem]]:
+    """Yield keys of other types of engines, secrets among the fields, and unclear versions."""
+    for engine, body in entries(child(root, "engines")):
+        yield from _foreign_keys(("engines", engine), body)
+    for engine, name, node in _objects(root):
+        place: Path = ("engines", engine, "objects", name)
+        yield from _versions(place, node)
+        for field, value in entries(child(node, "fields")):
+            yield from _secret_field((*place, "fields", field), field, value)
+
+
+def _foreign_keys(path: Path, body: YamlNode) -> Iterator[tuple[Path, Problem]]:
+    kind = as_text(child(body, "type"))
+    known = _KEYS.get(kind, ("objects",))
+    for key in {key for keys in _KEYS.values() for key in keys} | {"objects"}:
+        node = child(body, key)
+        if kind and node is not None and key not in known:
+            about = (*path, key)
+            summary = f"an engine of type {shown(kind)} has no {key}"
+            why = f"it has {' and '.join(known)}"
+            yield about, Problem("unknown-key", summary, why, "remove it", at_key(node, about))
+
+
+def _versions(place: Path, node: YamlNode) -> Iterator[tuple[Path, Problem]]:
+    secret, version, once = (child(node, key) for key in ("secret", "secret_version", "once"))
+    if secret is not None and version is None:
+        about = (*place, "secret")
+        summary = "secret fields need a secret_version"
+        why = "the server never returns them, so nothing else tells when they are written"
+        fix = "add secret_version: 1"
+        yield about, Problem("missing-key", summary, why, fix, at_key(secret, about))
+    if version is not None and (secret is None or once is not None):
+        about = (*place, "secret_version")
+        summary = "secret_version has no effect"
+        why = "there is no secret" if secret is None else "with once, the object is written once"
+        yield about, Problem("unused-key", summary, why, "remove it", at_key(version, about))
+
+
+def _secret_field(path: Path, name: str, value: YamlNode) -> Iterator[tuple[Path, Problem]]:
+    text = as_text(value)
+    if not text or not (looks_like_credential(text) or name.endswith(_SECRET_ENDINGS)):
+        return
+    summary = f"{shown(name)} looks like a secret, which a manifest must not contain"
+    why = "many people read a manifest, and it is kept in version control"
+    fix = f"declare it below secret:  secret: {{{name}: {{env: NAME}}}}, secret_version: 1"
+    yield path, Problem("inline-credential", summary, why, fix, at_value(value, path))
