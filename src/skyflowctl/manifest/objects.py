@@ -62,6 +62,7 @@ def object_rules(root: YamlNode) -> Iterator[tuple[Path, Problem]]:
     for engine, name, node in _objects(root):
         place: Path = ("engines", engine, "objects", name)
         yield from _versions(place, node)
+        yield from _generated(place, node)
         for field, value in entries(child(node, "fields")):
             yield from _secret_field((*place, "fields", field), field, value)
 
@@ -80,7 +81,7 @@ def _foreign_keys(path: Path, body: YamlNode) -> Iterator[tuple[Path, Problem]]:
 
 def _versions(place: Path, node: YamlNode) -> Iterator[tuple[Path, Problem]]:
     secret, version, once = (child(node, key) for key in ("secret", "secret_version", "once"))
-    if secret is not None and version is None:
+    if secret is not None and version is None and once is None:
         about = (*place, "secret")
         summary = "secret fields need a secret_version"
         why = "the server never returns them, so nothing else tells when they are written"
@@ -91,6 +92,20 @@ def _versions(place: Path, node: YamlNode) -> Iterator[tuple[Path, Problem]]:
         summary = "secret_version has no effect"
         why = "there is no secret" if secret is None else "with once, the object is written once"
         yield about, Problem("unused-key", summary, why, "remove it", at_key(version, about))
+
+
+def _generated(place: Path, node: YamlNode) -> Iterator[tuple[Path, Problem]]:
+    """Yield generated values that would be made anew whenever another field changes."""
+    if child(node, "fields") is None or child(node, "once") is not None:
+        return
+    for name, source in entries(child(node, "secret")):
+        made = child(source, "generate")
+        if made is not None:
+            about = (*place, "secret", name, "generate")
+            summary = f"{shown(name)} would be generated anew whenever a field changes"
+            why = "the server forgets a secret field that a write does not have"
+            fix = "reference the value, as in env: NAME, or declare the object without fields"
+            yield about, Problem("bad-generate", summary, why, fix, at_key(made, about))
 
 
 def _secret_field(path: Path, name: str, value: YamlNode) -> Iterator[tuple[Path, Problem]]:

@@ -40,8 +40,9 @@ def secret_changes(
     if exists and before >= declared.secret_version:
         return ()
     shown = "set" if exists and before else None
+    version = declared.secret_version
     return (
-        Change(_VERSION, before or None, declared.secret_version),
+        *((Change(_VERSION, before or None, version),) if version else ()),
         *(Change(name, shown, source_text(source)) for name, source in declared.secret.items()),
     )
 
