@@ -28,7 +28,7 @@ class DevCredentials:
     """
 
     def __init__(self, layout: DevLayout, manifest: Manifest) -> None:
-        self._layout = layout
+        self.layout = layout
         self._manifest = manifest
 
     def secret(self, reference: Reference, subject: str) -> Secret:  # noqa: ARG002 - the port's signature
@@ -43,7 +43,7 @@ class DevCredentials:
         Raises:
             UnhealthyError: the emulator does not run.
         """
-        sync_accounts(self._layout, self._manifest)
+        sync_accounts(self.layout, self._manifest)
 
     def identify(self, mount: str, live: CredentialId | None) -> CredentialId:  # noqa: ARG002 - the port's signature
         """Return the generated credential's identity."""
@@ -55,7 +55,7 @@ class DevCredentials:
         Raises:
             UnhealthyError: the emulator does not run.
         """
-        text = account_credential(self._layout, self._manifest, mount)
+        text = account_credential(self.layout, self._manifest, mount)
         fields = json.loads(text.reveal())
         return Credential(CredentialId(fields["clientID"], fields["keyID"]), text)
 

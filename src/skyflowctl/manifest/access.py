@@ -4,23 +4,27 @@ The rules of these sections are here too; like those of ``rules.py``, they add p
 raise.
 """
 
-import ipaddress
-import os
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path as FilePath
 from typing import Any
 
 from skyflowctl.clock import parse_duration
 from skyflowctl.errors import Problem
 from skyflowctl.hcl import HclError, parse_hcl
+from skyflowctl.manifest.logins import (
+    FILE_MAX_BYTES,
+    consumer_entries,
+    login_settings,
+    method_roles,
+    method_type,
+    network,
+    read_file,
+)
 from skyflowctl.manifest.messages import shown
 from skyflowctl.manifest.model import Consumer, DeclaredPolicy, LoginMethod
 from skyflowctl.manifest.nodes import (
     Path,
     YamlNode,
-    as_number,
-    as_seconds,
     at_key,
     at_value,
     child,
@@ -32,10 +36,7 @@ from skyflowctl.manifest.nodes import (
 
 _BUILT_IN = frozenset({"root", "default", "response-wrapping", "control-group"})
 _GENERATED = ("skyflow.", "skyflowctl.")
-_POLICY_MAX_BYTES = 64 * 1024
-_SECONDS = ("token_ttl", "token_max_ttl", "secret_id_ttl")
 _CIDRS = ("secret_id_bound_cidrs", "token_bound_cidrs")
-_NUMBERS = ("token_num_uses", "secret_id_num_uses")
 
 
 def role_policy_name(mount_path: str, role: str) -> str:
@@ -70,58 +71,30 @@ def declared_policies(root: YamlNode) -> tuple[DeclaredPolicy, ...]:
 def declared_consumers(root: YamlNode) -> tuple[Consumer, ...]:
     """Return each consumer once, with all of its roles, in the manifest's order."""
     found: dict[tuple[str, str], Consumer] = {}
-    for path, mount, role, node in _consumers(root):
+    for path, mount, role, node in consumer_entries(root):
         *_, method, name = (str(part) for part in path)
         earlier = found.get((method, name))
         grants = (*(earlier.grants if earlier else ()), (mount, role))
         where = earlier.where if earlier else at_key(node, path)
-        found[method, name] = Consumer(name, method, _settings(node), grants, where)
+        settings, kind = login_settings(root, method, node), method_type(root, method)
+        found[method, name] = Consumer(name, method, settings, grants, where, type=kind)
     return (*found.values(), *_declared_roles(root))
 
 
 def _declared_roles(root: YamlNode) -> Iterator[Consumer]:
     """Yield the logins that are declared below their login method."""
-    for path, node in _method_roles(root):
+    for path, node in method_roles(root):
         policies = tuple(text_of(one) or "" for one in items(child(node, "policies")))
         where = at_key(node, path)
-        yield Consumer(str(path[-1]), str(path[1]), _settings(node), (), where, policies)
-
-
-def _method_roles(root: YamlNode) -> Iterator[tuple[Path, YamlNode]]:
-    for method, body in entries(child(root, "auth")):
-        for name, node in entries(child(body, "roles")):
-            yield ("auth", method, "roles", name), node
+        method = str(path[1])
+        settings, kind = login_settings(root, method, node), method_type(root, method)
+        yield Consumer(str(path[-1]), method, settings, (), where, policies, kind)
 
 
 def with_cidrs(consumer: Consumer, cidr: str) -> Consumer:
     """Return a consumer with another address range, if it is restricted to some."""
     restricted = {name: [cidr] for name in _CIDRS if consumer.settings.get(name)}
     return replace(consumer, settings={**consumer.settings, **restricted})
-
-
-def _consumers(root: YamlNode) -> Iterator[tuple[Path, str, str, YamlNode]]:
-    """Yield each entry below ``consumers`` with its path, mount and role."""
-    for mount, body in entries(child(root, "mounts")):
-        for role, node in entries(child(body, "roles")):
-            for method, logins in entries(child(node, "consumers")):
-                for name, one in entries(logins):
-                    path: Path = ("mounts", mount, "roles", role, "consumers", method, name)
-                    yield path, mount, role, one
-
-
-def _settings(node: YamlNode) -> dict[str, Any]:
-    """Return every setting as the server stores it: seconds, numbers and lists."""
-    cidrs = child(node, "cidrs")
-    listed = [_network(text_of(one) or "") for one in items(cidrs)]
-    seconds = {key: as_seconds(child(node, key)) for key in _SECONDS}
-    numbers = {key: as_number(child(node, key)) for key in _NUMBERS}
-    both = {name: list(listed) for name in _CIDRS}
-    return {"bind_secret_id": True, **seconds, **numbers, **both}
-
-
-def _network(text: str) -> str:
-    """Return an address range in the form in which the server returns it."""
-    return str(ipaddress.ip_network(text, strict=False))
 
 
 def _policy_text(node: YamlNode) -> str | None:
@@ -133,21 +106,9 @@ def _policy_text(node: YamlNode) -> str | None:
     if name is None:
         return text_of(child(node, "text")) or ""
     try:
-        return _read(node.source.folder, name)
+        return read_file(node.source.folder, name)
     except (OSError, ValueError):
         return None
-
-
-def _read(folder: str, name: str) -> str:
-    with open(FilePath(folder, name), "rb", opener=_without_waiting) as file:  # noqa: PTH123 - opener
-        raw = file.read(_POLICY_MAX_BYTES + 1)
-    if len(raw) > _POLICY_MAX_BYTES:
-        raise ValueError("too large")
-    return raw.decode("utf-8")
-
-
-def _without_waiting(name: str, flags: int) -> int:
-    return os.open(name, flags | os.O_NONBLOCK | os.O_CLOEXEC)
 
 
 def _rule_text(path: str, words: Any) -> str:
@@ -159,7 +120,7 @@ def check_consumers(root: YamlNode) -> Iterator[tuple[Path, Problem]]:
     """Yield settings that differ between the roles of one consumer, and bad address ranges."""
     yield from _check_roles(root)
     first: dict[tuple[str | int, ...], tuple[Path, YamlNode]] = {}
-    for path, _, _, node in _consumers(root):
+    for path, _, _, node in consumer_entries(root):
         yield from _bad_values(path, node)
         earlier = first.setdefault(path[-2:], (path, node))
         if earlier[0] == path or plain(earlier[1]) == plain(node):
@@ -180,8 +141,8 @@ def check_consumers(root: YamlNode) -> Iterator[tuple[Path, Problem]]:
 
 def _check_roles(root: YamlNode) -> Iterator[tuple[Path, Problem]]:
     """Yield logins of ``auth`` with a consumer's name, a policy of the server's or bad values."""
-    consumers = {path[-2:] for path, *_ in _consumers(root)}
-    for path, node in _method_roles(root):
+    consumers = {path[-2:] for path, *_ in consumer_entries(root)}
+    for path, node in method_roles(root):
         yield from _bad_values(path, node)
         if (path[1], path[-1]) in consumers:
             summary = f"the login {shown(str(path[-1]))} is also a consumer of a role"
@@ -201,7 +162,7 @@ def _bad_values(path: Path, node: YamlNode) -> Iterator[tuple[Path, Problem]]:
     for index, item in enumerate(items(child(node, "cidrs"))):
         about: Path = (*path, "cidrs", index)
         try:
-            _network(text_of(item) or "")
+            network(text_of(item) or "")
         except ValueError:
             summary = f"{shown(text_of(item) or '')} is not an address range"
             fix = "write CIDR notation, such as 10.0.0.0/8"
@@ -219,19 +180,6 @@ def _bad_values(path: Path, node: YamlNode) -> Iterator[tuple[Path, Problem]]:
             about,
             Problem("bad-duration", summary, why, "use 20m and 24h", at_value(ttl, about)),
         )
-
-
-def check_login_methods(root: YamlNode) -> Iterator[tuple[Path, Problem]]:
-    """Yield login methods whose type is neither given nor their name."""
-    for name, node in entries(child(root, "auth")):
-        if name != "approle" and isinstance(node.value, dict) and child(node, "type") is None:
-            path: Path = ("auth", name)
-            summary = f"the login method {shown(name)} has no type"
-            why = "its name is not the name of a type"
-            yield (
-                path,
-                Problem("missing-key", summary, why, "add type: approle", at_key(node, path)),
-            )
 
 
 def check_policies(root: YamlNode) -> Iterator[tuple[Path, Problem]]:
@@ -258,7 +206,7 @@ def _bad_policy(path: Path, node: YamlNode) -> Iterator[tuple[Path, Problem]]:
     where = at_value(source, about)
     if text is None:
         summary = f"cannot read the policy file {shown(text_of(source) or '')}"
-        why = f"it is not a readable UTF-8 file of at most {_POLICY_MAX_BYTES // 1024} KiB"
+        why = f"it is not a readable UTF-8 file of at most {FILE_MAX_BYTES // 1024} KiB"
         fix = "check its name, relative to the manifest, and its permissions"
         yield about, Problem("policy-unreadable", summary, why, fix, where)
         return

@@ -8,6 +8,7 @@ from skyflowctl.manifest import access
 from skyflowctl.manifest.discover import DEFAULT_PREFIX
 from skyflowctl.manifest.engine_rules import ROTATE_VERSION
 from skyflowctl.manifest.files import file_set
+from skyflowctl.manifest.logins import login_configs
 from skyflowctl.manifest.model import (
     DeclaredCtx,
     DeclaredEngine,
@@ -50,7 +51,7 @@ def build(root: YamlNode, files: tuple[str, ...]) -> Manifest:
         login_methods=access.declared_login_methods(root),
         policies=access.declared_policies(root),
         engines=tuple(_engine(path, node) for path, node in entries(child(root, "engines"))),
-        objects=declared_objects(root),
+        objects=(*login_configs(root), *declared_objects(root)),
         moved=tuple(
             Moved(one.old.kind, one.old.path, one.new.path, one.old.where)
             for one in read_moves(root)

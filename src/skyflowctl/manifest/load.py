@@ -9,6 +9,7 @@ from functools import reduce
 from skyflowctl.errors import InvalidInputError, Problem
 from skyflowctl.manifest.build import build
 from skyflowctl.manifest.files import read_manifest, source_name
+from skyflowctl.manifest.logins import TYPES
 from skyflowctl.manifest.model import Manifest
 from skyflowctl.manifest.nodes import Path, YamlNode
 from skyflowctl.manifest.rules import check_privacy, check_rules
@@ -97,10 +98,10 @@ def _collector_paused() -> Iterator[None]:
 
 # A single value in the form of a map: a later file replaces all of it, because a merge could
 # combine two schemes (file and env) in one reference.
-_WHOLE_VALUES = frozenset({"credentials", "operator_token", "probe", "once"})
+_WHOLE_VALUES = frozenset({"credentials", "operator_token", "probe", "once", "token_reviewer_jwt"})
 _WHOLE_ENTRIES = frozenset({"policies", "fields", "secret"})
 _WITH_SOURCES = frozenset({"secrets"})
-_NAMED_BY_USER = frozenset({"mounts", "roles", "auth", "approle", "engines", "objects"})
+_NAMED_BY_USER = frozenset({"mounts", "roles", "auth", "engines", "objects", *TYPES})
 
 
 def merge(roots: Sequence[YamlNode]) -> YamlNode:

@@ -52,6 +52,14 @@ EXPECTED = {
         "1 to 128 of a-z, 0-9, -, _ and ., starting with a letter or digit",
     "^[0-9a-fA-F.:]{2,45}/[0-9]{1,3}$":
         "an address range in CIDR notation, such as 10.0.0.0/8",
+    "^[!-)+-~]{1,253}$":
+        "1 to 253 printable characters without spaces and *",
+    "^[ -)+-~]{1,253}$":
+        "1 to 253 printable characters without *",
+    "^https://[!-~]+$":
+        "an address that starts with https://",
+    "^https?://[!-~]+$":
+        "an address that starts with https:// or http://",
     "^[!-~]+$":
         "printable ASCII characters without spaces",
     r'^[^\x00-\x1f\x7f"\\]+$':

@@ -41,6 +41,10 @@ def _references(root: YamlNode) -> Iterator[tuple[Path, YamlNode]]:
             found = child(mount, *keys)
             if found is not None:
                 yield ("mounts", name, *keys), found
+    for method, node in entries(child(root, "auth")):
+        found = child(node, "token_reviewer_jwt")
+        if found is not None:
+            yield ("auth", method, "token_reviewer_jwt"), found
     for engine, node in entries(child(root, "engines")):
         for name, secret in entries(child(node, "secrets")):
             for field, found in entries(secret):

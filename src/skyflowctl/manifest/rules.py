@@ -14,11 +14,11 @@ from skyflowctl.engine.ctx import CtxRule, InvalidCtxError, check_probe, is_prin
 from skyflowctl.errors import Problem, Where
 from skyflowctl.manifest.access import (
     check_consumers,
-    check_login_methods,
     check_policies,
     role_policy_name,
 )
 from skyflowctl.manifest.engine_rules import engine_rules
+from skyflowctl.manifest.login_rules import login_rules
 from skyflowctl.manifest.messages import shown
 from skyflowctl.manifest.moved_rules import moved_rules
 from skyflowctl.manifest.nodes import (
@@ -277,7 +277,7 @@ _RULES: tuple[Callable[[YamlNode], Iterator[RuleViolation]], ...] = (
     reference_rules,
     _policy_names,
     check_consumers,
-    check_login_methods,
+    login_rules,
     check_policies,
     engine_rules,
     object_rules,

@@ -32,6 +32,15 @@ def inlined_schema() -> dict[str, Any]:
     return expanded
 
 
+def consumer_rule(kind: str) -> Mapping[str, Any]:
+    """Return the schema of a consumer of this type of login method."""
+    mount = inlined_schema()["properties"]["mounts"]["additionalProperties"]
+    role = mount["properties"]["roles"]["additionalProperties"]
+    rule: Mapping[str, Any] = role["properties"]["consumers"]["properties"][kind]
+    consumer: Mapping[str, Any] = rule["additionalProperties"]
+    return consumer
+
+
 def _expand(part: Any, definitions: dict[str, Any]) -> Any:
     if isinstance(part, list):
         return [_expand(item, definitions) for item in part]

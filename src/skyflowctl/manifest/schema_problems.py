@@ -5,6 +5,7 @@ from collections.abc import Set as AbstractSet
 
 from skyflowctl.clock import parse_duration
 from skyflowctl.errors import Problem, Where
+from skyflowctl.manifest.logins import TYPES
 from skyflowctl.manifest.messages import (
     CREDENTIAL_KEYS,
     EXPECTED,
@@ -18,7 +19,7 @@ from skyflowctl.manifest.messages import (
 from skyflowctl.manifest.nodes import Path, YamlNode, at_key, descend, locate, plain
 from skyflowctl.manifest.schema import Violation, is_unsupported, violations
 
-_REFERENCES = frozenset({"credentials", "operator_token"})
+_REFERENCES = frozenset({"credentials", "operator_token", "token_reviewer_jwt"})
 _TYPE_NAMES = {
     "string": "text",
     "object": "a map",
@@ -114,7 +115,7 @@ def _unknown_keys(error: Violation, path: Path, root: YamlNode) -> Iterator[tupl
 
 _NAMED = {
     "roles": "a role",
-    "approle": "a consumer",
+    **dict.fromkeys(TYPES, "a consumer"),
     "auth": "a login method",
     "policies": "a policy",
     "engines": "an engine",

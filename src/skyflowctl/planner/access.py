@@ -29,6 +29,7 @@ from skyflowctl.vault.live import (
     LiveMount,
     LivePolicy,
     LiveSecret,
+    is_login_role,
     login_role_parts,
 )
 
@@ -67,7 +68,9 @@ def plan_access(
             continue
         plan.compared += 1
         found = _found(one, live)
-        if found is None:
+        if found is None and (problem := _certificate_problem(one)):
+            plan.warnings.append(problem)
+        elif found is None:
             changes = (*fields.all_new(one.fields), *_secrets(one, live, exists=False))
             body = _create_body(one, changes, live)
             plan.actions.append(
@@ -334,6 +337,20 @@ def _method_problem(
     if found is not None and found.type != (declared.fields["type"] if declared else method):
         return _type_differs(one, f"type {found.type!r}")
     return None
+
+
+def _certificate_problem(one: DesiredObject) -> Problem | None:
+    """Return why a login by certificate cannot be created, or None."""
+    if not is_login_role(one.path) or "/certs/" not in one.path or "certificate" in one.fields:
+        return None
+    method, name = login_role_parts(one.path)
+    return Problem(
+        "certificate-missing",
+        f"{one.path} cannot be created: no authority issues its client certificates",
+        f"neither {name} nor the login method {method} has a certificate in the manifest",
+        f"add it to the manifest:  auth: {{{method}: {{certificate: {{file: clients-ca.pem}}}}}}",
+        one.where,
+    )
 
 
 def _other_type(one: DesiredObject, before: Mapping[str, Any]) -> str:

@@ -24,8 +24,15 @@ _SETS = (
     _HEADER_LISTS
     | _CIDRS
     | {
+        "allowed_common_names",
+        "allowed_dns_sans",
+        "allowed_uri_sans",
         "audit_non_hmac_request_keys",
         "audit_non_hmac_response_keys",
+        "bound_audiences",
+        "bound_service_account_names",
+        "bound_service_account_namespaces",
+        "jwt_validation_pubkeys",
         "role_ids",
         "tags",
         "token_policies",
@@ -222,6 +229,8 @@ def _comparable(value: Any) -> Any:
     """Return a value for comparison: empty values are equal, and ``true`` differs from ``1``."""
     if isinstance(value, Mapping) and value:
         return frozenset((key, _comparable(inner)) for key, inner in value.items())
+    if isinstance(value, list):
+        value = tuple(map(_comparable, value))
     return (isinstance(value, bool) and value, value or None)
 
 

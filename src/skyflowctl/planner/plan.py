@@ -11,6 +11,7 @@ from skyflowctl.vault.live import SERVER_FILE
 
 LEFT_OUT = frozenset(
     {
+        "certificate-missing",
         "ctx-not-enforced",
         "login-method-missing",
         "moved-both-live",

@@ -68,12 +68,12 @@ def kept_methods(
 
 
 def _foreign_logins(manifest: Manifest, path: str, live: LiveAccess) -> list[str]:
-    prefix = f"auth/{path.removeprefix('sys/auth/')}/role"
-    unread = [f"{prefix}/*"] if any(one.startswith(prefix) for one in live.unread) else []
-    return unread + sorted(
+    prefix = f"auth/{path.removeprefix('sys/auth/')}/"
+    unread = {one.rpartition("/")[0] for one in live.unread if one.startswith(prefix)}
+    return [f"{one}/*" for one in sorted(unread)] + sorted(
         one
         for one, role in live.login_roles.items()
-        if one.startswith(f"{prefix}/") and owner_of(manifest.id, role) is not None
+        if one.startswith(prefix) and owner_of(manifest.id, role) is not None
     )
 
 

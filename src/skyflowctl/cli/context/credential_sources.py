@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from skyflowctl.cli.context.dev_stack import credential_source
+from skyflowctl.cli.context.dev_stack import credential_source, devstack_extra
 from skyflowctl.cli.options import ReferenceOptions
 from skyflowctl.cli.runner import CommandRun
 from skyflowctl.errors import UsageError
@@ -50,9 +50,6 @@ def reference_resolver(
     )
 
 
-_LOOPBACK = "127.0.0.0/8"
-
-
 def credentials_for(
     manifest: "Manifest",
     gateway: "Gateway",
@@ -81,20 +78,22 @@ def credentials_for(
 def manifest_for(manifest: "Manifest", source: "CredentialSource", run: CommandRun) -> "Manifest":
     """Return the manifest as it is planned on the server of a source of credentials.
 
-    On the dev stack, consumers log in from this machine only: their address ranges would exclude
-    it.
+    On the dev stack, stand-ins replace what it cannot reach, and each is named.
     """
-    from dataclasses import replace
-
     from skyflowctl.credentials.sources import ManifestSource
-    from skyflowctl.manifest.access import with_cidrs
 
     if isinstance(source, ManifestSource):
         return manifest
-    consumers = tuple(with_cidrs(one, _LOOPBACK) for one in manifest.consumers)
-    if consumers != manifest.consumers:
-        run.notice(f"the dev stack: {_LOOPBACK} replaces the cidrs of consumers")
-    return replace(manifest, consumers=consumers)
+    with devstack_extra():
+        from skyflowctl.devstack.credentials import DevCredentials
+        from skyflowctl.devstack.stand_ins import with_stand_ins
+
+        if not isinstance(source, DevCredentials):
+            return manifest
+        planned, replaced = with_stand_ins(manifest, source.layout)
+    for one in replaced:
+        run.notice(f"the dev stack: {one}")
+    return planned
 
 
 def manifest_credentials(

@@ -1,0 +1,53 @@
+"""Replaces what a manifest's logins need and the dev stack cannot reach: issuers, clusters, cidrs.
+
+The dev stack's own key stands in for an issuer's: a JSON Web Token that is signed with it, and has
+the claims of the manifest, logs in.
+"""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+from skyflowctl.devstack.layout import DevLayout
+from skyflowctl.manifest.access import with_cidrs
+from skyflowctl.manifest.model import DeclaredObject, Manifest
+from skyflowctl.vault.certificates import public_key_text
+
+LOOPBACK = "127.0.0.0/8"
+NO_CLUSTER = "https://127.0.0.1:1"  # no one listens there
+_KEY_URLS = ("oidc_discovery_url", "jwks_url")
+_AUTHORITIES = ("oidc_discovery_ca_pem", "jwks_ca_pem")
+
+
+def with_stand_ins(manifest: Manifest, layout: DevLayout) -> tuple[Manifest, tuple[str, ...]]:
+    """Return the manifest as it is planned on a dev stack, and a sentence for each replacement."""
+    consumers = tuple(with_cidrs(one, LOOPBACK) for one in manifest.consumers)
+    objects = tuple(_stand_in(one, layout) for one in manifest.objects)
+    planned = replace(manifest, consumers=consumers, objects=objects)
+    return planned, tuple(_replaced(manifest, planned, layout))
+
+
+def _stand_in(one: DeclaredObject, layout: DevLayout) -> DeclaredObject:
+    fields: dict[str, Any] = dict(one.fields)
+    if one.kind != "login_config":
+        return one
+    if any(fields.get(name) for name in _KEY_URLS):
+        fields |= dict.fromkeys((*_KEY_URLS, *_AUTHORITIES), "")
+        fields["jwt_validation_pubkeys"] = [public_key_text(layout.certificate.read_bytes())]
+    if "kubernetes_host" in fields:
+        fields["kubernetes_host"] = NO_CLUSTER
+        fields["kubernetes_ca_cert"] = fields["kubernetes_ca_cert"] or layout.ca.read_text()
+    return replace(one, fields=fields)
+
+
+def _replaced(manifest: Manifest, planned: Manifest, layout: DevLayout) -> Iterator[str]:
+    if planned.consumers != manifest.consumers:
+        yield f"{LOOPBACK} replaces the cidrs of consumers"
+    for before, after in zip(manifest.objects, planned.objects, strict=True):
+        if before == after:
+            continue
+        method = before.owner.removeprefix("sys/auth/")
+        if "kubernetes_host" in after.fields:
+            yield f"no cluster is asked about the logins of {method}"
+        else:
+            yield f"its key {layout.private_key} replaces the issuer of {method}"
