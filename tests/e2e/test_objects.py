@@ -136,6 +136,18 @@ def test_a_field_that_a_new_object_ignores_is_partly_done(stack, changed):
     stack.api("DELETE", "ssh/roles/new")
 
 
+@pytest.mark.parametrize("path", ["rolez/ops", "sign/ops"])
+def test_a_path_that_cannot_be_read_stops_no_other_object(stack, changed, path):
+    stack.api("POST", "rabbit/roles/reader", {"tags": "administrator"})
+    file = changed("      roles/ops:", f"      {path}: {{fields: {{ttl: 30m}}}}\n      roles/ops:")
+    planned = stack.json("plan", "-f", file, check=3)["data"]
+    (warning,) = planned["warnings"]
+    assert (warning["code"], warning["where"]["line"]) == ("access-unreadable", 9)
+    assert [one["path"] for one in planned["actions"]] == ["rabbit/roles/reader"]
+    partly = stack.json("apply", "-y", "-f", file, check=3)
+    assert [one["result"] for one in partly["data"]["actions"]] == ["done"]
+
+
 def test_an_object_of_somebody_elses_engine_needs_adoption(stack, changed):
     stack.bao("secrets", "enable", "-path=theirs", "ssh")
     stack.api("POST", "theirs/roles/ops", {"key_type": "otp", "default_user": "root"})

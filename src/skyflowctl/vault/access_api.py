@@ -7,7 +7,13 @@ from typing import Any, TypeVar
 
 from skyflowctl.concurrency import Workers
 from skyflowctl.errors import Problem
-from skyflowctl.vault.errors import ForbiddenError, NotFoundError, NotMountedError, VaultError
+from skyflowctl.vault.errors import (
+    BadRequestError,
+    ForbiddenError,
+    NotFoundError,
+    NotMountedError,
+    VaultError,
+)
 from skyflowctl.vault.kv import KvApi, is_kv2, secret_path
 from skyflowctl.vault.live import (
     LOGIN_ROLES,
@@ -176,7 +182,7 @@ class AccessApi:
     def _or_error(self, read: Callable[..., _T | None], *parts: str) -> _T | Problem | None:
         try:
             return read(*parts)
-        except ForbiddenError as error:
+        except (BadRequestError, ForbiddenError, NotFoundError) as error:
             return error.problems[0]
 
     def delete(self, path: str) -> None:
