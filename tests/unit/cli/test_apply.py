@@ -247,3 +247,28 @@ def test_the_question_names_the_server_and_its_namespace(server, monkeypatch):
     monkeypatch.setattr(CommandRun, "confirm", lambda _, question, **__: asked.append(question))
     assert invoke("apply").exit_code == 0
     assert asked == ["Apply 8 changes to https://bao:8200, namespace team?"]
+
+
+GUARDED = """\
+version: 1
+manifest: shop
+mounts: {}
+engines:
+  rabbit:
+    type: rabbitmq
+    objects:
+      config/connection:
+        secret: {username: {value: app}, password: {env: RABBIT_PASSWORD}}
+        secret_version: 1
+"""
+
+
+@pytest.mark.parametrize("value", [None, "hidden-value"])
+def test_a_dry_run_uses_a_throw_away_value_for_a_secret_that_is_not_there(tmp_path, value):
+    file = tmp_path / "mounts.yaml"
+    file.write_text(GUARDED)
+    done = invoke("apply", "--dry-run", "-f", str(file), env={"RABBIT_PASSWORD": value})
+    assert done.exit_code == 0
+    assert ("ephemeral value: password of rabbit" in done.stdout) == (value is None)
+    assert "a second plan has 0 changes" in done.stdout
+    assert "hidden-value" not in done.stdout + done.stderr

@@ -6,6 +6,7 @@ live key, which cannot be read back), a throw-away key replaces it, and :class:`
 records where.
 """
 
+import secrets
 from collections.abc import Iterable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from contextlib import contextmanager
@@ -59,8 +60,14 @@ class SandboxCredentials:
         return self.manifest[mount]
 
     def secret(self, reference: Reference, subject: str) -> Secret:
-        """Return the secret that a real apply would write; see ``CredentialSource``."""
-        return self.source.secret(reference, subject) if self.source else Secret("")
+        """Return the secret that a real apply would write, or a throw-away one.
+
+        The plan has the warning about an unresolved one. See ``CredentialSource``.
+        """
+        try:
+            return self.source.secret(reference, subject) if self.source else Secret("")
+        except UnresolvedReferenceError:
+            return Secret(f"throw-away-{secrets.token_hex(16)}")
 
     def prepare_apply(self) -> None:
         """Do nothing: the sandbox's token service trusts these keys from the start."""

@@ -237,6 +237,9 @@ def show_sandbox(data: Mapping[str, Any], terminal: Terminal) -> None:
         terminal.line(Styled("  another engine", "yellow"), f" runs at {path}; this ran ours")
     for mount, reason in proved["throw_away"].items():
         terminal.line(Styled("  ephemeral key", "yellow"), f" for {mount}: {reason}")
+    for warning in data["warnings"]:
+        if warning["code"] == "secret-unresolved":
+            terminal.line(Styled("  ephemeral value", "yellow"), f": {warning['summary']}")
     for mount in proved["stand_ins"]:
         terminal.line(Styled("  stand-in", "yellow"), f" for the live key of {mount}")
     for mount in proved["unproved"]:
