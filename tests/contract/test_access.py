@@ -11,11 +11,12 @@ from support.gateways import memory_rig, target_of
 from skyflowctl.errors import RefusedError
 from skyflowctl.executor.access_steps import write_access
 from skyflowctl.planner.plan import Action, ActionType, Change, ObjectKind
+from skyflowctl.secret import Secret
 from skyflowctl.vault.access_api import AccessNeeded, policy_path
 from skyflowctl.vault.errors import ConflictError, SilentlyIgnoredError
 from skyflowctl.vault.gateway import Gateway
 from skyflowctl.vault.hvac_transport import HvacTransport
-from skyflowctl.vault.live import LivePolicy, login_role_path
+from skyflowctl.vault.live import LivePolicy, LiveSecret, login_role_path
 
 TEXT = '# managed-by:skyflowctl/a\npath "x" { capabilities = ["read"] }\n'
 RULE = Change('path "x"', None, "read")
@@ -163,3 +164,23 @@ def test_nothing_is_asked_if_nothing_is_needed(gateway):
     before = gateway.requests_made
     gateway.sys.access.read(AccessNeeded(), 4, {})
     assert gateway.requests_made == before
+
+
+def test_every_secret_is_listed_with_its_marks_and_one_goes_with_all_versions(gateway, name):
+    gateway.sys.enable_mount(name, {"type": "kv", "options": {"version": "2"}})
+    kv = gateway.sys.access.kv
+    assert kv.secrets(name) == {}
+    for path in ("a", "dir/b", "dir/sub/c"):
+        kv.mark(name, path, {"manifest": "m"}, new=True)
+        kv.write(name, path, {"key": Secret("v")}, 0)
+    before = gateway.requests_made
+    found = kv.secrets(name)
+    assert gateway.requests_made - before == 3  # one for each folder
+    assert found == {
+        f"{name}/data/{path}": LiveSecret(1, {"manifest": "m"})
+        for path in ("a", "dir/b", "dir/sub/c")
+    }
+    kv.delete(name, "dir/b")
+    kv.delete(name, "dir/b")
+    assert kv.secret(name, "dir/b") is None
+    assert sorted(kv.secrets(name)) == [f"{name}/data/a", f"{name}/data/dir/sub/c"]

@@ -14,7 +14,8 @@ from skyflowctl.planner.prune import mount_deletion, object_path, role_deletion
 from skyflowctl.planner.prune_access import access_deletion
 from skyflowctl.vault.errors import ForbiddenError, NotFoundError
 from skyflowctl.vault.gateway import Gateway
-from skyflowctl.vault.live import LiveMount
+from skyflowctl.vault.kv import is_kv2
+from skyflowctl.vault.live import LiveAccess, LiveMount
 
 
 def without_deletes(plan: Plan) -> Plan:
@@ -166,14 +167,36 @@ def _delete_access(action: Action, gateway: Gateway) -> None:
     gateway.sys.access.delete(action.path)
 
 
+def _engine(action: Action, gateway: Gateway) -> Action | None:
+    path = object_path(action)
+    found = gateway.sys.mount(path)
+    if found is None:
+        return None
+    stored = gateway.sys.access.kv.secrets(path) if is_kv2(found) else {}
+    return access_deletion(action.kind, action.path, found, LiveAccess(secrets=stored))
+
+
+def _secret(action: Action, gateway: Gateway) -> Action | None:
+    found = gateway.sys.access.kv.secret(action.body["engine"], action.body["path"])
+    return access_deletion(action.kind, action.path, found) if found else None
+
+
+def _delete_secret(action: Action, gateway: Gateway) -> None:
+    gateway.sys.access.kv.delete(action.body["engine"], action.body["path"])
+
+
 _ACCESS = (ObjectKind.POLICY, ObjectKind.LOGIN_METHOD, ObjectKind.LOGIN_ROLE)
 _READS: Mapping[ObjectKind, Callable[[Action, Gateway], Action | None]] = {
     ObjectKind.ROLE: _role,
     ObjectKind.MOUNT: _mount,
+    ObjectKind.ENGINE: _engine,
+    ObjectKind.SECRET: _secret,
     **dict.fromkeys(_ACCESS, _access),
 }
 _DELETES: Mapping[ObjectKind, Callable[[Action, Gateway], Any]] = {
     ObjectKind.ROLE: _delete_role,
     ObjectKind.MOUNT: _delete_mount,
+    ObjectKind.ENGINE: _delete_mount,
+    ObjectKind.SECRET: _delete_secret,
     **dict.fromkeys(_ACCESS, _delete_access),
 }

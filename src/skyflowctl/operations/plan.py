@@ -22,6 +22,7 @@ from skyflowctl.planner.messages import audited_headers_unwritable, drift_title
 from skyflowctl.planner.moves import as_moved, former_paths
 from skyflowctl.planner.plan import ActionType, Drift, DriftKind, ObjectKind, Plan, PlanOptions
 from skyflowctl.planner.prune import mounts_to_destroy
+from skyflowctl.planner.prune_access import engines_to_search
 from skyflowctl.vault.errors import ForbiddenError
 from skyflowctl.vault.gateway import Gateway
 from skyflowctl.vault.live import LiveState
@@ -188,6 +189,9 @@ def with_access(
     """Return the state with the policies, login methods and login roles of the plan."""
     everything = options.prune is not None and options.only is None
     needed = access_needed(desired_access(manifest, options), everything=everything)
+    if everything and options.prune:
+        searched = engines_to_search(manifest, live.mounts, options.prune)
+        needed = replace(needed, kv_engines=searched)
     return replace(live, access=gateway.sys.access.read(needed, parallelism, live.mounts))
 
 

@@ -117,7 +117,7 @@ def with_unresolved_secrets(made: Plan, credentials: CredentialSource) -> Plan:
 def _sources(action: Action) -> Mapping[str, FieldSource]:
     """Return the sources of the secret fields that an action writes."""
     if action.kind is ObjectKind.SECRET:
-        found: Mapping[str, FieldSource] = action.body["data"]
+        found: Mapping[str, FieldSource] = action.body.get("data", {})  # none if it is deleted
         return found
     return action.body.get("secret", {}) if action.kind in PATH_KINDS else {}
 

@@ -155,15 +155,12 @@ def _add_undeclared(
     options: PlanOptions,
     found_elsewhere: set[str],
 ) -> None:
-    """Add the mounts and engines of this manifest that it no longer declares."""
+    """Add the mounts of this manifest that it no longer declares."""
     undeclared = moves.undeclared_mounts(manifest, live.mounts)
     gone = set(undeclared) - found_elsewhere
     draft.drift += [
         drift.undeclared_mount(live.mounts[path]) for path in sorted(gone) if _covers(options, path)
     ]
-    if options.only is None:
-        engines = moves.undeclared_engines(manifest, live.mounts)
-        draft.drift += [drift.undeclared_engine(live.mounts[path]) for path in engines]
 
 
 def _covers(options: PlanOptions, path: str) -> bool:

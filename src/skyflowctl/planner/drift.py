@@ -21,18 +21,6 @@ def undeclared_mount(live: LiveMount) -> Drift:
     )
 
 
-def undeclared_engine(live: LiveMount) -> Drift:
-    """Describe another engine that this manifest created and no longer declares."""
-    return Drift(
-        DriftKind.UNDECLARED,
-        "",
-        live.path,
-        reason=f"this manifest created the {live.type} engine but no longer declares it",
-        fix="put it back into the manifest; skyflowctl never deletes an engine with its secrets: "
-        f"'bao secrets disable {live.path}' does",
-    )
-
-
 def undeclared_roles(manifest: Manifest, mount: Mount, live: LiveEngine | None) -> list[Drift]:
     """Describe every role of the mount that the manifest does not declare."""
     known = {role.name for role in mount.roles}

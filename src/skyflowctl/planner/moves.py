@@ -120,20 +120,6 @@ def undeclared_mounts(manifest: Manifest, live: Mapping[str, LiveMount]) -> list
     return sorted(set(ours) - known)
 
 
-def undeclared_engines(manifest: Manifest, live: Mapping[str, LiveMount]) -> list[str]:
-    """Return the paths of other engines with this manifest's marks that it no longer declares."""
-    known = {mount.path for mount in manifest.mounts}
-    known |= {engine.path for engine in manifest.engines}
-    return sorted(
-        path
-        for path, mount in live.items()
-        if mount.options.get("managed_by") == fields.MANAGED_BY
-        and mount.options.get("manifest") == manifest.id
-        and mount.type != manifest.plugin.name
-        and path not in known
-    )
-
-
 def absent_mounts(manifest: Manifest, live: Mapping[str, LiveMount]) -> list[Mount]:
     """Return the declared mounts whose path has no mount."""
     return [mount for mount in manifest.mounts if mount.path not in live]

@@ -18,7 +18,12 @@ from skyflowctl.planner.plan import (
     PlanOptions,
     PruneOptions,
 )
-from skyflowctl.planner.prune_access import kept_methods, plan_access_deletions
+from skyflowctl.planner.prune_access import (
+    foreign_objects_named,
+    kept_owners,
+    own_path,
+    plan_access_deletions,
+)
 from skyflowctl.text import counted
 from skyflowctl.vault.live import LiveConfig, LiveEngine, LiveMount, LiveRole, LiveState
 
@@ -58,7 +63,7 @@ class _Pruning:
 
 def object_path(action: Action) -> str:
     """Return the path by which a person names the object of an action."""
-    return action.path.removeprefix("sys/mounts/")
+    return own_path(action.path)
 
 
 def mounts_to_destroy(manifest: Manifest, live: LiveState, options: PlanOptions) -> tuple[str, ...]:
@@ -82,7 +87,7 @@ def plan_deletions(
     """
     if options.prune is None:
         return Deletions()
-    if not manifest.mounts:
+    if not manifest.mounts and undeclared_mounts(manifest, live.mounts):
         return Deletions(refused=(_empty_manifest(manifest),))
     pruning = _Pruning(manifest, live, options.prune)
     undeclared = [one for one in drift if one.kind is DriftKind.UNDECLARED]
@@ -94,10 +99,7 @@ def plan_deletions(
     refused = (
         *_not_made_here(pruning),
         *_kept_mounts(pruning, undeclared),
-        *(
-            _holds_foreign_logins(*one)
-            for one in kept_methods(manifest, live.access, options.prune, gone)
-        ),
+        *(_used_by_others(*one) for one in kept_owners(manifest, live.access, options.prune, gone)),
         *_other_files(pruning),
         *too_many(actions, pruning.made, options.prune),
     )
@@ -224,7 +226,7 @@ def _too_many(kind: ObjectKind, number: int, made: int) -> Problem:
 def _empty_manifest(manifest: Manifest) -> Problem:
     return Problem(
         "prune-empty-manifest",
-        f"the manifest {manifest.id!r} declares no mounts, so nothing is deleted",
+        f"the manifest {manifest.id!r} declares no mounts and has made some: nothing is deleted",
         "an empty file looks the same as a lost one",
         "delete single objects: 'skyflowctl role delete', 'skyflowctl mount disable'",
     )
@@ -268,7 +270,8 @@ def _not_made_here(pruning: _Pruning) -> list[Problem]:
         other_role = role is not None and fields.managed_tag(manifest.id) not in role.tags
         if other_mount or (other_role and owner in declared):
             found.append(_made_by_others(path))
-    return found
+    others = foreign_objects_named(manifest, live.access, pruning.options)
+    return found + [_made_by_others(path) for path in others]
 
 
 def _made_by_others(path: str) -> Problem:
@@ -311,11 +314,12 @@ def _holds_foreign_roles(path: str, roles: Sequence[str]) -> Problem:
     )
 
 
-def _holds_foreign_logins(path: str, logins: Sequence[str]) -> Problem:
+def _used_by_others(path: str, objects: Sequence[str]) -> Problem:
+    kind = "logins" if path.startswith("sys/auth/") else "secrets"
     return Problem(
         "prune-not-made-here",
-        f"{path} is not deleted: it has logins that this manifest did not make",
-        f"they would be deleted too: {', '.join(logins)}",
+        f"{path} is not deleted: it has {kind} that this manifest did not make",
+        f"they would be deleted too: {', '.join(objects)}",
         f"delete them first, or leave out --allow-destroy={path}",
     )
 

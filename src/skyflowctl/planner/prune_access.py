@@ -1,8 +1,8 @@
-"""Finds policies, login methods and login roles that this manifest made and no longer declares."""
+"""Finds objects besides the mounts that this manifest made and no longer declares."""
 
 from collections import Counter
-from collections.abc import Container, Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Container, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 
 from skyflowctl.manifest.model import Manifest
 from skyflowctl.planner.access import LiveObject, is_adopted, live_fields, owner_of
@@ -16,10 +16,17 @@ from skyflowctl.planner.plan import (
     PruneOptions,
 )
 from skyflowctl.vault.access_api import policy_path
-from skyflowctl.vault.live import LiveAccess
+from skyflowctl.vault.kv import is_kv2, secret_path
+from skyflowctl.vault.live import LiveAccess, LiveMount, LiveSecret
 
-_NEEDS_PERMISSION = frozenset({ObjectKind.LOGIN_METHOD})
-"""Kinds of which each object is deleted only if the caller names it: others log in by it too."""
+_NEEDS_PERMISSION = frozenset({ObjectKind.LOGIN_METHOD, ObjectKind.ENGINE, ObjectKind.SECRET})
+"""Kinds of which each object is deleted only if the caller names it: others may log in by it, and
+secrets cannot be restored."""
+
+_WITH_IT = {
+    ObjectKind.ENGINE: " with everything in it",
+    ObjectKind.SECRET: " with all of its versions",
+}
 
 
 @dataclass(slots=True)
@@ -50,21 +57,64 @@ def plan_access_deletions(
         if is_adopted(manifest.id, found) and not named:
             continue
         plan.made[kind] += 1
-        if kind is ObjectKind.LOGIN_METHOD and _foreign_logins(manifest, path, live):
+        if own_path(path) not in gone or (kind in _NEEDS_PERMISSION and not named):
             continue
-        if path in gone and (named or kind not in _NEEDS_PERMISSION):
-            plan.actions.append(access_deletion(kind, path, found))
+        if not _foreign_objects(manifest, path, live):
+            plan.actions.append(access_deletion(kind, path, found, live))
     return plan
 
 
-def kept_methods(
-    manifest: Manifest, live: LiveAccess, options: PruneOptions, gone: Iterable[str]
+def own_path(path: str) -> str:
+    """Return the path by which a person names an object: an engine's own."""
+    return path.removeprefix("sys/mounts/")
+
+
+def foreign_objects_named(
+    manifest: Manifest, live: LiveAccess, options: PruneOptions
+) -> Iterator[str]:
+    """Yield the paths of objects that the caller wants to delete and others made."""
+    for _, path, found in _everything(manifest, live):
+        if path in options.allow_destroy and owner_of(manifest.id, found) is not None:
+            yield path
+
+
+def kept_owners(
+    manifest: Manifest, live: LiveAccess, options: PruneOptions, gone: Container[str]
 ) -> list[tuple[str, list[str]]]:
-    """Return the login methods that the caller wants to delete although others log in by them,
-    each with the paths of these logins; "*" stands for those that could not be read."""
-    methods = [one for one in gone if one.startswith("sys/auth/")]
-    found = ((path, _foreign_logins(manifest, path, live)) for path in sorted(methods))
-    return [(path, others) for path, others in found if others and path in options.allow_destroy]
+    """Return the login methods and engines that the caller wants to delete although others use
+    them, each with the paths of these logins or secrets; "*" stands for those that could not be
+    read."""
+    named = sorted(path for path in options.allow_destroy if own_path(path) in gone)
+    found = ((path, _foreign_objects(manifest, path, live)) for path in named)
+    return [(path, others) for path, others in found if others]
+
+
+def engines_to_search(
+    manifest: Manifest, live: Mapping[str, LiveMount], options: PruneOptions
+) -> frozenset[str]:
+    """Return the paths of the kv engines of which a prune must know every secret."""
+    named = {own_path(one) for one in options.allow_destroy}
+    declared = {engine.path for engine in manifest.engines}
+    return frozenset(path for path in named | declared if is_kv2(live.get(path)))
+
+
+def _foreign_objects(manifest: Manifest, path: str, live: LiveAccess) -> list[str]:
+    if path.startswith("sys/auth/"):
+        return _foreign_logins(manifest, path, live)
+    engine = own_path(path)
+    if engine == path:
+        return []
+    unread = [f"{engine}/*"] if f"{engine}/metadata/" in live.unread else []
+    return unread + [
+        one
+        for one in secrets_of(engine, live)
+        if owner_of(manifest.id, live.secrets[one]) is not None
+    ]
+
+
+def secrets_of(engine: str, live: LiveAccess) -> list[str]:
+    """Return the paths of the secrets of an engine that were read."""
+    return sorted(path for path in live.secrets if path.startswith(secret_path(engine, "")))
 
 
 def _foreign_logins(manifest: Manifest, path: str, live: LiveAccess) -> list[str]:
@@ -77,18 +127,50 @@ def _foreign_logins(manifest: Manifest, path: str, live: LiveAccess) -> list[str
     )
 
 
-def access_deletion(kind: ObjectKind, path: str, found: LiveObject) -> Action:
-    """Return the action that deletes an object as it is now."""
-    changes = tuple(
-        Change(name, value, None) for name, value in live_fields(found).items() if value
-    )
-    return Action(ActionType.DELETE, kind, "", path, changes)
+def access_deletion(
+    kind: ObjectKind, path: str, found: LiveObject, live: LiveAccess | None = None
+) -> Action:
+    """Return the action that deletes an object as it is now.
+
+    Args:
+        kind: its kind.
+        path: its API path.
+        found: the object.
+        live: for an engine, its secrets; for a secret, its engine.
+    """
+    now = live_fields(found)
+    if kind is ObjectKind.ENGINE and live:
+        now["secrets"] = secrets_of(own_path(path), live)
+    changes = tuple(Change(name, value, None) for name, value in now.items() if value)
+    action = Action(ActionType.DELETE, kind, "", path, changes)
+    if not isinstance(found, LiveSecret):
+        return action
+    engine = next((one for one in live.engines if path.startswith(f"{one}/")), "") if live else ""
+    body = {"engine": engine, "path": path.removeprefix(secret_path(engine, ""))}
+    return replace(action, body=body, cas=found.version)
 
 
 def _made_here(
     manifest: Manifest, live: LiveAccess
 ) -> Iterator[tuple[ObjectKind, str, LiveObject]]:
-    """Yield kind, path and object of everything that carries this manifest's mark."""
+    """Yield kind, path and object of everything that carries this manifest's mark.
+
+    The secrets of an engine that the manifest does not declare stay as long as the engine does.
+    """
+    declared = tuple(secret_path(engine.path, "") for engine in manifest.engines)
+    for kind, path, found in _everything(manifest, live):
+        if owner_of(manifest.id, found) is not None:
+            continue
+        if kind is ObjectKind.SECRET and not path.startswith(declared):
+            continue
+        yield kind, path, found
+
+
+def _everything(
+    manifest: Manifest, live: LiveAccess
+) -> Iterator[tuple[ObjectKind, str, LiveObject]]:
+    """Yield kind, path and object of everything of these kinds, whoever made it."""
+    engines = {path: one for path, one in live.engines.items() if one.type != manifest.plugin.name}
     everything: list[tuple[ObjectKind, str, LiveObject]] = [
         *((ObjectKind.POLICY, policy_path(name), one) for name, one in live.policies.items()),
         *(
@@ -96,8 +178,10 @@ def _made_here(
             for name, one in live.login_methods.items()
         ),
         *((ObjectKind.LOGIN_ROLE, path, one) for path, one in live.login_roles.items()),
+        *((ObjectKind.ENGINE, f"sys/mounts/{path}", one) for path, one in engines.items()),
+        *((ObjectKind.SECRET, path, one) for path, one in live.secrets.items()),
     ]
-    return (one for one in everything if owner_of(manifest.id, one[2]) is None)
+    yield from everything
 
 
 def _undeclared(manifest: Manifest, kind: ObjectKind, path: str, found: LiveObject) -> Drift:
@@ -106,7 +190,8 @@ def _undeclared(manifest: Manifest, kind: ObjectKind, path: str, found: LiveObje
     return Drift(
         DriftKind.UNDECLARED,
         "",
-        path,
+        own_path(path),
         reason=f"this manifest made this {kind.value.replace('_', ' ')} and no longer declares it",
-        fix=f"put it back into the manifest, or 'skyflowctl apply --prune{flag}' deletes it",
+        fix=f"put it back into the manifest, or 'skyflowctl apply --prune{flag}' deletes it"
+        + _WITH_IT.get(kind, ""),
     )

@@ -45,6 +45,7 @@ class AccessNeeded:
             engine or login method that it belongs to, or nothing.
         everything: whether all policies and all login roles are read, for a prune.
         secrets: pairs of an engine's path and a secret's path below it.
+        kv_engines: paths of engines of which all secrets are read, without their fields.
     """
 
     policies: frozenset[str] = frozenset()
@@ -52,6 +53,7 @@ class AccessNeeded:
     objects: Mapping[str, str] = field(default_factory=dict)
     everything: bool = False
     secrets: frozenset[tuple[str, str]] = frozenset()
+    kv_engines: frozenset[str] = frozenset()
 
 
 def policy_path(name: str) -> str:
@@ -88,7 +90,7 @@ class AccessApi:
         except ForbiddenError as error:
             unread["sys/auth"] = error.problems[0]
         objects: dict[str, Mapping[str, Any]] = {}
-        secrets: dict[str, LiveSecret] = {}
+        secrets = self._listed_secrets(needed, unread)
         with Workers(parallelism) as pool:
             wanted = self._objects_to_read(needed, methods, mounts, unread)
             found = pool.map(lambda path: self._or_error(self.object, path), wanted)
@@ -106,6 +108,18 @@ class AccessApi:
         if found is None:
             found = self._one_by_one(needed.policies)
         return {one.name: one for one in found}
+
+    def _listed_secrets(
+        self, needed: AccessNeeded, unread: dict[str, Problem]
+    ) -> dict[str, LiveSecret]:
+        """Return every secret of some engines; add those that cannot be listed to ``unread``."""
+        found: dict[str, LiveSecret] = {}
+        for engine in sorted(needed.kv_engines):
+            try:
+                found |= self.kv.secrets(engine)
+            except ForbiddenError as error:
+                unread[f"{engine}/metadata/"] = error.problems[0]
+        return found
 
     def _objects_to_read(
         self,

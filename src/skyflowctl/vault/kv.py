@@ -1,6 +1,7 @@
 """Secrets of kv version 2 engines. No call returns a value, only versions, marks and names."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from skyflowctl.secret import Secret
@@ -35,17 +36,53 @@ class KvApi:
             if error.empty:
                 return None
             raise
-        version = int(data.get("current_version") or 0)
-        custom = {key: str(value) for key, value in (data.get("custom_metadata") or {}).items()}
-        if not version:
-            return LiveSecret(0, custom)
+        marked = _without_fields(data)
+        if not marked.version:
+            return marked
         try:
             found = self._read(f"{engine}/subkeys/{path}", {"depth": "1"})
         except NotFoundError:
-            newest = (data.get("versions") or {}).get(str(version)) or {}
+            newest = (data.get("versions") or {}).get(str(marked.version)) or {}
             at = "" if newest.get("destroyed") else str(newest.get("deletion_time") or "")
-            return LiveSecret(version, custom, deleted=True, deleted_at=at)
-        return LiveSecret(version, custom, frozenset(found.get("subkeys") or ()))
+            return replace(marked, deleted=True, deleted_at=at)
+        return replace(marked, fields=frozenset(found.get("subkeys") or ()))
+
+    def secrets(self, engine: str) -> dict[str, LiveSecret]:
+        """Return every secret of an engine by its API path, without the names of its fields.
+
+        One request for each folder; a server without detailed lists needs one for each secret too.
+        """
+        found: dict[str, LiveSecret] = {}
+        folders = [""]
+        while folders:
+            folder = folders.pop()
+            for name, raw in self._listed(engine, folder).items():
+                path = f"{folder}{name}"
+                if name.endswith("/"):
+                    folders.append(path)
+                else:
+                    found[secret_path(engine, path)] = _without_fields(raw)
+        return dict(sorted(found.items()))
+
+    def _listed(self, engine: str, folder: str) -> Mapping[str, Mapping[str, Any]]:
+        """Return the metadata of each secret in a folder, and an empty map for each folder."""
+        try:
+            listed = self._list(f"{engine}/detailed-metadata/{folder}")
+        except NotFoundError as error:
+            if error.empty:
+                return {}
+        else:
+            return listed.get("key_info") or {}
+        names = [str(one) for one in self._list(f"{engine}/metadata/{folder}").get("keys") or ()]
+        return {
+            name: {} if name.endswith("/") else self._read(f"{engine}/metadata/{folder}{name}")
+            for name in names
+        }
+
+    def delete(self, engine: str, path: str) -> None:
+        """Delete a secret with all of its versions and its metadata; a missing one is no error."""
+        request = Request("DELETE", f"{engine}/metadata/{path}", idempotent=True, fresh=True)
+        self._transport.send(request)
 
     def mark(self, engine: str, path: str, custom: Mapping[str, str], *, new: bool) -> None:
         """Add to a secret's custom metadata and keep the rest of it; ``new``: create it."""
@@ -60,6 +97,9 @@ class KvApi:
     def _read(self, path: str, params: Mapping[str, str] | None = None) -> Mapping[str, Any]:
         return self._transport.send(Request("GET", path, params=params, fresh=True)).data or {}
 
+    def _list(self, path: str) -> Mapping[str, Any]:
+        return self._transport.send(Request("LIST", path, fresh=True)).data or {}
+
     def _send(
         self, method: str, path: str, body: Mapping[str, object], *, again: bool = True
     ) -> None:
@@ -67,3 +107,9 @@ class KvApi:
         self._transport.send(
             Request(method, path, body=body, headers=headers, idempotent=again, fresh=True)
         )
+
+
+def _without_fields(data: Mapping[str, Any]) -> LiveSecret:
+    """Return a secret as its metadata has it."""
+    custom = {key: str(value) for key, value in (data.get("custom_metadata") or {}).items()}
+    return LiveSecret(int(data.get("current_version") or 0), custom)

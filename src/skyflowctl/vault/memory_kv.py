@@ -25,6 +25,8 @@ class MemoryKv:
             HttpError: the request fails.
         """
         part, _, name = path.partition("/")
+        if method == "LIST" and part == "detailed-metadata":
+            return self._listed(f"{engine}/data/{name}")
         key = f"{engine}/data/{name}"
         found = self.secrets.get(key)
         if found is None and method in {"GET", "PATCH"}:
@@ -40,16 +42,32 @@ class MemoryKv:
             return self._write(method, key, live, body)
         raise HttpError(404, "unsupported path")
 
+    def _listed(self, prefix: str) -> Mapping[str, Any]:
+        info: dict[str, Any] = {}
+        for key in self.secrets:
+            if key.startswith(prefix):
+                name, slash, _ = key.removeprefix(prefix).partition("/")
+                info[name + slash] = {} if slash else self._as_metadata(self.secrets[key])
+        if not info:
+            raise HttpError(404)
+        return {"keys": sorted(info), "key_info": info}
+
+    def _as_metadata(self, live: LiveSecret) -> Mapping[str, Any]:
+        newest = {"deletion_time": live.deleted_at, "destroyed": False}
+        return {
+            "current_version": live.version,
+            "custom_metadata": dict(live.custom_metadata),
+            "versions": {str(live.version): newest} if live.version else {},
+        }
+
     def _metadata(
         self, method: str, key: str, live: LiveSecret, body: Mapping[str, Any]
     ) -> Mapping[str, Any] | None:
         if method == "GET":
-            newest = {"deletion_time": live.deleted_at, "destroyed": False}
-            return {
-                "current_version": live.version,
-                "custom_metadata": dict(live.custom_metadata),
-                "versions": {str(live.version): newest} if live.version else {},
-            }
+            return self._as_metadata(live)
+        if method == "DELETE":
+            self.secrets.pop(key, None)
+            return None
         kept = live.custom_metadata if method == "PATCH" else {}
         custom = {**kept, **(body.get("custom_metadata") or {})}
         self.secrets[key] = replace(live, custom_metadata=custom)

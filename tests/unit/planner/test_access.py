@@ -348,9 +348,11 @@ def test_an_engine_that_was_taken_out_is_no_mount_of_ours():
         type="kv",
         options={"managed_by": "skyflowctl", "manifest": "shop", "version": "2"},
     )
-    live = dataclasses.replace(APPLIED, mounts={**APPLIED.mounts, "secret": engine})
+    mounts = {**APPLIED.mounts, "secret": engine}
+    access = dataclasses.replace(APPLIED.access, engines=mounts)
+    live = dataclasses.replace(APPLIED, mounts=mounts, access=access)
     plan = make_plan(MANIFEST, live, p.identities(MANIFEST), PlanOptions())
-    assert [(one.path, "bao secrets disable secret" in one.fix) for one in plan.drift] == [
+    assert [(one.path, "--allow-destroy=sys/mounts/secret" in one.fix) for one in plan.drift] == [
         ("secret", True)
     ]
 
