@@ -27,9 +27,10 @@ class Disposition(Enum):
     REDIRECT = "redirect"  # another node should be asked; maybe executed
 
 
-_NO_LEADER = (
+_NOT_YET = (
     "local node not active but active cluster node not found",
     "no active Vault instance found",
+    "Upgrading from non-versioned to versioned data",  # a kv engine, just after it was enabled
 )
 
 
@@ -41,7 +42,7 @@ def classify(status: int, texts: tuple[str, ...]) -> Disposition:
     if status < 400:
         return Disposition.REDIRECT
     if status in {_PRECONDITION_FAILED, TOO_MANY_REQUESTS} or any(
-        known in text for known in _NO_LEADER
+        known in text for known in _NOT_YET
     ):
         return Disposition.NOT_APPLIED
     if status < 500 or status == 501 or _engine_or_namespace(status, text):

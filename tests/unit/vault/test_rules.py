@@ -34,6 +34,7 @@ NO_LEADER = "local node not active but active cluster node not found"
         (500, NO_LEADER, Disposition.NOT_APPLIED),
         (503, "no active Vault instance found", Disposition.NOT_APPLIED),
         (503, "Vault is sealed", Disposition.NOT_APPLIED),
+        (400, "Upgrading from non-versioned to versioned data. This", Disposition.NOT_APPLIED),
         (500, "leadership lost while committing log", Disposition.UNKNOWN),
         (500, "internal error", Disposition.UNKNOWN),
         (502, "", Disposition.UNKNOWN),
