@@ -246,6 +246,11 @@ CALLS: dict[str, list[Call]] = {
         consumer("check", "-o", "json"),
         bad(consumer("check", *_WRONG)),
     ],
+    "consumer manifest": [
+        consumer("manifest", "--for", "agent", "-v", "-v"),
+        consumer("manifest", "--for", "eso", "-o", "json"),
+        bad(consumer("manifest", "--for", "csi")),
+    ],
     "consumer rotate": [
         token(consumer("rotate", "-v", "-v")),
         token(consumer("rotate", "-o", "json")),

@@ -137,6 +137,13 @@ COMMANDS = (
         "consumer_check",
         _READ,
     ),
+    CommandRow(
+        "consumer manifest",
+        "Print a consumer's configuration",
+        "consumer.snippet",
+        "consumer_manifest",
+        _READ,
+    ),
     CommandRow("audit who", "Show who requested which token", "audit.who", "who", _READ),
     CommandRow("audit tail", "Show the newest requests", "audit.tail", "tail", _READ),
     CommandRow("audit denied", "Show who was denied, and why", "audit.denied", "denied", _READ),

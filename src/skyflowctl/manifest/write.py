@@ -1,11 +1,12 @@
-"""Writes a manifest from plain data, as text that reads back to the same data."""
+"""Writes plain data as YAML: a manifest, or documents for other programs."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from skyflowctl.manifest.yaml_tree import reads_as_text
 
 _HEAD = "# yaml-language-server: $schema=./mounts.schema.json\n"
+_UNFOLDED = 4096
 
 
 def manifest_text(data: Mapping[str, Any], comments: tuple[str, ...] = ()) -> str:
@@ -15,6 +16,18 @@ def manifest_text(data: Mapping[str, Any], comments: tuple[str, ...] = ()) -> st
         data: the manifest's values.
         comments: lines for its head.
     """
+    head = "".join(f"# {line}\n" for line in comments)
+    return f"{_HEAD}{head}{_dumped(_escaped(data), flow=None)}"
+
+
+def documents_text(documents: Sequence[Mapping[str, Any]], comments: Sequence[str] = ()) -> str:
+    """Return documents as one YAML text, in the given order of keys, below the comments."""
+    head = "".join(f"# {line}\n" for line in comments)
+    return head + "---\n".join(_dumped(one, flow=False) for one in documents)
+
+
+def _dumped(data: Any, *, flow: bool | None) -> str:
+    """Return data as YAML; ``flow`` None: collections without others inside are one line."""
     import yaml
 
     class Dumper(yaml.SafeDumper):
@@ -25,18 +38,16 @@ def manifest_text(data: Mapping[str, Any], comments: tuple[str, ...] = ()) -> st
         return dumper.represent_scalar("tag:yaml.org,2002:str", value, style=style)
 
     Dumper.add_representer(str, text)
-    head = "".join(f"# {line}\n" for line in comments)
-    escaped = _escaped(data)
-    body = yaml.dump(
-        escaped,
+    written: str = yaml.dump(
+        data,
         Dumper=Dumper,
         sort_keys=False,
         # An unprintable character could disguise the text; it is written as an escape.
-        allow_unicode=_printable(escaped),
-        width=96,
-        default_flow_style=None,
+        allow_unicode=_printable(data),
+        width=96 if flow is None else _UNFOLDED,
+        default_flow_style=flow,
     )
-    return f"{_HEAD}{head}{body}"
+    return written
 
 
 def _escaped(value: Any) -> Any:

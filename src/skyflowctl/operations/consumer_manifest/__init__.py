@@ -1,0 +1,1 @@
+"""Writes the configuration with which an application's platform reads a role's tokens."""
