@@ -10,6 +10,9 @@ from skyflowctl.planner import objects
 from skyflowctl.planner.plan import Action, ActionType
 from skyflowctl.vault.system_api import SystemApi
 
+_GENERATE = "/intermediate/generate/internal"
+_SIGNED_BY = "signed_by"
+
 
 def write_object(action: Action, server: SystemApi, credentials: CredentialSource) -> None:
     """Write an object with its secret fields, read it back, and note their version.
@@ -32,7 +35,11 @@ def write_object(action: Action, server: SystemApi, credentials: CredentialSourc
         if not body["appears"]:
             refuse_if_changed(action, before)
         sent = {**body["fields"], **body["flags"], **secret}
-        ignored = server.access.write(action.path, sent) & sent.keys()
+        if _SIGNED_BY in sent:
+            _sign_intermediate(action.path, sent, server)
+            ignored: frozenset[str] = frozenset()
+        else:
+            ignored = server.access.write(action.path, sent) & sent.keys()
         if body["fields"] or body["once"]:
             check_written(action, _live(action, server))
         if body["once"] and ignored:
@@ -52,3 +59,22 @@ def _live(action: Action, server: SystemApi) -> dict[str, Any] | None:
     if action.body["once"]:
         return dict(fields)
     return {name: objects.live_value(found, name) for name in fields}
+
+
+def _sign_intermediate(path: str, fields: Mapping[str, Any], server: SystemApi) -> None:
+    """Make a key and a request for it, have it signed, and store the certificate.
+
+    Killed in between, the next run makes another key; the first one stays in the engine, unused.
+
+    Raises:
+        VaultError: a request failed.
+    """
+    engine = path.removesuffix(_GENERATE)
+    asked = {name: value for name, value in fields.items() if name not in (_SIGNED_BY, "ttl")}
+    request = server.access.exchange(path, asked)
+    terms = {"csr": request["csr"], "use_csr_values": True, "format": "pem_bundle"}
+    ttl = {"ttl": fields["ttl"]} if "ttl" in fields else {}
+    signer = f"{fields[_SIGNED_BY]}/root/sign-intermediate"
+    signed = server.access.exchange(signer, {**terms, **ttl, "common_name": fields["common_name"]})
+    chain = {"certificate": signed["certificate"]}
+    server.access.exchange(f"{engine}/intermediate/set-signed", chain)

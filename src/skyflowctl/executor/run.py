@@ -271,19 +271,28 @@ class _Run:
 
 
 def _stages(actions: Sequence[_Numbered]) -> Iterator[list[list[_Numbered]]]:
-    """Yield the moves, then the other units that may run in parallel, then the upgrades, one
-    mount after the other."""
+    """Yield the moves, then groups of other units that may run in parallel, then the upgrades,
+    one mount after the other."""
     if moves := [pair for pair in actions if pair[1].action is ActionType.MOVE]:
         yield [[pair] for pair in moves]
-    yield _units(
-        [
-            pair
-            for pair in actions
-            if pair[1].action not in {ActionType.MOVE, ActionType.PLUGIN_UPGRADE}
-        ]
-    )
+    apart = {ActionType.MOVE, ActionType.PLUGIN_UPGRADE}
+    for group in _groups([pair for pair in actions if pair[1].action not in apart]):
+        yield _units(group)
     if upgrades := [pair for pair in actions if _upgrades(pair[1])]:
         yield [upgrades]
+
+
+def _groups(actions: Sequence[_Numbered]) -> Iterator[list[_Numbered]]:
+    """Yield the actions in groups, each of which waits only for earlier ones."""
+    left = list(actions)
+    while left:
+        paths = {action.path for _, action in left}
+        waiting = [pair for pair in left if not paths.isdisjoint({*pair[1].after} - {pair[1].path})]
+        if len(waiting) == len(left):
+            waiting = []  # a circle cannot be put in order
+        held = {index for index, _ in waiting}
+        yield [pair for pair in left if pair[0] not in held]
+        left = waiting
 
 
 def _units(actions: Sequence[_Numbered]) -> list[list[_Numbered]]:

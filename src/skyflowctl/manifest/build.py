@@ -6,7 +6,7 @@ from typing import Any, Literal, cast
 from skyflowctl.clock import parse_duration
 from skyflowctl.manifest import access
 from skyflowctl.manifest.discover import DEFAULT_PREFIX
-from skyflowctl.manifest.engine_rules import ROTATE_VERSION
+from skyflowctl.manifest.engine_rules import LEASE_TTLS, ROTATE_VERSION
 from skyflowctl.manifest.files import file_set
 from skyflowctl.manifest.logins import login_configs
 from skyflowctl.manifest.model import (
@@ -26,6 +26,7 @@ from skyflowctl.manifest.nodes import (
     YamlNode,
     as_flag,
     as_number,
+    as_seconds,
     as_text,
     as_texts,
     at_key,
@@ -36,6 +37,7 @@ from skyflowctl.manifest.nodes import (
 from skyflowctl.manifest.objects import declared_objects
 from skyflowctl.manifest.paths import mount_path
 from skyflowctl.manifest.references import field_source, reference
+from skyflowctl.manifest.typed_engines import typed_objects
 
 
 def build(root: YamlNode, files: tuple[str, ...]) -> Manifest:
@@ -51,7 +53,7 @@ def build(root: YamlNode, files: tuple[str, ...]) -> Manifest:
         login_methods=access.declared_login_methods(root),
         policies=access.declared_policies(root),
         engines=tuple(_engine(path, node) for path, node in entries(child(root, "engines"))),
-        objects=(*login_configs(root), *declared_objects(root)),
+        objects=(*login_configs(root), *declared_objects(root), *typed_objects(root)),
         moved=tuple(
             Moved(one.old.kind, one.old.path, one.new.path, one.old.where)
             for one in read_moves(root)
@@ -142,6 +144,7 @@ def _engine(path: str, node: YamlNode) -> DeclaredEngine:
             for name, secret in entries(child(node, "secrets"))
         ),
         where=at_key(node, place),
+        ttls={name: as_seconds(one) for name in LEASE_TTLS if (one := child(node, name))},
     )
 
 

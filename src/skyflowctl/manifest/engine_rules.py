@@ -9,6 +9,7 @@ from skyflowctl.manifest.nodes import Path, YamlNode, at_key, at_value, child, e
 from skyflowctl.manifest.paths import RESERVED, mount_path, parents
 
 ROTATE_VERSION = "rotate_version"
+LEASE_TTLS = ("default_lease_ttl", "max_lease_ttl")
 
 
 def engine_rules(root: YamlNode) -> Iterator[tuple[Path, Problem]]:

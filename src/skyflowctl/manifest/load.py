@@ -98,10 +98,14 @@ def _collector_paused() -> Iterator[None]:
 
 # A single value in the form of a map: a later file replaces all of it, because a merge could
 # combine two schemes (file and env) in one reference.
-_WHOLE_VALUES = frozenset({"credentials", "operator_token", "probe", "once", "token_reviewer_jwt"})
+_WHOLE_VALUES = frozenset(
+    {"credentials", "once", "operator_token", "password", "probe", "token_reviewer_jwt"}
+)
 _WHOLE_ENTRIES = frozenset({"policies", "fields", "secret"})
 _WITH_SOURCES = frozenset({"secrets"})
-_NAMED_BY_USER = frozenset({"mounts", "roles", "auth", "engines", "objects", *TYPES})
+_NAMED_BY_USER = frozenset(
+    {"mounts", "roles", "auth", "engines", "objects", "connections", "keys", *TYPES}
+)
 
 
 def merge(roots: Sequence[YamlNode]) -> YamlNode:

@@ -177,13 +177,15 @@ class DeclaredSecret:
 
 @dataclass(frozen=True, slots=True)
 class DeclaredEngine:
-    """A secrets engine besides the mounts: kv version 2."""
+    """A secrets engine besides the mounts. ``ttls`` are ``default_lease_ttl`` and
+    ``max_lease_ttl`` in seconds, if declared."""
 
     path: str
     type: str
     description: str
     secrets: tuple[DeclaredSecret, ...]
     where: Where
+    ttls: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

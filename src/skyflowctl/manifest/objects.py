@@ -17,8 +17,9 @@ from skyflowctl.manifest.nodes import (
     plain,
 )
 from skyflowctl.manifest.references import field_source
+from skyflowctl.manifest.typed_engines import TYPED_KEYS
 
-_KEYS = {"kv": ("version", "secrets")}
+_KEYS = {"kv": ("version", "secrets"), **TYPED_KEYS}
 """By type of engine: the keys that it alone has. A type without an entry has ``objects``."""
 
 

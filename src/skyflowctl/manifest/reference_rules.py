@@ -53,6 +53,10 @@ def _references(root: YamlNode) -> Iterator[tuple[Path, YamlNode]]:
         for name, one in entries(child(node, "objects")):
             for field, found in entries(child(one, "secret")):
                 yield ("engines", engine, "objects", name, field), found
+        for name, one in entries(child(node, "connections")):
+            password = child(one, "password")
+            if password is not None:
+                yield ("engines", engine, "connections", name, "password"), password
 
 
 def _relative(program: YamlNode, about: Path) -> tuple[Path, Problem]:

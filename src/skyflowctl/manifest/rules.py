@@ -36,6 +36,7 @@ from skyflowctl.manifest.objects import object_rules
 from skyflowctl.manifest.paths import RESERVED, mount_path, parents
 from skyflowctl.manifest.reference_rules import reference_rules
 from skyflowctl.manifest.schema_problems import is_below
+from skyflowctl.manifest.typed_engines import typed_rules
 
 OWNERSHIP_TAG = "managed-by:"
 
@@ -281,6 +282,7 @@ _RULES: tuple[Callable[[YamlNode], Iterator[RuleViolation]], ...] = (
     check_policies,
     engine_rules,
     object_rules,
+    typed_rules,
     moved_rules,
 )
 

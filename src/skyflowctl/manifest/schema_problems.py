@@ -178,7 +178,7 @@ def _type(error: Violation, path: Path) -> _Words:
         return "bad-reference", f"{_name(path)} must be a reference", _NO_SECRETS, _INLINE
     if _is_secret_field(path) and len(path) == 5 and options == ["object"]:
         summary = f"{_name(path)} must be a map that says where the value comes from"
-        return "bad-reference", summary, _NO_SECRETS, _SOURCES
+        return "bad-reference", summary, _NO_SECRETS, _sources(path)
     summary = f"{_name(path)} must be {expected}, not {_kind(value)}"
     if options[0] == "string" and isinstance(value, bool | int | float):
         why = "without quotes, YAML reads it as another type"
@@ -258,7 +258,7 @@ def _size(error: Violation, path: Path) -> _Words:
         return "bad-reference", summary, why, fix
     if _is_secret_field(path) and len(path) == 5:
         summary, why = f"{_name(path)} must have exactly one source", "a field has one value"
-        return "bad-reference", summary, why, _SOURCES
+        return "bad-reference", summary, why, _sources(path)
     if len(path) == 2 and path[0] == "policies":
         summary, why = f"{_name(path)} must have exactly one source", "a policy has one text"
         return "bad-policy", summary, why, "keep one of file, text and rules"
@@ -331,7 +331,13 @@ def _is_secret_field(path: Path) -> bool:
     """Return whether a path is, or is below, a field of a secret: its value may be the secret."""
     if len(path) > 5 and path[:1] == ("engines",) and path[2] == "objects":
         return path[4] == "secret"
+    if len(path) > 4 and path[0] == "engines" and path[2] == "connections":
+        return path[4] == "password"
     return len(path) > 4 and path[0] == "engines" and path[2] == "secrets"
+
+
+def _sources(path: Path) -> str:
+    return _SOURCES if path[2] != "connections" else "give one of file, env, keyring and vault"
 
 
 def _name(path: Path) -> str:

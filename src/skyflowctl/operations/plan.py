@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from skyflowctl.credentials.model import CredentialId, CredentialSource
 from skyflowctl.errors import InvalidInputError, Problem, UsageError
 from skyflowctl.manifest.model import Manifest, Mount
+from skyflowctl.operations.plugins_needed import check_plugins
 from skyflowctl.operations.resolve_credentials import (
     ResolvedIdentities,
     resolve_identities,
@@ -131,7 +132,7 @@ def plan(
         reasons=looked.reasons,
         invalid=looked.invalid,
     )
-    _check_registered(made, manifest, gateway)
+    _check_registered(made, manifest, gateway, options)
     made = with_unresolved_secrets(_within_rights(made, gateway), credentials)
     return PlanResult(manifest, as_moved(manifest, live), made, looked.identities, options)
 
@@ -195,13 +196,17 @@ def with_access(
     return replace(live, access=gateway.sys.access.read(needed, parallelism, live.mounts))
 
 
-def _check_registered(made: Plan, manifest: Manifest, gateway: Gateway) -> None:
-    """Refuse a version that the server could not start; one request, only if needed.
+def _check_registered(
+    made: Plan, manifest: Manifest, gateway: Gateway, options: PlanOptions
+) -> None:
+    """Refuse a version that the server could not start, and types that it lacks; one request for
+    each, only if needed.
 
     Raises:
         InvalidInputError: a mount would be enabled with, or moved to, a version that is not in the
             catalog. If this login may not read the catalog, the server decides.
     """
+    check_plugins(made, desired_access(manifest, options), gateway)
     plugin = manifest.plugin
     starts = (ActionType.CREATE, ActionType.PLUGIN_UPGRADE)
     new = any(one.kind is ObjectKind.MOUNT and one.action in starts for one in made.actions)

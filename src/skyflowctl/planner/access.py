@@ -110,7 +110,8 @@ def live_fields(found: LiveObject) -> dict[str, Any]:
     if isinstance(found, LiveLoginMethod | LiveMount):
         names = ("managed_by", "manifest", "adopted", "version")
         options = {f"options.{name}": found.options.get(name) for name in names}
-        return {"type": found.type, "description": found.description, **options}
+        ttls = found.ttls if isinstance(found, LiveMount) else {}
+        return {"type": found.type, "description": found.description, **ttls, **options}
     return dict(found)
 
 

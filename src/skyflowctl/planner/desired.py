@@ -1,7 +1,7 @@
 """Builds the desired objects of a manifest besides its mounts, from engines to login roles."""
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from skyflowctl.errors import Where
@@ -158,9 +158,11 @@ def access_needed(desired: Iterable[DesiredObject], *, everything: bool = False)
 
 
 def _engine(manifest: Manifest, one: DeclaredEngine) -> DesiredObject:
-    kept = {"version": "2"} if one.type == "kv" else {}
-    options = {**kept, "managed_by": fields.MANAGED_BY, "manifest": manifest.id}
-    return _mounted(ObjectKind.ENGINE, f"sys/mounts/{one.path}", one, options)
+    version = {"version": "2"} if one.type == "kv" else {}
+    options = {**version, "managed_by": fields.MANAGED_BY, "manifest": manifest.id}
+    mounted = _mounted(ObjectKind.ENGINE, f"sys/mounts/{one.path}", one, options)
+    config = {"config": dict(one.ttls)} if one.ttls else {}
+    return replace(mounted, fields={**mounted.fields, **one.ttls}, body={**mounted.body, **config})
 
 
 def _secrets(manifest: Manifest) -> Iterator[tuple[DeclaredEngine, DeclaredSecret]]:

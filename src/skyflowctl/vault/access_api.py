@@ -266,6 +266,11 @@ class AccessApi:
                 return None
             raise
 
+    def exchange(self, path: str, body: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Write, and return what the server answers; sent again after a lost reply."""
+        request = Request("POST", path, body=body, idempotent=True, fresh=True)
+        return self._transport.send(request).data or {}
+
     def write(self, path: str, body: Mapping[str, Any]) -> frozenset[str]:
         """Write an object; sent again after a lost reply.
 

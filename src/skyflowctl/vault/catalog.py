@@ -108,6 +108,11 @@ class Catalog:
         detailed = data.get("detailed") or ()
         return tuple(_entry(raw) for raw in detailed if raw.get("type") == "secret")
 
+    def names(self) -> Mapping[str, Sequence[str]]:
+        """Return the names of all plugins, built-in ones too, by type: auth, database, secret."""
+        data = self._transport.send(Request("GET", _ROOT, fresh=True)).data or {}
+        return {kind: data[kind] for kind in ("auth", "database", "secret") if data.get(kind)}
+
     def read(self, name: str, version: str) -> CatalogEntry | None:
         """Return one entry with its command and arguments, or None.
 

@@ -25,6 +25,7 @@ _MOUNT_LISTS = (
     "audit_non_hmac_request_keys",
     "audit_non_hmac_response_keys",
 )
+_TTLS = ("default_lease_ttl", "max_lease_ttl")
 # Our engine returns it for every mount, configured or not; a basic engine never does.
 _OURS = "credential_version"
 REVOKED_MARK = "revoked_"
@@ -44,6 +45,7 @@ def mount(path: str, raw: Mapping[str, Any]) -> LiveMount:
         running_plugin_version=str(raw.get("running_plugin_version") or ""),
         running_sha256=str(raw.get("running_sha256") or ""),
         seal_wrap=bool(raw.get("seal_wrap")),
+        ttls={name: one for name in _TTLS if isinstance(one := config.get(name), int)},
         **lists,
     )
 

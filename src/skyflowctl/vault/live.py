@@ -48,7 +48,8 @@ BASIC_API = EngineApi(ENGINE_FEATURES)
 class LiveMount:
     """One entry of ``sys/mounts``. Lists that the server omits are empty.
 
-    ``seal_wrap`` is the stored flag, whether or not the server supports it.
+    ``seal_wrap`` is the stored flag, whether or not the server supports it. ``ttls`` are
+    ``default_lease_ttl`` and ``max_lease_ttl`` in seconds; 0 for the server's.
     """
 
     path: str
@@ -62,6 +63,7 @@ class LiveMount:
     running_plugin_version: str
     running_sha256: str
     seal_wrap: bool = False
+    ttls: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

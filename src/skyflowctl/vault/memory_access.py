@@ -120,8 +120,42 @@ class MemoryAccess:
             if path not in self.objects:
                 raise HttpError(404)
             return self.objects[path]
+        done = _engine_write(self.objects, path, body) if not mounted else None
+        if done is not None:
+            return done
         approle = mounted and self.methods[mounted]["type"] == "approle"
         known = {key: value for key, value in body.items() if not approle or key in _ROLE_DEFAULTS}
         defaults = _ROLE_DEFAULTS if approle else {}
         self.objects[path] = {**defaults, **self.objects.get(path, {}), **known}
         return None
+
+
+_Objects = dict[str, dict[str, Any]]
+
+
+def _engine_write(
+    objects: _Objects, path: str, body: Mapping[str, Any]
+) -> Mapping[str, Any] | None:
+    """Write as pki and transit engines do, whose parts have other paths; None if this is none."""
+    engine, _, rest = path.partition("/root/generate/")
+    if rest:
+        return _issuer(objects, engine, body)
+    engine, _, rest = path.partition("/intermediate/")
+    if rest.startswith("generate/"):
+        return {"csr": "a request"}
+    if rest == "set-signed":
+        return _issuer(objects, engine, body)
+    if path.endswith("/root/sign-intermediate"):
+        return {"certificate": "a certificate"}
+    key, _, rest = path.rpartition("/")
+    if rest == "config" and key in objects:
+        objects[key] |= body
+        return objects[key]
+    return None
+
+
+def _issuer(objects: _Objects, engine: str, body: Mapping[str, Any]) -> Mapping[str, Any]:
+    named = str(body.get("issuer_name") or "default")
+    for path in ("cert/ca", "issuer/default", f"issuer/{named}"):
+        objects[f"{engine}/{path}"] = {"certificate": "a certificate"}
+    return objects[f"{engine}/cert/ca"]

@@ -364,7 +364,8 @@ class _System:
     def _catalog(self, question: MemoryRequest, rest: str) -> Mapping[str, Any] | None:
         catalog = self._server.catalog
         if not rest:
-            return {"detailed": [_listed(key, raw) for key, raw in catalog.items()]}
+            names = {"secret": sorted(BUILT_IN_ENGINES | {name for name, _ in catalog})}
+            return {"detailed": [_listed(key, raw) for key, raw in catalog.items()], **names}
         name = rest.removeprefix("secret/")
         version = str(question.body.get("version") or question.params.get("version") or "")
         if question.writes:
