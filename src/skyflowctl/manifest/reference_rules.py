@@ -46,17 +46,21 @@ def _references(root: YamlNode) -> Iterator[tuple[Path, YamlNode]]:
         if found is not None:
             yield ("auth", method, "token_reviewer_jwt"), found
     for engine, node in entries(child(root, "engines")):
-        for name, secret in entries(child(node, "secrets")):
-            for field, found in entries(secret):
-                if field != ROTATE_VERSION:
-                    yield ("engines", engine, "secrets", name, field), found
-        for name, one in entries(child(node, "objects")):
-            for field, found in entries(child(one, "secret")):
-                yield ("engines", engine, "objects", name, field), found
-        for name, one in entries(child(node, "connections")):
-            password = child(one, "password")
-            if password is not None:
-                yield ("engines", engine, "connections", name, "password"), password
+        yield from _of_engine(engine, node)
+
+
+def _of_engine(engine: str, node: YamlNode) -> Iterator[tuple[Path, YamlNode]]:
+    for name, secret in entries(child(node, "secrets")):
+        for field, found in entries(secret):
+            if field != ROTATE_VERSION:
+                yield ("engines", engine, "secrets", name, field), found
+    for name, one in entries(child(node, "objects")):
+        for field, found in entries(child(one, "secret")):
+            yield ("engines", engine, "objects", name, field), found
+    for name, one in entries(child(node, "connections")):
+        password = child(one, "password")
+        if password is not None:
+            yield ("engines", engine, "connections", name, "password"), password
 
 
 def _relative(program: YamlNode, about: Path) -> tuple[Path, Problem]:

@@ -35,6 +35,7 @@ TYPED_KEYS: Mapping[str, tuple[str, ...]] = {
 }
 """By type of engine: the keys of its section."""
 
+_HOUR = 3600
 _TTLS = ("default_ttl", "max_ttl", "ttl", "auto_rotate_period")
 _ROLES: Mapping[str, Mapping[str, Any]] = {
     "database": {
@@ -205,6 +206,17 @@ def typed_rules(root: YamlNode) -> Iterator[tuple[Path, Problem]]:
         for name, node in entries(child(body, "connections")):
             yield from _bad_connection((*path, "connections", name), node)
         yield from _authorities(path, body)
+        for name, node in entries(child(body, "keys")):
+            yield from _bad_period((*path, "keys", name), node)
+
+
+def _bad_period(path: Path, node: YamlNode) -> Iterator[tuple[Path, Problem]]:
+    period = child(node, "auto_rotate_period")
+    if period is not None and 0 < _span(period) < _HOUR:
+        about = (*path, "auto_rotate_period")
+        summary, why = "auto_rotate_period is shorter than an hour", "the server refuses that"
+        where = at_value(period, about)
+        yield about, Problem("bad-duration", summary, why, "use 1h or more", where)
 
 
 def _role(kind: str, path: Path, node: YamlNode, body: YamlNode) -> Iterator[tuple[Path, Problem]]:
