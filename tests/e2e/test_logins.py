@@ -285,3 +285,102 @@ def test_a_prune_deletes_logins_of_every_type_and_no_others(site):
         stack.api("DELETE", "auth/cert/certs/by-hand")
         stack.cli("apply", "--prune", "-y", exported=True)
     assert stack.json("plan")["data"]["actions"] == []
+
+
+def check(site: Site, name: str, *words: str, code: int = 0, **env: str) -> dict:
+    done = site.stack.cli(
+        "consumer", "check", name, *words, "-o", "json", check=code, exported=True, env=env
+    )
+    return json.loads(done.stdout)
+
+
+def certificate_of_edge(site: Site) -> Path:
+    return client_certificate(site.authority, site.stack.folder, "edge.shop.example")
+
+
+CHECKED = {"order-pod": "kubernetes", "order-ci": "jwt", "order-pipeline": "gitlab"}
+
+
+@pytest.mark.parametrize(("name", "method"), CHECKED.items())
+def test_check_logs_in_with_a_jwt_that_is_no_argument(site, name, method):
+    jwt = pod(site) if method == "kubernetes" else getattr(ISSUER, TOKENS[method])()
+    data = check(site, name, "--jwt", "env:JOB_TOKEN", JOB_TOKEN=jwt)["data"]
+    asked = {(one["path"], one["request"]): one["got"] for one in data["checks"]}
+    assert (data["by"], all(one["ok"] for one in data["checks"])) == ("login", True)
+    assert asked["skyflow/order/creds/producer", "any"] == "allow"
+    assert asked["skyflow/order/creds/producer", "without ctx"] == "deny"
+    assert asked["skyflow/payment/creds/engine", "any"] == "deny"
+    assert asked[ROLES[method], "any"] == "deny"
+
+
+def test_check_logs_in_with_a_client_certificate(site):
+    data = check(site, "order-edge", "--cert", f"file:{certificate_of_edge(site)}")["data"]
+    assert (data["by"], all(one["ok"] for one in data["checks"])) == ("login", True)
+
+
+def test_check_without_a_proof_is_by_policy_and_says_so(site):
+    stack, log = site.stack, len(site.stack.audit_log.read_text())
+    data = check(site, "order-ci")["data"]
+    assert (data["by"], all(one["ok"] for one in data["checks"])) == ("policy", True)
+    entries = [json.loads(line) for line in stack.audit_log.read_text()[log:].splitlines()]
+    paths = [one["request"]["path"] for one in entries if one["type"] == "response"]
+    assert {"auth/token/create", "auth/token/revoke-self"} <= set(paths)
+    assert not any("/creds/" in path for path in paths)
+    shown = stack.cli("consumer", "check", "order-ci", exported=True).stdout
+    assert "by policy: the login itself was not tried" in shown
+
+
+def test_check_finds_a_right_that_the_manifest_does_not_give(site):
+    stack, path = site.stack, ROLES["cert"]
+    before = stack.api("GET", path)["data"]["token_policies"]
+    stack.api("POST", "sys/policies/acl/too-much", {"policy": 'path "x/y" {capabilities=["read"]}'})
+    stack.api("POST", path, {"token_policies": [*before, "too-much"]})
+    try:
+        by_policy = check(site, "order-edge", code=6)["data"]["checks"]
+        proof = f"file:{certificate_of_edge(site)}"
+        by_login = check(site, "order-edge", "--cert", proof, code=6)["data"]["checks"]
+    finally:
+        stack.api("POST", path, {"token_policies": before})
+    assert [[one["path"] for one in found if not one["ok"]] for found in (by_policy, by_login)] == [
+        ["x/y"],
+        ["x/y"],
+    ]
+
+
+def test_check_with_a_token_of_another_repository_is_refused_with_the_servers_reason(site):
+    jwt = ISSUER.github(repository="shop/payment")
+    (problem,) = check(site, "order-ci", "--jwt", "env:JOB_TOKEN", code=5, JOB_TOKEN=jwt)["errors"]
+    assert problem["code"] == "cannot-log-in"
+    assert "repository" in problem["why"]
+    assert jwt not in json.dumps(problem)
+
+
+MISTAKES = [
+    (("check", "order-ci", "--cert", "env:HOME"), 64, "wrong-proof"),
+    (("check", "order-edge", "--jwt", "env:HOME"), 64, "wrong-proof"),
+    (("check", "order-ci", "--jwt", "eyJhbGciOi.eyJpc3MiOi.c2ln"), 64, "bad-reference"),
+    (("issue", "order-ci"), 5, "no-secret-ids"),
+    (("rotate", "order-pod"), 5, "no-secret-ids"),
+    (("rotate", "order-edge", "--retire", "-y"), 5, "no-secret-ids"),
+    (("revoke", "order-edge", "--all", "-y"), 5, "no-secret-ids"),
+]
+
+
+@pytest.mark.parametrize(("words", "code", "name"), MISTAKES)
+def test_a_mistake_is_named(site, words, code, name):
+    (problem,) = site.stack.json("consumer", *words, check=code)["errors"]
+    assert problem["code"] == name
+
+
+def test_the_list_has_every_type(site):
+    stack = site.stack
+    found = stack.json("consumer", "list")["data"]["consumers"]
+    assert {one["consumer"]: (one["method"], one["type"], one["state"]) for one in found} == {
+        "order-ci": ("jwt", "jwt", "live"),
+        "order-edge": ("cert", "cert", "live"),
+        "order-pipeline": ("gitlab", "jwt", "live"),
+        "order-pod": ("kubernetes", "kubernetes", "live"),
+    }
+    shown = stack.cli("consumer", "list", exported=True).stdout
+    assert "order-pipeline  gitlab (jwt)" in shown
+    assert "no secret ids" not in shown

@@ -133,7 +133,7 @@ COMMANDS = (
     CommandRow(
         "consumer check",
         "Prove what a consumer may do",
-        "consumer.command",
+        "consumer.check",
         "consumer_check",
         _READ,
     ),

@@ -4,23 +4,21 @@ Every question is one about capabilities or rules, so no token is minted and no 
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from skyflowctl.errors import Problem, RefusedError
+from skyflowctl.errors import Problem
 from skyflowctl.manifest.model import Consumer, Manifest, Role
-from skyflowctl.operations.consumers import checked_api
+from skyflowctl.operations.consumer_login import By, LoginProof, check_proof, logged_in
+from skyflowctl.operations.consumers import checked_role
 from skyflowctl.posture.acl import matches_segments
 from skyflowctl.posture.policies import PathRule, parse_policy
-from skyflowctl.secret import Secret
-from skyflowctl.vault.approle import AppRoleApi
-from skyflowctl.vault.errors import BadRequestError, ForbiddenError, VaultError
+from skyflowctl.vault.errors import ForbiddenError, VaultError
 from skyflowctl.vault.gateway import Gateway
+from skyflowctl.vault.live import login_role_path
 from skyflowctl.vault.transport import Request
 
 Answer = Literal["allow", "deny"]
-_LOGIN_SECONDS = 60
 _NOWHERE = "skyflowctl-check"  # a name that no one uses
 _NOTHING = frozenset({"deny"})
 
@@ -47,20 +45,31 @@ class AccessCheck:
 
 @dataclass(slots=True)
 class ConsumerReport:
-    """The checks of one consumer; ``warnings`` name what could not be asked."""
+    """The checks of one consumer.
+
+    Args:
+        checks: the questions and answers.
+        warnings: what could not be asked.
+        by: how the answers were found: by the consumer's own login, or with its policies alone.
+    """
 
     checks: list[AccessCheck] = field(default_factory=list)
     warnings: list[Problem] = field(default_factory=list)
+    by: By = "login"
 
 
-def check_consumer(gateway: Gateway, manifest: Manifest, consumer: Consumer) -> ConsumerReport:
-    """Log in as a consumer with a secret id for one login, and ask what the login may do.
+def check_consumer(
+    gateway: Gateway, manifest: Manifest, consumer: Consumer, proof: LoginProof
+) -> ConsumerReport:
+    """Log in as a consumer, and ask what the login may do.
 
     Raises:
         RefusedError: the consumer cannot log in from this machine.
+        UsageError: the consumer takes no such proof.
     """
     report = ConsumerReport()
-    api = checked_api(gateway, manifest, consumer)
+    check_proof(consumer, proof)
+    checked_role(gateway, manifest, consumer)
     own = _own_rules(gateway, manifest, consumer)
     denied = [
         path
@@ -68,7 +77,8 @@ def check_consumer(gateway: Gateway, manifest: Manifest, consumer: Consumer) -> 
         if not any(_covers(rule, path) for rule in own)
     ]
     by_default = _default_rules(gateway, report)
-    with _logged_in(gateway, api, consumer, report) as login:
+    with logged_in(gateway, manifest, consumer, proof, report.warnings) as (login, by):
+        report.by = by
         report.checks += _own_checks(login, own)
         report.checks += [
             one
@@ -76,54 +86,6 @@ def check_consumer(gateway: Gateway, manifest: Manifest, consumer: Consumer) -> 
             if not any(_same(one.path, rule) for rule in own)
         ]
     return report
-
-
-@contextmanager
-def _logged_in(
-    gateway: Gateway, api: AppRoleApi, consumer: Consumer, report: ConsumerReport
-) -> Iterator[Gateway]:
-    """Log in as the consumer; at the end, destroy the secret id and revoke the token."""
-    role_id = api.role_id()
-    issued = api.issue_for_one_login(_LOGIN_SECONDS)
-    login = None
-    try:
-        token = _log_in(api, consumer, role_id, issued.secret)
-        login = Gateway(gateway.transport.as_login(token))
-        yield login
-    finally:
-        _log_out(api, issued.accessor, login, report)
-
-
-def _log_in(api: AppRoleApi, consumer: Consumer, role_id: str, secret_id: Secret) -> Secret:
-    try:
-        return api.log_in(role_id, secret_id)
-    except (BadRequestError, ForbiddenError) as error:
-        raise RefusedError(
-            f"cannot log in as {consumer.name}",
-            why=error.problems[0].why or error.problems[0].summary,
-            fix="run it on a machine whose address the consumer's cidrs include",
-            code="cannot-log-in",
-        ) from error
-
-
-def _log_out(api: AppRoleApi, accessor: str, login: Gateway | None, report: ConsumerReport) -> None:
-    try:
-        api.destroy(accessor)
-    except VaultError as error:
-        what = f"the secret id {accessor} still exists for {_LOGIN_SECONDS} s"
-        report.warnings.append(_left_over(what, error))
-    if login is None:
-        return
-    try:
-        login.transport.send(Request("POST", "auth/token/revoke-self", idempotent=True))
-    except VaultError as error:
-        report.warnings.append(_left_over("the token of this check was not revoked", error))
-    finally:
-        login.close()
-
-
-def _left_over(what: str, error: VaultError) -> Problem:
-    return Problem("left-over", what, error.problems[0].summary, "run the same command again")
 
 
 def _asked(
@@ -204,9 +166,9 @@ def _denied_paths(
         kinds |= {path: one.type for path, one in gateway.sys.mounts().items()}
     except ForbiddenError as error:
         report.warnings.append(_not_asked("mounts that the manifest does not declare", error))
-    login_role = f"auth/{consumer.method}/role/{consumer.name}"
-    paths = ["sys/mounts", "sys/auth", "sys/policies/acl", "auth/token/create"]
-    paths += [login_role, f"{login_role}/secret-id"]
+    login_role = login_role_path(consumer.method, consumer.name, consumer.type)
+    paths = ["sys/mounts", "sys/auth", "sys/policies/acl", "auth/token/create", login_role]
+    paths += [f"{login_role}/secret-id"] if consumer.type == "approle" else []
     for path, kind in sorted(kinds.items()):
         if kind == manifest.plugin.name:
             roles = {*declared.get(path, ()), *_live_roles(gateway, path, report)}

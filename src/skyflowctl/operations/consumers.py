@@ -1,10 +1,10 @@
 """The logins of consumers: issues, lists, rotates and revokes the secret ids of AppRole logins."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Literal
+from typing import Any, Literal
 
 from skyflowctl.errors import ExitCode, Problem, RefusedError, SkyflowctlError, UsageError
 from skyflowctl.manifest.model import Consumer, Manifest
@@ -14,6 +14,11 @@ from skyflowctl.vault.errors import NotFoundError, VaultError
 from skyflowctl.vault.gateway import Gateway
 from skyflowctl.vault.live import login_role_path
 
+_LOGS_IN_WITH = {
+    "cert": "a client certificate",
+    "jwt": "a JSON Web Token of its issuer",
+    "kubernetes": "the token of a Kubernetes service account",
+}
 _LONG_AGO = datetime.min.replace(tzinfo=UTC)
 
 
@@ -85,7 +90,7 @@ def find_consumer(manifest: Manifest, name: str) -> Consumer:
         raise UsageError(
             f"the manifest has no consumer {name}",
             why=f"its consumers are {names}" if names else "it declares no consumers",
-            fix="name one of them" if names else "add one to a role, below consumers: approle:",
+            fix="name one of them" if names else "add one to a role, below consumers",
             code="unknown-consumer",
         )
     return found
@@ -125,7 +130,6 @@ def list_consumers(gateway: Gateway, manifest: Manifest) -> tuple[ConsumerState,
 
 
 def _state(gateway: Gateway, consumer: Consumer) -> ConsumerState:
-    api = _api(gateway, consumer)
     try:
         if gateway.sys.access.object(_path(consumer)) is None:
             return ConsumerState(consumer, exists=False)
@@ -136,8 +140,10 @@ def _state(gateway: Gateway, consumer: Consumer) -> ConsumerState:
             raise
         return ConsumerState(consumer, None, (), error.problems)
     state = ConsumerState(consumer, exists=True)
+    if consumer.type != "approle":
+        return state
     try:
-        return replace(state, secret_ids=_secret_ids(api))
+        return replace(state, secret_ids=_secret_ids(_api(gateway, consumer)))
     except VaultError as error:
         if not error.status:
             raise
@@ -212,11 +218,36 @@ def _path(consumer: Consumer) -> str:
 
 
 def _api(gateway: Gateway, consumer: Consumer) -> AppRoleApi:
+    """Return the calls for a consumer's secret ids.
+
+    Raises:
+        RefusedError: its login is of a type that has none.
+    """
+    if consumer.type != "approle":
+        raise RefusedError(
+            f"{consumer.name} has no secret ids",
+            why=f"it logs in with {_LOGS_IN_WITH[consumer.type]}, which this server does not issue",
+            fix="to end its access, remove it from the manifest and run: skyflowctl apply --prune;"
+            f" to prove its login: skyflowctl consumer check {consumer.name}",
+            code="no-secret-ids",
+        )
     return AppRoleApi(gateway.transport, consumer.method, consumer.name)
 
 
 def checked_api(gateway: Gateway, manifest: Manifest, consumer: Consumer) -> AppRoleApi:
     """Return the calls for a consumer's login role, after a look at who made it.
+
+    Raises:
+        UsageError: the server has no such login role.
+        RefusedError: another manifest or person made it, or it has no secret ids.
+    """
+    api = _api(gateway, consumer)
+    checked_role(gateway, manifest, consumer)
+    return api
+
+
+def checked_role(gateway: Gateway, manifest: Manifest, consumer: Consumer) -> Mapping[str, Any]:
+    """Return a consumer's login role, after a look at who made it.
 
     Raises:
         UsageError: the server has no such login role.
@@ -235,7 +266,7 @@ def checked_api(gateway: Gateway, manifest: Manifest, consumer: Consumer) -> App
             fix=f"take it over with: skyflowctl apply --adopt={path}",
             code="not-ours",
         )
-    return _api(gateway, consumer)
+    return found
 
 
 @contextmanager

@@ -222,10 +222,13 @@ class HvacTransport:
             headers["X-Vault-Wrap-TTL"] = request.wrap_ttl
         return headers
 
-    def as_login(self, token: Secret) -> HvacTransport:
-        """Return a transport to the same server with another token."""
+    def as_login(self, token: Secret | None, certificate: Secret | None = None) -> HvacTransport:
+        """Return a transport to the same server with another token or client certificate."""
+        target = replace(self._target, token=token)
+        if certificate:
+            target = replace(target, client_cert="", client_key="", client_pem=certificate)
         made = HvacTransport(
-            replace(self._target, token=token),
+            target,
             run_id=self._always[RUN_HEADER],
             application_source=self._always[SOURCE_HEADER],
             timeout=self._timeout,

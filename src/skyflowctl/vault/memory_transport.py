@@ -128,7 +128,7 @@ class MemoryTransport:
             raise error_for(status, server_texts(answer), method=method, path=path)
         return make_reply(status, answer, {})
 
-    def as_login(self, token: Secret) -> Transport:  # noqa: ARG002 - this server has no logins
+    def as_login(self, token: Secret | None, certificate: Secret | None = None) -> Transport:  # noqa: ARG002 - this server has no logins
         """Return a transport to the same server; every token may do everything there."""
         return TransportWrapper(self)
 

@@ -134,8 +134,13 @@ class Transport(Protocol):
             RedirectRefusedError: the user did not name this address.
         """
 
-    def as_login(self, token: Secret) -> "Transport":
-        """Return a transport to the same server with another token; close it after use."""
+    def as_login(self, token: Secret | None, certificate: Secret | None = None) -> "Transport":
+        """Return a transport to the same server with another token; close it after use.
+
+        Args:
+            token: None for none.
+            certificate: a client certificate and its key in PEM form, instead of the target's.
+        """
 
     def send(self, request: Request) -> Reply:
         """Send one request and return its successful answer.
@@ -202,9 +207,9 @@ class TransportWrapper:
         """Return the inner transport's transport to one node; it is not wrapped."""
         return self._inner.at_node(address)
 
-    def as_login(self, token: Secret) -> Transport:
+    def as_login(self, token: Secret | None, certificate: Secret | None = None) -> Transport:
         """Return the inner transport's transport with another token; it is not wrapped."""
-        return self._inner.as_login(token)
+        return self._inner.as_login(token, certificate)
 
     def send(self, request: Request) -> Reply:
         """Send one request; see :class:`Transport`."""

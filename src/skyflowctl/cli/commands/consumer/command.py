@@ -112,7 +112,7 @@ def consumer_issue(
 
     def work(run: CommandRun) -> CommandResult:
         wanted = issue.request()
-        manifest, consumer = _named(name, file, run)
+        manifest, consumer = named_consumer(name, file, run)
         with gateways.open_gateway(target, run) as gateway:
             return CommandResult(_issued(gateway, manifest, consumer, wanted))
 
@@ -129,7 +129,8 @@ def consumer_issue(
 )
 def consumer_list(target: TargetOptions, output: OutputOptions, *, file: FileOption = None) -> None:
     """List the manifest's consumers with the roles that each may read, and the live secret ids
-    of each by accessor. The server shows a use only of a secret id with a limit of uses."""
+    of each AppRole consumer by accessor. The server shows a use only of a secret id with a limit
+    of uses."""
 
     def work(run: CommandRun) -> CommandResult:
         from skyflowctl.operations.consumers import list_consumers
@@ -179,7 +180,7 @@ def consumer_rotate(
 
     def work(run: CommandRun) -> CommandResult:
         wanted = issue.request()
-        manifest, consumer = _named(name, file, run)
+        manifest, consumer = named_consumer(name, file, run)
         with gateways.open_gateway(target, run) as gateway:
             if not retire:
                 return CommandResult(
@@ -235,7 +236,7 @@ def consumer_revoke(
 
     def work(run: CommandRun) -> CommandResult:
         _check_choice(accessor, everything)
-        manifest, consumer = _named(name, file, run)
+        manifest, consumer = named_consumer(name, file, run)
         from skyflowctl.operations.consumers import destroy_secret_ids, live_accessors
 
         with gateways.open_gateway(target, run) as gateway:
@@ -248,54 +249,14 @@ def consumer_revoke(
     run_command("consumer revoke", output, work, view.show_destroyed)
 
 
-@command(
-    examples=[
-        ("skyflowctl consumer check order-service", "log in as it, and prove what it may do"),
-        ("skyflowctl consumer check order-service --dev", "on the dev stack"),
-        (
-            "skyflowctl consumer check order-service -o json | jq .data.checks",
-            "every question and answer",
-        ),
-    ],
-    exits=(*READ_EXITS, ExitCode.REFUSED, ExitCode.UNHEALTHY),
-)
-def consumer_check(
-    name: NameArgument,
-    target: TargetOptions,
-    output: OutputOptions,
-    *,
-    file: FileOption = None,
-) -> None:
-    """Log in as a consumer with a secret id for one login, and ask the server what the login
-    may do: its roles yes, without the required ctx no, every other role, mount and path no. No
-    token is minted, and no read is denied. At the end, the secret id is destroyed and the
-    login's token revoked."""
+def named_consumer(
+    name: str, file: "Sequence[str] | None", run: CommandRun
+) -> "tuple[Manifest, Consumer]":
+    """Return the manifest and its consumer of this name.
 
-    def work(run: CommandRun) -> CommandResult:
-        from skyflowctl.operations.consumer_check import check_consumer
-
-        manifest, consumer = _named(name, file, run)
-        with gateways.open_gateway(target, run) as gateway:
-            report = check_consumer(gateway, manifest, consumer)
-        rows = [
-            {
-                "path": one.path,
-                "request": one.request,
-                "expected": one.expected,
-                "got": one.got,
-                "ok": one.ok,
-            }
-            for one in report.checks
-        ]
-        code = ExitCode.OK if all(one.ok for one in report.checks) else ExitCode.UNHEALTHY
-        data = {"consumer": consumer.name, "checks": rows}
-        status = status_of(code) if code else "ok"
-        return CommandResult(data, status, code, (), tuple(report.warnings))
-
-    run_command("consumer check", output, work, view.show_checks)
-
-
-def _named(name: str, file: "Sequence[str] | None", run: CommandRun) -> "tuple[Manifest, Consumer]":
+    Raises:
+        UsageError: it has none.
+    """
     from skyflowctl.operations.consumers import find_consumer
 
     manifest = manifests.load_named_manifest(file, run).manifest

@@ -21,6 +21,7 @@ def states_json(states: "Iterable[ConsumerState]", manifest: "Manifest") -> dict
             {
                 "consumer": one.consumer.name,
                 "method": one.consumer.method,
+                "type": one.consumer.type,
                 "roles": [
                     {"mount": mount, "role": role, "path": f"{paths[mount]}/creds/{role}"}
                     for mount, role in one.consumer.grants
@@ -66,19 +67,20 @@ def show_states(result: CommandResult, terminal: Terminal) -> None:
     for number, one in enumerate(consumers):
         if number:
             terminal.line()
-        terminal.line(Styled(one["consumer"], "bold"), f"  {one['method']}")
+        kind = "" if one["method"] == one["type"] else f" ({one['type']})"
+        terminal.line(Styled(one["consumer"], "bold"), f"  {one['method']}{kind}")
         roles = [f"{role['mount']}/{role['role']}" for role in one["roles"]]
         packed(terminal, roles or ["no Skyflow roles"], _INDENT)
         if one["secret_ids"]:
             fitted(terminal, _COLUMNS, one["secret_ids"])
             _show_limits(one["secret_ids"], terminal)
-        else:
+        elif one["type"] == "approle" or one["state"] != "live":
             terminal.line(_INDENT, _WITHOUT[one["state"]])
 
 
 _INDENT = "  "
 _WITHOUT = {
-    "unread": "its secret ids could not be read",
+    "unread": "its login role or its secret ids could not be read",
     "absent": "the server has no login role for it",
     "live": "no secret ids",
 }
@@ -136,7 +138,8 @@ def show_checks(result: CommandResult, terminal: Terminal) -> None:
     terminal.table(["PATH", "REQUEST", "EXPECTED", "GOT"], [_check_row(one) for one in shown])
     failed = sum(not one["ok"] for one in checks)
     denied = sum(one["ok"] and one["expected"] == "deny" for one in checks)
-    terminal.line(f"{len(checks)} checks: {failed} not ok, {denied} denied as expected")
+    by = " (by policy: the login itself was not tried)" if result.data["by"] == "policy" else ""
+    terminal.line(f"{len(checks)} checks: {failed} not ok, {denied} denied as expected{by}")
 
 
 def _check_row(one: Mapping[str, Any]) -> list[Any]:

@@ -1,0 +1,175 @@
+"""Logs in as a consumer, by what it logs in with itself or with the policies of its login alone."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from skyflowctl.errors import Problem, RefusedError, UsageError
+from skyflowctl.manifest.model import Consumer, Manifest
+from skyflowctl.operations.consumers import checked_api, checked_role
+from skyflowctl.secret import Secret
+from skyflowctl.vault.approle import AppRoleApi
+from skyflowctl.vault.errors import BadRequestError, ForbiddenError, VaultError
+from skyflowctl.vault.gateway import Gateway
+from skyflowctl.vault.transport import Request, Transport
+
+By = Literal["login", "policy"]
+_LOGIN_SECONDS = 60
+
+
+@dataclass(frozen=True, slots=True)
+class LoginProof:
+    """What a login that has no secret id is tried with; at most one of them.
+
+    Args:
+        jwt: a JSON Web Token, or the token of a Kubernetes service account.
+        certificate: a client certificate and its key in PEM form.
+    """
+
+    jwt: Secret | None = None
+    certificate: Secret | None = None
+
+
+def check_proof(consumer: Consumer, proof: LoginProof) -> None:
+    """Refuse a proof that a consumer's login does not take.
+
+    Raises:
+        UsageError: it is of another type.
+    """
+    takes_jwt = consumer.type in {"jwt", "kubernetes"}
+    bad = "--jwt" if proof.jwt and not takes_jwt else ""
+    bad = "--cert" if proof.certificate and consumer.type != "cert" else bad
+    if bad:
+        raise UsageError(
+            f"{consumer.name} does not log in with {bad}",
+            why=f"its login method is of the type {consumer.type}",
+            fix=f"leave out {bad}",
+            code="wrong-proof",
+        )
+
+
+@contextmanager
+def logged_in(
+    gateway: Gateway,
+    manifest: Manifest,
+    consumer: Consumer,
+    proof: LoginProof,
+    warnings: list[Problem],
+) -> Iterator[tuple[Gateway, By]]:
+    """Log in as a consumer; at the end, revoke the token and destroy what was issued.
+
+    Args:
+        gateway: the operator's.
+        manifest: that of the consumer.
+        consumer: an AppRole login gets a secret id for one login.
+        proof: what other logins are tried with; without one, the caller's token makes a child
+            token with the same policies.
+        warnings: gets what could not be cleaned up.
+
+    Raises:
+        RefusedError: the consumer cannot log in from this machine, or the login role is not ours.
+        UsageError: the login role does not exist, or takes no such proof.
+    """
+    check_proof(consumer, proof)
+    role = checked_role(gateway, manifest, consumer)
+    if consumer.type == "approle":
+        api = checked_api(gateway, manifest, consumer)
+        with (
+            _by_secret_id(api, consumer, warnings) as token,
+            _session(gateway, token, warnings) as login,
+        ):
+            yield login, "login"
+        return
+    is_proved = bool(proof.jwt or proof.certificate)
+    token = _proved(gateway, consumer, proof) if is_proved else _child(gateway, consumer, role)
+    with _session(gateway, token, warnings) as login:
+        yield login, "login" if is_proved else "policy"
+
+
+@contextmanager
+def _session(gateway: Gateway, token: Secret, warnings: list[Problem]) -> Iterator[Gateway]:
+    login = Gateway(gateway.transport.as_login(token))
+    try:
+        yield login
+    finally:
+        try:
+            login.transport.send(Request("POST", "auth/token/revoke-self", idempotent=True))
+        except VaultError as error:
+            warnings.append(_left_over("the token of this check was not revoked", error))
+        finally:
+            login.close()
+
+
+@contextmanager
+def _by_secret_id(api: AppRoleApi, consumer: Consumer, warnings: list[Problem]) -> Iterator[Secret]:
+    role_id = api.role_id()
+    issued = api.issue_for_one_login(_LOGIN_SECONDS)
+    try:
+        with _naming_login(consumer, "run it on a machine whose address its cidrs include"):
+            token = api.log_in(role_id, issued.secret)
+        yield token
+    finally:
+        try:
+            api.destroy(issued.accessor)
+        except VaultError as error:
+            what = f"the secret id {issued.accessor} still exists for {_LOGIN_SECONDS} s"
+            warnings.append(_left_over(what, error))
+
+
+def _proved(gateway: Gateway, consumer: Consumer, proof: LoginProof) -> Secret:
+    path = f"auth/{consumer.method}/login"
+    if proof.jwt:
+        body = {"role": consumer.name, "jwt": proof.jwt.reveal()}
+        with _naming_login(consumer, "give a token that has what the manifest names"):
+            return _token(gateway.transport, Request("POST", path, body=body))
+    transport = gateway.transport.as_login(None, proof.certificate)
+    try:
+        with _naming_login(consumer, "give a certificate that has what the manifest names"):
+            return _token(transport, Request("POST", path, body={"name": consumer.name}))
+    finally:
+        transport.close()
+
+
+def _child(gateway: Gateway, consumer: Consumer, role: Mapping[str, Any]) -> Secret:
+    body = {
+        "policies": list(role.get("token_policies") or ()),
+        "no_default_policy": bool(role.get("token_no_default_policy")),
+        "ttl": f"{_LOGIN_SECONDS}s",
+        "renewable": False,
+    }
+    try:
+        return _token(gateway.transport, Request("POST", "auth/token/create", body=body))
+    except (BadRequestError, ForbiddenError) as error:
+        flag = "--cert" if consumer.type == "cert" else "--jwt"
+        raise RefusedError(
+            f"cannot make a token with the policies of {consumer.name}",
+            why=f"this login may not: {error.problems[0].why or error.problems[0].summary}",
+            fix=f"try the login itself: skyflowctl consumer check {consumer.name} {flag} file:PATH",
+            code="no-child-token",
+        ) from error
+
+
+def _token(transport: Transport, request: Request) -> Secret:
+    auth = transport.send(request).body.get("auth") or {}
+    return Secret(str(auth["client_token"]))
+
+
+@contextmanager
+def _naming_login(consumer: Consumer, fix: str) -> Iterator[None]:
+    """Turn the server's refusal of a login into ours."""
+    try:
+        yield
+    except VaultError as error:
+        if not error.status:
+            raise
+        raise RefusedError(
+            f"cannot log in as {consumer.name}",
+            why=error.problems[0].why or error.problems[0].summary,
+            fix=fix,
+            code="cannot-log-in",
+        ) from error
+
+
+def _left_over(what: str, error: VaultError) -> Problem:
+    return Problem("left-over", what, error.problems[0].summary, "run the same command again")
