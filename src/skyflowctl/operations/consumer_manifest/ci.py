@@ -47,9 +47,9 @@ def gitlab(request: SnippetRequest) -> str:
     tokens = {"VAULT_ID_TOKEN": {"aud": request.audience or "FILL_IN_AUDIENCE"}}
     job = _with_script(request) if request.ctx else _with_secrets(request)
     how = (
-        "secrets sends no ctx, so the script asks: the job's image needs bao, the client."
+        "The keyword secrets sends no ctx, so the script asks: the image needs bao, the client."
         if request.ctx
-        else "secrets needs GitLab Premium or Ultimate."
+        else "The keyword secrets needs GitLab Premium or Ultimate."
     )
     return documents_text(
         [{f"skyflow-{request.name}": {"id_tokens": tokens, **job}}],

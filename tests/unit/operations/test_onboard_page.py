@@ -1,0 +1,57 @@
+"""The page on onboarding an application: each of its snippets is what its command prints."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+import trustme
+import yaml
+from support.cli import invoke
+from support.how_to import HOW_TO
+
+from skyflowctl.operations.consumer_manifest.write import FAMILIES
+
+PAGE = (HOW_TO / "onboard-application.md").read_text()
+SNIPPET = re.compile(
+    r"^```sh\n(skyflowctl consumer manifest [^\n]*)\n```\n\n```(?:hcl|yaml)\n(.*?)^```$",
+    re.MULTILINE | re.DOTALL,
+)
+SNIPPETS = SNIPPET.findall(PAGE)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder with a manifest that has the page's consumers and login methods."""
+    declared = PAGE.partition("## Configure the platform")[0]
+    found = re.findall(r"^```yaml\n(.*?)^```$", declared, re.MULTILINE | re.DOTALL)
+    parts = [yaml.safe_load(one) for one in found]
+    consumers: dict[str, object] = {}
+    auth: dict[str, object] = {"approle": {}}
+    for part in parts:
+        consumers |= part.get("consumers", {})
+        auth |= part.get("auth", {})
+    ctx = {"required": True, "pattern": "order:*", "probe": "order:probe"}
+    role = {"role_ids": ["skyflow-role-order-prod"], "ctx": ctx, "consumers": consumers}
+    mount = {"credentials": {"file": "order.json"}, "roles": {"order-producer": role}}
+    manifest = {"version": 1, "manifest": "shop", "mounts": {"order": mount}, "auth": auth}
+    (tmp_path / "mounts.yaml").write_text(yaml.safe_dump(manifest))
+    for name in ("k8s-ca.pem", "clients-ca.pem"):
+        trustme.CA().cert_pem.write_to_path(str(tmp_path / name))
+    return tmp_path
+
+
+def test_the_page_has_a_snippet_for_each_platform() -> None:
+    named = [re.search(r"--for (\w+)", line)[1] for line, _ in SNIPPETS]
+    assert named == list(FAMILIES)
+
+
+@pytest.mark.parametrize(("line", "snippet"), SNIPPETS, ids=list(FAMILIES))
+def test_a_snippet_of_the_page_is_what_its_command_prints(
+    folder: Path, line: str, snippet: str
+) -> None:
+    done = invoke(*shlex.split(line)[1:], "-f", str(folder / "mounts.yaml"))
+    assert done.exit_code == 0, done.stderr
+    assert done.stdout == snippet
