@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import trustme
 import yaml
 from support.bao import free_port_pair
-from support.identity import Issuer
+from support.identity import Issuer, client_certificate
 from support.stack import BIN, Stack, running_stack
 
 pytestmark = [pytest.mark.real_server, pytest.mark.slow]
@@ -37,9 +38,13 @@ mounts:
                                     audience: "https://bao.shop.example"}}
       reader:
         role_ids: [skyflow-role-order-read]
-        consumers: {approle: {order-service: {}}, gitlab: {order-job: *job}}
+        consumers:
+          approle: {order-service: {}}
+          gitlab: {order-job: *job}
+          cert: {order-edge: {common_names: [edge.shop.example]}}
 auth:
   approle: {}
+  cert: {certificate: {file: clients-ca.pem}}
   gitlab:
     type: jwt
     jwt_validation_pubkeys: [{file: issuer.pub}]
@@ -48,6 +53,7 @@ auth:
 # Whatever is glued and not quoted breaks in HCL, in Go's templates, or in JSON.
 CTX = "order:a\"b\\c'd #e {{ .X }} ${y} $Z; `id` @f=1 ü"
 ISSUER = Issuer()
+AUTHORITY = trustme.CA()
 TOKEN = re.compile(r"[\w-]+\.[\w-]+\.[\w-]+")
 
 
@@ -56,6 +62,7 @@ def stack() -> Iterator[Stack]:
     with running_stack(None) as running:
         (running.folder / "mounts.yaml").write_text(MANIFEST)
         (running.folder / "issuer.pub").write_text(ISSUER.public)
+        AUTHORITY.cert_pem.write_to_path(str(running.folder / "clients-ca.pem"))
         running.cli("apply", "-y", exported=True)
         yield running
 
@@ -88,7 +95,7 @@ def snippet(stack: Stack, program: str, *words: str, name: str = "order-service"
 def running(stack: Stack, program: str, config: str, folder: Path) -> Iterator[Path]:
     """Run ``bao agent`` or ``bao proxy`` with the printed file; yield its log."""
     file, log = folder / f"{program}.hcl", folder / f"{program}.log"
-    file.write_text(re.sub(r"/(etc|run)/order-(service|job)", str(folder), config))
+    file.write_text(re.sub(r"/(etc|run)/order-(service|job|edge)", str(folder), config))
     environ = {**stack.environ, "BAO_CACERT": stack.exports["BAO_CACERT"], "HOME": str(folder)}
     with log.open("w") as out:
         process = subprocess.Popen(
@@ -157,10 +164,14 @@ def test_the_proxy_logs_in_for_a_caller_without_a_token(stack, login):
     assert "refused" in without
 
 
-def test_the_agent_logs_in_by_jwt(stack, tmp_path):
+@pytest.mark.parametrize("name", ["order-job", "order-edge"])
+def test_the_agent_logs_in_by_jwt_and_by_certificate(stack, tmp_path, name):
     (tmp_path / "jwt").write_text(ISSUER.gitlab())
+    both = client_certificate(AUTHORITY, tmp_path, "edge.shop.example").read_text()
+    for file in ("client.pem", "client.key"):
+        (tmp_path / file).write_text(both)
     target = tmp_path / "skyflow-token"
-    config = snippet(stack, "agent", "--role", "order/reader", name="order-job")
+    config = snippet(stack, "agent", "--role", "order/reader", name=name)
     with running(stack, "agent", config, tmp_path) as log:
         waited(lambda: True if target.exists() and target.read_text() else None, log)
     assert TOKEN.fullmatch(target.read_text())
