@@ -10,7 +10,7 @@ from typing import Any
 
 from skyflowctl.clock import parse_duration
 from skyflowctl.errors import Problem
-from skyflowctl.hcl import HclError, parse_hcl
+from skyflowctl.hcl import Block, HclError, parse_hcl
 from skyflowctl.manifest.logins import (
     FILE_MAX_BYTES,
     consumer_entries,
@@ -36,6 +36,9 @@ from skyflowctl.manifest.nodes import (
 
 _BUILT_IN = frozenset({"root", "default", "response-wrapping", "control-group"})
 _GENERATED = ("skyflow.", "skyflowctl.")
+_CAPABILITIES = frozenset(
+    {"create", "read", "update", "patch", "delete", "list", "scan", "sudo", "deny"}
+)
 _CIDRS = ("secret_id_bound_cidrs", "token_bound_cidrs")
 
 
@@ -200,8 +203,10 @@ def _bad_policy(path: Path, node: YamlNode) -> Iterator[tuple[Path, Problem]]:
         return
     key = next(iter(node.value), "")
     source = child(node, key)
+    if key == "rules":
+        yield from _bad_rules((*path, key), source)
     if source is None or text_of(source) is None:
-        return  # rules are checked by the schema alone
+        return
     about, text = (*path, key), _policy_text(node)
     where = at_value(source, about)
     if text is None:
@@ -220,7 +225,51 @@ def _bad_policy(path: Path, node: YamlNode) -> Iterator[tuple[Path, Problem]]:
         summary, why = "the policy is not valid HCL", str(error)
         yield about, Problem("bad-policy", summary, why, "correct its text", where)
         return
-    if not any(keys[:1] == ("path",) for keys, _ in found.items):
+    rules = [(keys[1:], rule) for keys, rule in found.items if keys[:1] == ("path",)]
+    for paths, rule in rules:
+        summary = _bad_capability(rule)
+        if summary:
+            name = shown("/".join(paths))
+            why = f"the server refuses the policy; it is at path {name}"
+            fix = f"use {', '.join(sorted(_CAPABILITIES))}"
+            yield about, Problem("bad-policy", summary, why, fix, where)
+    if not rules:
         summary, why = "the policy has no path", "it would allow nothing"
         fix = 'add a rule, such as path "secret/data/backend" { capabilities = ["read"] }'
         yield about, Problem("bad-policy", summary, why, fix, where)
+
+
+def _bad_capability(rule: object) -> str:
+    """Return what is wrong with a rule's capabilities; empty: nothing, or it has none."""
+    found = rule.values("capabilities") if isinstance(rule, Block) else []
+    words = found[0] if found and isinstance(found[0], list) else []
+    unknown = next((one for one in words if one not in _CAPABILITIES), None)
+    return f"{shown(str(unknown))} is no capability" if unknown is not None else ""
+
+
+def _bad_rules(path: Path, rules: YamlNode | None) -> Iterator[tuple[Path, Problem]]:
+    """Yield paths that no request can have, and capabilities that deny makes useless."""
+    for name, words in entries(rules):
+        about = (*path, name)
+        summary = _bad_path(name)
+        if summary:
+            why = "a policy's path is compared with the request's path, which has no such part"
+            fix = "write it as in 'bao read PATH'; * only at the end, + only as a whole segment"
+            yield about, Problem("bad-policy", summary, why, fix, at_key(words, about))
+        given = [text_of(one) for one in items(words)]
+        if "deny" in given and len(given) > 1:
+            summary = f"{shown(name)} has deny and other capabilities"
+            why, fix = "deny alone counts: the others have no effect", "keep deny, or the others"
+            yield about, Problem("bad-policy", summary, why, fix, at_value(words, about))
+
+
+def _bad_path(name: str) -> str:
+    if name.startswith("v1/"):
+        return f"the path {shown(name)} begins with v1/"
+    if name.startswith("/") or "//" in name:
+        return f"the path {shown(name)} has an empty segment"
+    if "*" in name[:-1]:
+        return f"the path {shown(name)} has a * that is not at its end"
+    if any("+" in one and one != "+" for one in name.split("/")):
+        return f"the path {shown(name)} has a + that is not a whole segment"
+    return ""

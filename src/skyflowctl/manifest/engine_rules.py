@@ -41,6 +41,14 @@ def _paths(root: YamlNode) -> Iterator[tuple[Path, Problem]]:
             summary = f"the engine {shown(engine)} and {taken[around]} have overlapping paths"
             why, fix = f"the server refuses it beside {shown(around)}", "move one of them"
             yield path, Problem("overlapping-path", summary, why, fix, at_key(node, path))
+        kind = child(node, "type")
+        if kind is not None and text_of(kind) == (
+            text_of(child(root, "plugin", "name")) or "skyflow"
+        ):
+            about = (*path, "type")
+            summary = f"an engine of type {shown(text_of(kind) or '')} is declared below mounts"
+            why, fix = "it has a config and roles", f"write mounts: {{NAME: {{path: {engine}}}}}"
+            yield about, Problem("bad-value", summary, why, fix, at_value(kind, about))
         taken[engine] = f"the engine {shown(engine)}"
 
 

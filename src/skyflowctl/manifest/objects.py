@@ -64,6 +64,13 @@ def object_rules(root: YamlNode) -> Iterator[tuple[Path, Problem]]:
         place: Path = ("engines", engine, "objects", name)
         yield from _versions(place, node)
         yield from _generated(place, node)
+        both = {field for field, _ in entries(child(node, "fields"))}
+        for field, source in entries(child(node, "secret")):
+            if field in both:
+                about = (*place, "secret", field)
+                summary = f"{shown(field)} is below fields and below secret"
+                why, fix = "one write has one value for it", "keep one of the two"
+                yield about, Problem("bad-value", summary, why, fix, at_key(source, about))
         for field, value in entries(child(node, "fields")):
             yield from _secret_field((*place, "fields", field), field, value)
 

@@ -236,6 +236,10 @@ def _bad_form(error: Violation, path: Path) -> _Words:
 
 def _const(error: Violation, path: Path) -> _Words:
     wanted = error.limit
+    if isinstance(wanted, bool):
+        fix = f"write {path[-1]}: {str(wanted).lower()}, or remove the key"
+        summary = f"{_name(path)} must be {str(wanted).lower()}"
+        return "bad-value", summary, "only its presence says anything", fix
     why = f"this version of skyflowctl reads format {wanted}"
     return "bad-version", f"{_name(path)} must be {wanted}", why, f"write {path[-1]}: {wanted}"
 

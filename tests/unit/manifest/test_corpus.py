@@ -33,6 +33,16 @@ def test_there_are_more_than_sixty_cases():
     assert len(CASES) > 60
 
 
+AROUND = ("auth", "consumer", "engine", "kv", "login", "moved", "policy", "reference")
+
+
+@pytest.mark.parametrize("section", AROUND)
+def test_what_stands_around_the_mounts_has_cases_of_its_own(section):
+    named = {case.stem.split("-")[0] for case in CASES}
+    assert section in named
+    assert sum(case.stem.split("-")[0] in AROUND for case in CASES) >= 60
+
+
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.stem)
 def test_bad_manifest(case):
     with pytest.raises(InvalidInputError) as caught:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import yaml
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from skyflowctl.engine.ctx import is_printable
@@ -30,6 +30,7 @@ HOSTILE = st.sampled_from(
 )
 
 
+@settings(deadline=None)
 @given(TEXTS | HOSTILE, st.lists(st.sampled_from(["env:prod", "a:b", "x"]), unique=True))
 def test_any_description_comes_back(tmp_path_factory, description, tags):
     file = tmp_path_factory.mktemp("written") / "mounts.yaml"
