@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 
 from skyflowctl.credentials.model import CredentialId, CredentialSource
 from skyflowctl.errors import InvalidInputError, Problem, UsageError
+from skyflowctl.manifest.messages import did_you_mean
 from skyflowctl.manifest.model import Manifest, Mount
 from skyflowctl.operations.plugins_needed import check_plugins
 from skyflowctl.operations.resolve_credentials import (
@@ -270,7 +271,8 @@ def _check_paths(manifest: Manifest, options: PlanOptions) -> None:
         raise UsageError(
             f"--adopt names nothing that the manifest has: {', '.join(unknown)}",
             why="an object is taken over by its own path",
-            fix="take the paths from the messages of 'skyflowctl plan'",
+            fix=did_you_mean(unknown[0], known)
+            or "take the paths from the messages of 'skyflowctl plan'",
             code="unknown-path",
         )
     former = former_paths(manifest)

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from skyflowctl.errors import Problem
+from skyflowctl.manifest.messages import did_you_mean
 from skyflowctl.manifest.model import Manifest
 from skyflowctl.planner import fields
 from skyflowctl.planner.moves import undeclared_mounts
@@ -19,6 +20,7 @@ from skyflowctl.planner.plan import (
     PruneOptions,
 )
 from skyflowctl.planner.prune_access import (
+    all_paths,
     foreign_objects_named,
     kept_owners,
     own_path,
@@ -36,7 +38,7 @@ SMALL_NUMBER = 2
 
 @dataclass(frozen=True, slots=True)
 class Deletions:
-    """The deletions, and the reasons to refuse the whole plan."""
+    """The deletions, and warnings; most of them refuse the whole plan."""
 
     actions: tuple[Action, ...] = ()
     refused: tuple[Problem, ...] = ()
@@ -102,8 +104,29 @@ def plan_deletions(
         *(_used_by_others(*one) for one in kept_owners(manifest, live.access, options.prune, gone)),
         *_other_files(pruning),
         *too_many(actions, pruning.made, options.prune),
+        *_unmatched(pruning),
     )
     return Deletions(actions, refused)
+
+
+def _unmatched(pruning: _Pruning) -> Iterator[Problem]:
+    """Yield a warning for each path that the caller named and that no object has.
+
+    That is no error: an earlier run may have deleted the object.
+    """
+    live, options = pruning.live, pruning.options
+    if options.below is not None:
+        return  # the rest was not read
+    known = {*live.mounts, *live.access.objects, *all_paths(pruning.manifest, live.access)}
+    for path, engine in live.engines.items():
+        known |= {f"{path}/roles/{name}" for name in (*engine.roles, *engine.unusable)}
+    for path in sorted(options.allow_destroy - known):
+        yield Problem(
+            "nothing-to-destroy",
+            f"--allow-destroy={path} names nothing that this prune can see",
+            "it does not exist: an earlier run deleted it, or the path is misspelled",
+            did_you_mean(path, known) or "see 'skyflowctl plan --prune' for the paths",
+        )
 
 
 def _roles(pruning: _Pruning, undeclared: Sequence[Drift]) -> Iterator[Action]:

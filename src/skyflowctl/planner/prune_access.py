@@ -69,6 +69,11 @@ def own_path(path: str) -> str:
     return path.removeprefix("sys/mounts/")
 
 
+def all_paths(manifest: Manifest, live: LiveAccess) -> Iterator[str]:
+    """Yield the path of everything of these kinds, whoever made it."""
+    return (path for _, path, _ in _everything(manifest, live))
+
+
 def foreign_objects_named(
     manifest: Manifest, live: LiveAccess, options: PruneOptions
 ) -> Iterator[str]:

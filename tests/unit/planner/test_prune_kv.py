@@ -150,3 +150,23 @@ class TestWithoutMounts:
         live = dataclasses.replace(live, engines={**live.engines, mount.path: mount})
         plan = pruned(self.what("a", "b"), live)
         assert (plan.actions, refused(plan)) == ((), ["prune-empty-manifest"])
+
+
+class TestPathsThatMatchNothing:
+    left = manifest("backend", "airflow")
+
+    def warned(self, *named: str) -> list[tuple[str, str]]:
+        plan = pruned(self.left, access(), *named)
+        assert not plan.prune_refused
+        return [(one.code, one.fix) for one in plan.warnings]
+
+    def test_a_misspelled_one_is_a_warning_with_the_likely_path(self):
+        fix = f'did you mean "{OLD}"?'
+        assert self.warned("secret/data/odl") == [("nothing-to-destroy", fix)]
+
+    def test_one_that_an_earlier_run_deleted_stops_nothing(self):
+        ((code, _),) = self.warned("sys/auth/long-gone-login-method")
+        assert code == "nothing-to-destroy"
+
+    def test_one_that_exists_is_none(self):
+        assert self.warned(OLD) == []

@@ -183,20 +183,18 @@ def consumer_rotate(
         manifest, consumer = named_consumer(name, file, run)
         with gateways.open_gateway(target, run) as gateway:
             if not retire:
-                return CommandResult(
-                    {
-                        "consumer": consumer.name,
-                        "issued": _issued(gateway, manifest, consumer, wanted),
-                        "destroyed": [],
-                    }
-                )
+                data = _issued(gateway, manifest, consumer, wanted)
+                run.notice(_next_step(consumer, wanted))
+                return CommandResult({**data, "destroyed": []})
             from skyflowctl.operations.consumers import destroy_secret_ids, superseded
 
             old = [one.accessor for one in superseded(gateway, consumer)]
             if old:
                 _confirm(run, gateway, consumer, old, yes=yes, no_input=no_input)
             done = destroy_secret_ids(gateway, manifest, consumer, old)
-        return _after_destroy({"consumer": consumer.name, "issued": None}, done, consumer)
+        none: dict[str, Any] = dict.fromkeys(_ISSUED)
+        data = {**none, "consumer": consumer.name, "method": consumer.method}
+        return _after_destroy(data, done, consumer)
 
     run_command("consumer rotate", output, work, view.show_rotated)
 
@@ -280,6 +278,29 @@ def _issued(
         "wrap_ttl": wrap.ttl,
         "creation_path": wrap.creation_path,
     }
+
+
+_ISSUED = (
+    "consumer",
+    "method",
+    "role_id",
+    "wrap_token",
+    "wrap_accessor",
+    "secret_id_accessor",
+    "wrap_ttl",
+    "creation_path",
+)
+
+
+def _next_step(consumer: "Consumer", wanted: "IssueRequest") -> str:
+    """Return how the earlier secret ids are destroyed; the server shows a use only if the number of
+    uses is limited."""
+    name = consumer.name
+    if wanted.num_uses or consumer.settings.get("secret_id_num_uses"):
+        then = f"skyflowctl consumer rotate {name} --retire"
+    else:
+        then = f"skyflowctl consumer revoke {name} --accessor ACCESSOR"
+    return f"the earlier secret ids stay valid; after a login with the new one: {then}"
 
 
 def _check_choice(accessor: "Sequence[str] | None", everything: bool) -> None:

@@ -47,15 +47,12 @@ def _secret_id_json(one: "SecretIdInfo") -> dict[str, Any]:
 
 def show_issued(result: CommandResult, terminal: Terminal) -> None:
     """Write a wrapped secret id and what to do with it."""
-    _issued(result.data, terminal)
-
-
-def _issued(data: Mapping[str, Any], terminal: Terminal) -> None:
-    terminal.fields(data.items())
+    data: Mapping[str, Any] = result.data
+    terminal.fields((name, value) for name, value in data.items() if name != "destroyed")
     terminal.line()
     span = f"{data['wrap_ttl']} s"
     terminal.line(f"On the application's host, within {span}, paste wrap_token at the prompt:")
-    terminal.line("  read -rs BAO_TOKEN; export BAO_TOKEN; bao unwrap -field=secret_id")
+    terminal.line("  (read -rs BAO_TOKEN && export BAO_TOKEN && bao unwrap -field=secret_id)")
     terminal.line(f"The application logs in at auth/{data['method']}/login with role_id and that.")
 
 
@@ -112,13 +109,8 @@ _COLUMNS = (
 
 def show_rotated(result: CommandResult, terminal: Terminal) -> None:
     """Write the new secret id, or the destroyed ones."""
-    data = result.data
-    if data["issued"] is None:
-        show_destroyed(result, terminal)
-        return
-    _issued(data["issued"], terminal)
-    terminal.line("The earlier secret ids stay valid. After a login with the new one:")
-    terminal.line(f"  skyflowctl consumer rotate {data['consumer']} --retire")
+    show = show_destroyed if result.data["wrap_token"] is None else show_issued
+    show(result, terminal)
 
 
 def show_destroyed(result: CommandResult, terminal: Terminal) -> None:
