@@ -7,7 +7,9 @@ that asks gets no answer here: then it must have come as far as the question.
 from __future__ import annotations
 
 import json
+import os
 import re
+import signal
 import subprocess
 
 import pytest
@@ -116,20 +118,23 @@ def run(stack: Stack, line: str, seconds: float = 60) -> tuple[int, str]:
         line = line.replace(outside, at + outside)
     environ = {**stack.environ, **stack.exports, "HOME": at, "PATH": f"{BIN}:/usr/bin:/bin"}
     environ["SKYFLOWCTL_ALLOW_HOSTS"] = (stack.folder / "token-service").read_text()
-    try:
-        done = subprocess.run(
-            ["bash", "-c", line],
-            env=environ,
-            cwd=stack.folder,
-            text=True,
-            capture_output=True,
-            stdin=subprocess.DEVNULL,
-            timeout=seconds,
-            check=False,
-        )
-    except subprocess.TimeoutExpired as endless:
-        return -1, (endless.stderr or b"").decode()
-    return done.returncode, done.stderr + done.stdout
+    started = subprocess.Popen(
+        ["bash", "-c", line],
+        env=environ,
+        cwd=stack.folder,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        stdin=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    with started:
+        try:
+            out, err = started.communicate(timeout=seconds)
+        except subprocess.TimeoutExpired:
+            os.killpg(started.pid, signal.SIGKILL)  # the shell alone would leave its commands
+            return -1, started.communicate()[1]
+    return started.returncode, err + out
 
 
 def judged(line: str, code: int, told: str) -> str:

@@ -1,5 +1,6 @@
 """``validate``: checks all parts of a manifest that need no server."""
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
@@ -13,6 +14,7 @@ from skyflowctl.credentials.schemes import env, file
 from skyflowctl.errors import InvalidInputError, Problem
 from skyflowctl.manifest.files import source_name
 from skyflowctl.manifest.load import load_manifest
+from skyflowctl.manifest.messages import did_you_mean, shown
 from skyflowctl.manifest.model import Manifest, Reference
 from skyflowctl.secret import Secret
 from skyflowctl.skyflow.lint import LintFinding
@@ -40,6 +42,20 @@ class Validation:
     def valid(self) -> bool:
         """True if there is no error."""
         return not self.problems
+
+    def others(self) -> dict[str, int]:
+        """Return the number of the other objects of each kind; of declared ones only."""
+        if self.manifest is None:
+            return {}
+        found = Counter[str](
+            engine=len(self.manifest.engines),
+            secret=sum(len(engine.secrets) for engine in self.manifest.engines),
+            policy=len(self.manifest.policies),
+            login_method=len(self.manifest.login_methods),
+            login_role=len(self.manifest.consumers),
+        )
+        found.update(one.kind for one in self.manifest.objects)
+        return {kind: number for kind, number in found.items() if number}
 
     def counts(self) -> dict[str, int]:
         """Return the numbers of ``mounts``, ``roles``, ``references`` and ``resolved``."""
@@ -81,7 +97,12 @@ def validate(
         manifest=loaded.manifest,
         resolved=check.resolved,
         problems=tuple(sorted(check.problems, key=order)),
-        warnings=tuple(sorted((*loaded.warnings, *check.warnings), key=order)),
+        warnings=tuple(
+            sorted(
+                (*loaded.warnings, *check.warnings, *_unknown_policies(loaded.manifest)),
+                key=order,
+            )
+        ),
     )
 
 
@@ -179,6 +200,22 @@ class _Check:
                 problem = Problem("file-mode", summary, why, fix, reference.where)
                 self.warnings.append(problem)
         self.warnings += _versioned(files)
+
+
+def _unknown_policies(manifest: Manifest) -> Iterator[Problem]:
+    """Yield a warning for each policy of a login that only the server may have."""
+    known = {"default", *(one.name for one in manifest.policies)}
+    for login in manifest.consumers:
+        for name in login.policies:
+            if name.lower() not in known:
+                yield Problem(
+                    "unknown-policy",
+                    f"the login {login.name} has the policy {shown(name)}, "
+                    "which the manifest does not declare",
+                    "if the server has none of that name either, it permits nothing",
+                    did_you_mean(name, known) or "'skyflowctl plan' asks the server",
+                    login.where,
+                )
 
 
 def _is_file(path: str) -> bool:

@@ -3,14 +3,15 @@
 ``kv.py`` plans the secrets of the engines.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from skyflowctl.errors import Problem
+from skyflowctl.manifest.messages import did_you_mean
 from skyflowctl.manifest.model import DeclaredObject, Manifest
 from skyflowctl.planner import adoption, fields, objects
-from skyflowctl.planner.desired import OWNER_POLICY, DesiredObject
+from skyflowctl.planner.desired import OWNER_POLICY, DesiredObject, granted_policies
 from skyflowctl.planner.plan import (
     ACCESS_UNREADABLE,
     TYPE_DIFFERS,
@@ -78,7 +79,27 @@ def plan_access(
             )
         elif action := _update(draft, one, found):
             plan.actions.append(action)
+    plan.warnings += _missing_policies(desired, live)
     return plan
+
+
+def _missing_policies(desired: Sequence[DesiredObject], live: LiveAccess) -> Iterator[Problem]:
+    """Yield a warning for each policy of a login that neither manifest nor server has."""
+    if policy_path("").rstrip("/") in live.unread:
+        return
+    prefix = policy_path("")
+    known = {one.path.removeprefix(prefix) for one in desired if one.kind is ObjectKind.POLICY}
+    known |= {"default", *live.policies}
+    for one in desired:
+        for name in granted_policies(one):
+            if name.lower() not in known:
+                yield Problem(
+                    "unknown-policy",
+                    f"{one.name} has the policy {name}, which does not exist",
+                    "neither the manifest nor the server has it, so it permits nothing",
+                    did_you_mean(name, known) or "declare it below policies",
+                    one.where,
+                )
 
 
 def _found(one: DesiredObject, live: LiveAccess) -> LiveObject | None:

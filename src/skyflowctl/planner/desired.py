@@ -135,6 +135,12 @@ def paths_of_mounts(manifest: Manifest, names: frozenset[str]) -> frozenset[str]
     return frozenset(paths)
 
 
+def granted_policies(one: DesiredObject) -> list[str]:
+    """Return the names of a login's policies, without generated ones and our marks."""
+    found = one.fields.get("token_policies", ()) if one.kind is ObjectKind.LOGIN_ROLE else ()
+    return [name for name in found if not name.startswith(("skyflow.", "skyflowctl."))]
+
+
 def access_needed(desired: Iterable[DesiredObject], *, everything: bool = False) -> AccessNeeded:
     """Return what must be read for these objects; ``everything``: also what a prune deletes."""
     names: dict[ObjectKind, set[str]] = {}
@@ -148,6 +154,7 @@ def access_needed(desired: Iterable[DesiredObject], *, everything: bool = False)
             objects[one.path] = f"sys/auth/{login_role_parts(one.path)[0]}"
         if one.declared and one.read_path_is_read:
             objects[one.read_path] = one.declared.owner
+        names.setdefault(ObjectKind.POLICY, set()).update(granted_policies(one))
     return AccessNeeded(
         policies=frozenset(names.get(ObjectKind.POLICY, ())),
         login_methods=bool(names.keys() & _NEED_METHODS),

@@ -308,3 +308,26 @@ def test_init_keeps_credentials_out_of_git(tmp_path, before):
 def test_the_starter_keeps_its_schema_line():
     text = Path(__file__).parents[3].joinpath("src/skyflowctl/operations/init.py").read_text()
     assert "# yaml-language-server: $schema=" in text
+
+
+def test_the_other_objects_are_counted_and_an_unknown_policy_is_a_warning(tmp_path):
+    path = tmp_path / "mounts.yaml"
+    path.write_text(
+        "version: 1\nmanifest: m\nmounts: {}\n"
+        "engines: {secret: {type: kv, version: 2, secrets: {a: {b: {value: c}}}}}\n"
+        "policies: {backend: {rules: {secret/data/a: [read]}}}\n"
+        "auth:\n  approle:\n    roles:\n"
+        "      good: {policies: [backend, default]}\n"
+        "      bad: {policies: [bakend]}\n"
+    )
+    found = validate([str(path)], environ={}, clock=Clock())
+    assert found.others() == {
+        "engine": 1,
+        "secret": 1,
+        "policy": 1,
+        "login_method": 1,
+        "login_role": 2,
+    }
+    (warning,) = found.warnings
+    assert (warning.code, warning.fix) == ("unknown-policy", 'did you mean "backend"?')
+    assert warning.where.line == 10

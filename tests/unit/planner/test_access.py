@@ -375,3 +375,19 @@ def test_an_apply_of_further_files_is_recorded(recorded, now, written):
     actions = make_plan(manifest, live, p.identities(manifest), PlanOptions()).actions
     changes = [(one.field, one.after) for action in actions for one in action.changes]
     assert changes == ([("options.files", written)] if written else [])
+
+
+@pytest.mark.parametrize(
+    ("live", "warned"),
+    [((), ["unknown-policy"]), (("operator",), []), (("operater",), ["unknown-policy"])],
+)
+def test_a_policy_that_nobody_has_is_a_warning(live, warned):
+    login = Consumer("oncall", "approle", {}, (), p.HERE, ("operator", "default"))
+    what = dataclasses.replace(MANIFEST, consumers=(*MANIFEST.consumers, login))
+    policies = {name: LivePolicy(name, "", 1) for name in live}
+    plan = make_plan(what, p.with_access(APPLIED, policies=policies), p.identities(what))
+    found = [one for one in plan.warnings if one.code == "unknown-policy"]
+    assert [one.code for one in found] == warned
+    if "operater" in live:
+        assert found[0].fix == 'did you mean "operater"?'
+    assert "operator" in access_needed(desired_access(what, PlanOptions())).policies

@@ -3,7 +3,7 @@
 import os
 
 from skyflowctl.cli.command import command
-from skyflowctl.cli.console import Styled, Terminal
+from skyflowctl.cli.console import Styled, Terminal, packed
 from skyflowctl.cli.context import manifests
 from skyflowctl.cli.envelope import CommandResult, problem_json
 from skyflowctl.cli.options import AllowHostOption, FileOption, OutputOptions
@@ -39,7 +39,8 @@ def validate(
             allowed_hosts=token_hosts(allow_host, os.environ),
         )
         warnings = [problem_json(one) for one in found.warnings]
-        data = {"valid": found.valid, **found.counts(), "warnings": warnings}
+        others = {"others": found.others()}
+        data = {"valid": found.valid, **found.counts(), **others, "warnings": warnings}
         if found.valid:
             return CommandResult(data, warnings=found.warnings)
         return CommandResult(data, "error", ExitCode.INVALID, found.problems, found.warnings)
@@ -55,3 +56,8 @@ def _view(result: CommandResult, terminal: Terminal) -> None:
             Styled("valid", "green"),
             f": {counts}, {data['resolved']} of {data['references']} references resolved",
         )
+        words = ((kind.replace("_", " "), number) for kind, number in data["others"].items())
+        packed(terminal, [counted(number, word, _PLURAL.get(word, "")) for word, number in words])
+
+
+_PLURAL = {"policy": "policies", "group alias": "group aliases"}
