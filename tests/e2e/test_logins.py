@@ -384,3 +384,31 @@ def test_the_list_has_every_type(site):
     shown = stack.cli("consumer", "list", exported=True).stdout
     assert "order-pipeline  gitlab (jwt)" in shown
     assert "no secret ids" not in shown
+
+
+def test_an_export_has_every_login_and_its_plan_is_empty(site):
+    stack = site.stack
+    stack.cli("apply", "-y", exported=True)
+    file = stack.folder / "exported.yaml"
+    file.unlink(missing_ok=True)
+    done = stack.cli("export", "--out", str(file), exported=True)
+    for method in ("jwt", "gitlab", "kubernetes", "cert"):
+        assert f"auth/{method}: its configuration" in done.stderr
+    text = file.read_text()
+    for part in ("preset: github", "preset: gitlab", "ref_protected: true", "type: jwt"):
+        assert part in text
+    stack.cli("validate", "-f", str(file))
+    planned = stack.json("plan", "-f", str(file), "--detailed-exitcode")["data"]
+    assert (planned["actions"], planned["warnings"]) == ([], [])
+
+
+def test_a_login_that_a_manifest_cannot_declare_is_left_out_and_named(site):
+    stack, path = site.stack, ROLES["cert"]
+    before = stack.api("GET", path)["data"]["allowed_common_names"]
+    stack.api("POST", path, {"allowed_common_names": ["*.shop.example"]})
+    try:
+        done = stack.cli("export", exported=True)
+    finally:
+        stack.api("POST", path, {"allowed_common_names": before})
+    assert f"{path}: was left out" in done.stderr
+    assert "order-edge" not in done.stdout

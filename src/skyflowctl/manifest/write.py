@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from skyflowctl.errors import RefusedError, UsageError
 from skyflowctl.manifest.yaml_tree import reads_as_text
 
 _HEAD = "# yaml-language-server: $schema=./mounts.schema.json\n"
@@ -64,3 +65,29 @@ def _printable(value: Any) -> bool:
     if isinstance(value, list):
         return all(_printable(inner) for inner in value)
     return not isinstance(value, str) or value.replace("\n", "").isprintable()
+
+
+def save(text: str, path: str) -> None:
+    """Write a manifest to a new file.
+
+    Raises:
+        RefusedError: the file exists; it is not overwritten.
+        UsageError: it cannot be written there.
+    """
+    try:
+        with open(path, "x", encoding="utf-8") as file:  # noqa: PTH123 - "x" refuses links too
+            file.write(text)
+    except FileExistsError:
+        raise RefusedError(
+            f"{path} exists already",
+            why="export never overwrites a file",
+            fix="name another file with --out",
+            code="file-exists",
+        ) from None
+    except OSError as error:
+        raise UsageError.of_file(
+            f"cannot write {path}",
+            error,
+            fix="check the folder and its permissions",
+            code="not-writable",
+        ) from None

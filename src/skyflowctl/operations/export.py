@@ -12,6 +12,7 @@ from skyflowctl.manifest.access import role_policy_name
 from skyflowctl.manifest.discover import DEFAULT_PREFIX
 from skyflowctl.manifest.messages import looks_like_credential
 from skyflowctl.manifest.write import manifest_text
+from skyflowctl.operations.exported_logins import NotExpressibleError, exported_login
 from skyflowctl.planner.access import ADOPTED_POLICY, owner_of
 from skyflowctl.planner.desired import OWNER_POLICY
 from skyflowctl.planner.fields import MANAGED_BY, mount_is_protected
@@ -26,10 +27,6 @@ from skyflowctl.vault.live import (
     LiveState,
     login_role_parts,
 )
-
-_UNITS = (("d", 86_400), ("h", 3_600), ("m", 60), ("s", 1))
-_SECONDS = ("token_ttl", "token_max_ttl", "secret_id_ttl")
-_NUMBERS = ("token_num_uses", "secret_id_num_uses")
 
 
 @dataclass(frozen=True, slots=True)
@@ -291,18 +288,48 @@ class _Export:
                     "export all mounts of the manifest, or declare it by hand",
                 )
                 continue
-            for policy in policies:
-                logins = found.setdefault(policy, {}).setdefault(method, {})
-                logins[name] = _settings(settings)
+            if login := self._login(path, method, settings):
+                for policy in policies:
+                    found.setdefault(policy, {}).setdefault(method, {})[name] = login[0]
         return found
 
+    def _login(
+        self, path: str, method: str, settings: Mapping[str, Any]
+    ) -> tuple[dict[str, Any]] | None:
+        """Return a login as a manifest writes it, or None if it is left out."""
+        kind = self._access.login_methods[method].type
+        try:
+            if method != kind and not self._is_ours(method):
+                raise NotExpressibleError("the manifest did not make its login method")
+            return (exported_login(kind, settings),)
+        except NotExpressibleError as error:
+            self._warn(path, "was left out", str(error), "declare it by hand")
+            return None
+
+    def _is_ours(self, method: str) -> bool:
+        return owner_of(self._owner, self._access.login_methods[method]) is None
+
     def _methods(self) -> dict[str, Any]:
-        ours = {
-            one.name: _filled({"description": one.description})
-            for one in self._access.login_methods.values()
-            if owner_of(self._owner, one) is None
+        """Return our login methods; their configuration is left as it is."""
+        ours = [one for one in self._access.login_methods.values() if self._is_ours(one.name)]
+        for one in ours:
+            if one.type != "approle":
+                self._warn(
+                    f"auth/{one.name}",
+                    "its configuration and its certificates were left out",
+                    "they stay on the server as they are",
+                    "copy its section from the manifest that made it",
+                )
+        named = {
+            one.name: _filled(
+                {
+                    "type": one.type if one.type != one.name else "",
+                    "description": one.description,
+                }
+            )
+            for one in ours
         }
-        return _filled({"auth": ours})
+        return _filled({"auth": named})
 
     def _policies(self) -> dict[str, Any]:
         texts = {
@@ -319,22 +346,6 @@ def _filled(data: Mapping[str, Any]) -> dict[str, Any]:
 
 def _plain(probe: str | Mapping[str, Any]) -> str | dict[str, Any]:
     return probe if isinstance(probe, str) else dict(probe)
-
-
-def _settings(live: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a login role's settings as a manifest writes them, without defaults."""
-    spans = {key: _span(int(live.get(key) or 0)) for key in _SECONDS}
-    numbers = {key: int(live.get(key) or 0) or None for key in _NUMBERS}
-    return _filled({**spans, **numbers, "cidrs": list(live.get("token_bound_cidrs") or ())})
-
-
-def _span(seconds: int) -> str:
-    """Return seconds as a manifest's duration, such as 1h30m; empty for 0."""
-    text = ""
-    for unit, length in _UNITS:
-        number, seconds = divmod(seconds, length)
-        text += f"{number}{unit}" if number else ""
-    return text
 
 
 def _common_prefix(mounts: Sequence[LiveMount]) -> str:
@@ -370,29 +381,3 @@ def _free_name(path: str, used: set[str]) -> str:
     while name in used:
         name, number = f"{slug}-{number}", number + 1
     return name
-
-
-def save(text: str, path: str) -> None:
-    """Write a manifest to a new file.
-
-    Raises:
-        RefusedError: the file exists; it is not overwritten.
-        UsageError: it cannot be written there.
-    """
-    try:
-        with open(path, "x", encoding="utf-8") as file:  # noqa: PTH123 - "x" refuses links too
-            file.write(text)
-    except FileExistsError:
-        raise RefusedError(
-            f"{path} exists already",
-            why="export never overwrites a file",
-            fix="name another file with --out",
-            code="file-exists",
-        ) from None
-    except OSError as error:
-        raise UsageError.of_file(
-            f"cannot write {path}",
-            error,
-            fix="check the folder and its permissions",
-            code="not-writable",
-        ) from None

@@ -62,8 +62,8 @@ def export(
     def work(run: CommandRun) -> CommandResult:
         from dataclasses import asdict
 
+        from skyflowctl.manifest.write import save
         from skyflowctl.operations.export import export as make
-        from skyflowctl.operations.export import save
 
         paths = [manifests.resolve_path(one, file) for one in mounts or ()]
         with gateways.open_gateway(target, run) as gateway:
