@@ -235,6 +235,8 @@ def _needs_adoption(
     draft: _Draft, one: DesiredObject, owner: str, changes: tuple[Change, ...]
 ) -> Problem:
     details = "".join(f"; {adoption.detail(change)}" for change in changes)
+    if owner and one.kind is ObjectKind.LOGIN_METHOD:
+        return adoption.shared(one.where, one.name, owner, draft.options)
     return adoption.problem(one.where, one.name, owner, details, draft.options)
 
 

@@ -100,6 +100,20 @@ def detail(change: Change) -> str:
     return change_text(Change(change.field, None, change.after) if kept else change)
 
 
+def shared(where: Where, path: str, owner: str, options: PlanOptions) -> Problem:
+    """Return the warning about a login method that another manifest made: both may use it."""
+    if path in options.adopt and owner in options.adopt_from:
+        return problem(where, path, owner, "", options)
+    method = path.removeprefix("sys/auth/")
+    return Problem(
+        NEEDS_ADOPTION,
+        f"{path} was not made by this manifest",
+        f"the manifest {owner!r} made it, and one of the two declares it",
+        f"leave {method} out of `auth` in one of the two manifests; consumers of both can use it",
+        where,
+    )
+
+
 def problem(where: Where, path: str, owner: str, details: str, options: PlanOptions) -> Problem:
     """Return the warning about one object: ``owner`` made it, empty for none."""
     named = path in options.adopt and (not owner or owner in options.adopt_from)

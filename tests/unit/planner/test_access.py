@@ -391,3 +391,13 @@ def test_a_policy_that_nobody_has_is_a_warning(live, warned):
     if "operater" in live:
         assert found[0].fix == 'did you mean "operater"?'
     assert "operator" in access_needed(desired_access(what, PlanOptions())).policies
+
+
+def test_a_login_method_of_another_manifest_is_to_be_left_out_of_one_of_the_two():
+    methods = {"approle": LiveLoginMethod("approle", "approle", "", {"manifest": "other"})}
+    live = p.with_access(APPLIED, login_methods=methods)
+    (warning,) = make_plan(MANIFEST, live, p.identities(MANIFEST)).unadopted
+    assert "--adopt-from" not in warning.fix
+    assert warning.fix.startswith("leave approle out of `auth` in one of the two manifests")
+    options = PlanOptions(adopt=frozenset({"sys/auth/approle"}), adopt_from=frozenset({"other"}))
+    assert make_plan(MANIFEST, live, p.identities(MANIFEST), options).unadopted == ()
