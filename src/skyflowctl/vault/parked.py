@@ -160,6 +160,8 @@ def secret_refused(method: str, path: str) -> GuardedError:
     fix += " manifest: it sends no secret"
     if path.endswith("/config/verify"):  # the proof of a new key waits for no approval
         fix = f"take {path} out of the control group in this login's policy: it changes nothing"
+    elif not path.endswith("/config"):
+        fix = f"log in with a policy that has no control group on {path}"
     return GuardedError(
         f"the secret was not sent: {method} v1/{path}",
         why="a control group guards this path, and approvers see the whole request",

@@ -217,3 +217,14 @@ def test_a_config_that_this_login_may_not_write_stops_no_other_mount():
     results = {one.action.path: one.result for one in done.outcome.results}
     assert (results["skyflow/pay/config"], results["skyflow/order/config"]) == ("done", "failed")
     assert [path for _, path in server.writes() if "order" in path] == []
+
+
+@pytest.mark.parametrize(
+    ("path", "fix"),
+    [
+        ("skyflow/order/config", "server_file"),
+        ("secret/data/backend", "no control group on secret/data/backend"),
+    ],
+)
+def test_only_a_config_can_take_its_key_from_the_server(path, fix):
+    assert fix in parked.secret_refused("POST", path).problems[0].fix
