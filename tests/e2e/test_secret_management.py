@@ -1,0 +1,259 @@
+"""The example of a secret management server, with real PostgreSQL and MariaDB servers."""
+
+from __future__ import annotations
+
+import base64
+import shutil
+import signal
+import socket
+import ssl
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from support.bao import BaoServer, running_bao
+from support.databases import Database, databases_installed, running_mariadb, running_postgres
+from support.stack import REPO, Stack, clean_environ
+
+pytestmark = [
+    pytest.mark.real_server,
+    pytest.mark.slow,
+    pytest.mark.timeout(600),
+    pytest.mark.skipif(not databases_installed(), reason="no PostgreSQL or MariaDB here"),
+]
+
+EXAMPLE = REPO / "examples" / "secret-management.yaml"
+KINDS = {"engine": 5, "object": 12, "secret": 1, "policy": 2, "login_method": 2}
+MOUNTS = ("secret", "database", "pki-root", "pki", "transit")
+
+
+@dataclass
+class Site:
+    """A server, two databases, and a folder with the example."""
+
+    server: BaoServer
+    orders: Database
+    billing: Database
+    stack: Stack
+
+    def get(self, path: str) -> dict[str, Any]:
+        return self.call("GET", path)["data"]
+
+    def call(self, method: str, path: str, body: object = None) -> dict[str, Any]:
+        status, answer = self.server.api(method, path, body)
+        assert status in (200, 204), (path, status, answer)
+        return answer or {}
+
+    def actions(self, command: str, *args: str, check: int = 0) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = self.stack.json(command, *args, check=check)["data"][
+            "actions"
+        ]
+        return found
+
+    def databases(self) -> dict[str, Database]:
+        return {"orders-read": self.orders, "billing-read": self.billing}
+
+    def users(self, database: Database) -> set[str]:
+        table = "pg_user" if database is self.orders else "mysql.user"
+        name = "usename" if database is self.orders else "user"
+        return set(database.query(f"SELECT {name} FROM {table}").split())
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    folder = tmp_path_factory.mktemp("management")
+    shutil.copy(EXAMPLE, folder / "mounts.yaml")
+    shutil.copy(EXAMPLE.with_name("k8s-ca.pem"), folder)
+    with running_bao() as server, running_postgres() as orders, running_mariadb() as billing:
+        environ = {
+            **clean_environ(),
+            **server.env(),
+            "HOME": str(folder),
+            "ORDERS_DB": f"127.0.0.1:{orders.port}",
+            "ORDERS_DB_SSLMODE": "disable",
+            "ORDERS_DB_PASSWORD": orders.password,
+            "BILLING_DB": f"127.0.0.1:{billing.port}",
+            "BILLING_DB_PASSWORD": billing.password,
+        }
+        yield Site(server, orders, billing, Stack(folder, environ, {}))
+
+
+@pytest.fixture
+def applied(site: Site) -> Site:
+    """The site with the example applied, whatever an earlier test left."""
+    done = site.stack.cli("apply", "-y", "-o", "json")
+    shown = done.stdout + done.stderr
+    assert site.orders.password not in shown
+    assert site.billing.password not in shown
+    return site
+
+
+def test_every_kind_is_made_and_the_second_plan_is_empty(site: Site) -> None:
+    start_over(site)
+    made = site.actions("apply", "-y")
+    assert {one["result"] for one in made} == {"done"}
+    kinds = [one["kind"] for one in made]
+    assert {kind: kinds.count(kind) for kind in KINDS} == KINDS
+    again = site.stack.json("plan", "--detailed-exitcode")["data"]
+    assert (again["actions"], again["drift"], again["warnings"]) == ([], [], [])
+
+
+@pytest.mark.parametrize("role", ["orders-read", "billing-read"])
+def test_a_user_of_a_database_lives_as_long_as_its_lease(applied: Site, role: str) -> None:
+    database = applied.databases()[role]
+    made = applied.call("GET", f"database/creds/{role}")
+    user = made["data"]["username"]
+    assert made["lease_duration"] == 3600
+    assert user in applied.users(database)
+    applied.call("POST", "sys/leases/revoke", {"lease_id": made["lease_id"], "sync": True})
+    assert user not in applied.users(database)
+
+
+def test_a_tls_server_uses_a_certificate_of_24_hours(applied: Site, tmp_path: Path) -> None:
+    name = "orders.svc.shop.example"
+    made = applied.call("POST", "pki/issue/service", {"common_name": name})["data"]
+    for file, text in (
+        ("chain.pem", "\n".join([made["certificate"], *made["ca_chain"]])),
+        ("key.pem", made["private_key"]),
+        ("root.pem", applied.get("pki-root/cert/ca")["certificate"]),
+    ):
+        (tmp_path / file).write_text(text + "\n")
+    serving = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    serving.load_cert_chain(tmp_path / "chain.pem", tmp_path / "key.pem")
+    trusting = ssl.create_default_context(cafile=str(tmp_path / "root.pem"))
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=_answer_once, args=(listener, serving), daemon=True)
+        thread.start()
+        with (
+            socket.create_connection(listener.getsockname(), timeout=20) as plain,
+            trusting.wrap_socket(plain, server_hostname=name) as connection,
+        ):
+            assert connection.recv(16) == b"served"
+            shown = connection.getpeercert()
+        thread.join(20)
+    assert shown
+    ends, begins = (ssl.cert_time_to_seconds(str(shown[key])) for key in ("notAfter", "notBefore"))
+    assert 86_400 <= ends - begins <= 86_400 + 60
+
+
+def _answer_once(listener: socket.socket, context: ssl.SSLContext) -> None:
+    connection, _ = listener.accept()
+    with context.wrap_socket(connection, server_side=True) as wrapped:
+        wrapped.sendall(b"served")
+
+
+def test_transit_encrypts_signs_and_keeps_its_key(applied: Site) -> None:
+    text = base64.b64encode(b"4000 0000 0000 0002").decode()
+    sealed = applied.call("POST", "transit/encrypt/orders", {"plaintext": text})["data"]
+    asked = {"ciphertext": sealed["ciphertext"]}
+    assert applied.call("POST", "transit/decrypt/orders", asked)["data"]["plaintext"] == text
+    signed = applied.call("POST", "transit/sign/receipts", {"input": text})["data"]["signature"]
+    proof = {"input": text, "signature": signed}
+    assert applied.call("POST", "transit/verify/receipts", proof)["data"]["valid"]
+    assert applied.server.api("GET", "transit/export/encryption-key/orders")[0] == 400
+    assert applied.server.api("DELETE", "transit/keys/orders")[0] == 400
+
+
+def test_each_login_reads_its_own_and_nothing_else(applied: Site) -> None:
+    role = "auth/approle/role/billing"
+    body = {
+        "role_id": applied.get(f"{role}/role-id")["role_id"],
+        "secret_id": applied.call("POST", f"{role}/secret-id", {})["data"]["secret_id"],
+    }
+    token = applied.call("POST", "auth/approle/login", body)["auth"]["client_token"]
+    for path, allowed in (
+        ("database/creds/billing-read", True),
+        ("database/creds/orders-read", False),
+        ("secret/data/orders", False),
+        ("database/config/billing", False),
+    ):
+        asked = {"token": token, "paths": [path]}
+        rights = applied.call("POST", "sys/capabilities", asked)["data"][path]
+        assert ("read" in rights) == allowed, (path, rights)
+
+
+DRIFTS = [
+    ("sys/mounts/pki", "sys/mounts/pki/tune", {"description": "x"}, "description"),
+    ("database/config/orders", "database/config/orders", {"allowed_roles": "*"}, "allowed_roles"),
+    ("database/config/billing", "database/config/billing", {"allowed_roles": "*"}, "allowed_roles"),
+    ("database/roles/orders-read", "database/roles/orders-read", {"max_ttl": "1h"}, "max_ttl"),
+    ("pki/config/urls", "pki/config/urls", {"crl_distribution_points": "http://x"}, "crl_distribution_points"),
+    ("pki/roles/service", "pki/roles/service", {"allow_any_name": True}, "allow_any_name"),
+    ("transit/keys/orders/config", "transit/keys/orders/config", {"deletion_allowed": True}, "deletion_allowed"),
+    ("auth/approle/role/billing", "auth/approle/role/billing", {"token_ttl": 60}, "token_ttl"),
+    ("sys/auth/kubernetes", "sys/auth/kubernetes/tune", {"description": "x"}, "description"),
+    ("auth/kubernetes/config", "auth/kubernetes/config", {"kubernetes_host": "https://x:1"}, "kubernetes_host"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("path", "at", "body", "field"), DRIFTS, ids=[one[0] for one in DRIFTS])
+def test_one_change_by_hand_is_named_and_mended(applied: Site, path, at, body, field) -> None:
+    live = applied.get(at) if at == "auth/kubernetes/config" else {}  # each write needs them all
+    applied.call("POST", at, {**live, **body})
+    (planned,) = applied.actions("plan")
+    assert (planned["action"], planned["path"]) == ("update", path)
+    assert field in [change["field"] for change in planned["changes"]]
+    (done,) = applied.actions("apply", "-y")
+    assert done["result"] == "done"
+    assert applied.actions("plan") == []
+
+
+def test_a_prune_removes_what_left_the_manifest_and_nothing_else(applied: Site) -> None:
+    text = yaml.safe_load((applied.stack.folder / "mounts.yaml").read_text())
+    del text["policies"]["billing-service"], text["auth"]["approle"]["roles"]
+    del text["engines"]["database"]["roles"]["billing-read"]
+    (applied.stack.folder / "less.yaml").write_text(yaml.safe_dump(text))
+    kept = "mounts.yaml"
+    shutil.copy(applied.stack.folder / kept, applied.stack.folder / "whole.yaml")
+    shutil.copy(applied.stack.folder / "less.yaml", applied.stack.folder / kept)
+    try:
+        gone = applied.actions("apply", "-y", "--prune", "--allow-large-prune")
+        deleted = {one["path"] for one in gone if one["action"] == "delete"}
+        assert deleted == {"auth/approle/role/billing", "sys/policies/acl/billing-service"}
+        # Single objects of an engine carry no mark, so none is ever pruned.
+        assert applied.get("database/roles/billing-read")["db_name"] == "billing"
+    finally:
+        shutil.copy(applied.stack.folder / "whole.yaml", applied.stack.folder / kept)
+
+
+def start_over(site: Site) -> None:
+    for mount in MOUNTS:
+        site.server.api("DELETE", f"sys/mounts/{mount}")
+    for method in ("approle", "kubernetes"):
+        site.server.api("DELETE", f"sys/auth/{method}")
+    for policy in ("orders-service", "billing-service"):
+        site.server.api("DELETE", f"sys/policies/acl/{policy}")
+
+
+def killed_apply(site: Site, writes: int) -> int:
+    done = subprocess.run(
+        [sys.executable, "-m", "support.killed", str(writes), "--", "apply", "-y", "-p", "1"],
+        env={**site.stack.environ, "PYTHONPATH": str(REPO / "tests")},
+        cwd=site.stack.folder,
+        capture_output=True,
+        timeout=60,
+        check=False,
+    )
+    return done.returncode
+
+
+def test_a_kill_after_every_write_is_finished_by_the_next_run(site: Site) -> None:
+    writes = 0
+    while True:
+        writes += 1
+        start_over(site)
+        code = killed_apply(site, writes)
+        if code == 0:
+            break
+        assert code == -signal.SIGKILL, f"after write {writes}: exit {code}"
+        assert site.stack.json("apply", "-y")["data"]["summary"]["delete"] == 0
+        assert site.actions("plan") == [], f"after write {writes}"
+        issuers = site.call("LIST", "pki/issuers")["data"]["keys"]
+        assert len(issuers) == 2, f"after write {writes}: one of its own, and the root"
+    assert writes > sum(KINDS.values())
