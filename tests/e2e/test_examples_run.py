@@ -49,6 +49,7 @@ _EXPECTED = {
     "skyflowctl config rollback payment": (5, ""),
     "skyflowctl rotate --rollback payment": (5, ""),
     "skyflowctl consumer rotate order-service --retire -y": (5, "is not shown"),
+    "skyflowctl consumer check order-ci --jwt file:job.jwt": (64, "has no consumer order-ci"),
 }  # fmt: skip
 
 
