@@ -178,15 +178,27 @@ def _send(handler: BaseHTTPRequestHandler, body: object, status: int = 200) -> N
 
 
 @contextlib.contextmanager
-def discovery_server(issuer: Issuer) -> Iterator[str]:
-    """Serve an issuer's discovery document and keys on loopback; yield its address."""
+def discovery_server(issuer: Issuer, person: dict[str, Any] | None = None) -> Iterator[str]:
+    """Serve an issuer's discovery document and keys on loopback; yield its address.
+
+    Any code is exchanged for a token with the claims in ``person``.
+    """
     address = ""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             is_keys = self.path == "/keys"
-            found = {"issuer": address, "jwks_uri": f"{address}/keys"}
+            found = {
+                "issuer": address,
+                "jwks_uri": f"{address}/keys",
+                "authorization_endpoint": f"{address}/authorize",
+                "token_endpoint": f"{address}/token",
+            }
             _send(self, issuer.jwks if is_keys else found)
+
+        def do_POST(self) -> None:
+            token = issuer.sign(iss=address, **(person or {}))
+            _send(self, {"access_token": "unused", "token_type": "Bearer", "id_token": token})
 
         def log_message(self, *_: object) -> None:
             pass

@@ -22,9 +22,14 @@ _AUTHORITIES = ("oidc_discovery_ca_pem", "jwks_ca_pem")
 def with_stand_ins(manifest: Manifest, layout: DevLayout) -> tuple[Manifest, tuple[str, ...]]:
     """Return the manifest as it is planned on a dev stack, and a sentence for each replacement."""
     consumers = tuple(with_cidrs(one, LOOPBACK) for one in manifest.consumers)
-    objects = tuple(_stand_in(one, layout) for one in manifest.objects)
+    objects = tuple(_stand_in(one, layout) for one in manifest.objects if not _is_oidc(one))
     planned = replace(manifest, consumers=consumers, objects=objects)
     return planned, tuple(_replaced(manifest, planned, layout))
+
+
+def _is_oidc(one: DeclaredObject) -> bool:
+    """Whether it is the configuration of an oidc method: a dev stack has no page to log in at."""
+    return "oidc_client_id" in one.fields
 
 
 def _stand_in(one: DeclaredObject, layout: DevLayout) -> DeclaredObject:
@@ -43,7 +48,10 @@ def _stand_in(one: DeclaredObject, layout: DevLayout) -> DeclaredObject:
 def _replaced(manifest: Manifest, planned: Manifest, layout: DevLayout) -> Iterator[str]:
     if planned.consumers != manifest.consumers:
         yield f"{LOOPBACK} replaces the cidrs of consumers"
-    for before, after in zip(manifest.objects, planned.objects, strict=True):
+    for one in filter(_is_oidc, manifest.objects):
+        yield f"{one.path} is left out: a dev stack has no issuer at which people log in"
+    kept = (one for one in manifest.objects if not _is_oidc(one))
+    for before, after in zip(kept, planned.objects, strict=True):
         if before == after:
             continue
         method = before.owner.removeprefix("sys/auth/")

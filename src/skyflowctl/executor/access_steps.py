@@ -5,7 +5,7 @@ from typing import Any
 
 from skyflowctl.errors import RefusedError
 from skyflowctl.planner import access, fields
-from skyflowctl.planner.plan import PATH_KINDS, Action, ActionType, Change, ObjectKind
+from skyflowctl.planner.plan import Action, ActionType, Change, ObjectKind
 from skyflowctl.vault.errors import BadRequestError, ConflictError, SilentlyIgnoredError
 from skyflowctl.vault.live import LiveAccess
 from skyflowctl.vault.system_api import SystemApi
@@ -20,8 +20,7 @@ def write_access(action: Action, server: SystemApi) -> None:
         VaultError: any other failure.
     """
     before = _live(action, server)
-    differing = _differing(action, before)
-    if not differing:
+    if not differing(action, before):
         return  # an earlier run, or a write whose reply was lost, did this
     refuse_if_changed(action, before)
     is_tune = action.kind in _TUNED and action.action is ActionType.UPDATE
@@ -29,7 +28,7 @@ def write_access(action: Action, server: SystemApi) -> None:
     try:
         server.access.write(path, action.body)
     except BadRequestError as error:
-        if _differing(action, _live(action, server)):
+        if differing(action, _live(action, server)):
             raise _conflict(action, error) from None
         return
     check_written(action, _live(action, server))
@@ -41,7 +40,7 @@ def check_written(action: Action, now: Mapping[str, Any] | None) -> None:
     Raises:
         SilentlyIgnoredError: it does not.
     """
-    ignored = _differing(action, now)
+    ignored = differing(action, now)
     if ignored:
         raise ignored_by_server(action, ignored)
 
@@ -68,8 +67,8 @@ def _conflict(action: Action, error: BadRequestError) -> BadRequestError | Confl
     )
 
 
-def _differing(action: Action, now: Mapping[str, Any] | None) -> list[str]:
-    """Return the fields of the action that do not have the desired value."""
+def differing(action: Action, now: Mapping[str, Any] | None) -> list[str]:
+    """Return the fields of an action that do not have the desired value."""
     if now is None:
         return [change.field for change in action.changes] or ["the object"]
     return [
@@ -81,7 +80,7 @@ def _differing(action: Action, now: Mapping[str, Any] | None) -> list[str]:
 
 def _readable(action: Action) -> list[Change]:
     """Return the changes of fields that the server returns."""
-    if action.kind not in PATH_KINDS:
+    if not action.is_by_path:
         return list(action.changes)
     return [change for change in action.changes if change.field in action.body["fields"]]
 

@@ -8,13 +8,14 @@ from skyflowctl.credentials.model import Credential, CredentialSource
 from skyflowctl.errors import PartlyDoneError, Problem, RefusedError, SkyflowctlError
 from skyflowctl.executor.access_steps import write_access
 from skyflowctl.executor.deletes import delete_object
+from skyflowctl.executor.group_steps import write_group
 from skyflowctl.executor.moving import move_mount
 from skyflowctl.executor.object_steps import write_object
 from skyflowctl.executor.ports import Replacer
 from skyflowctl.executor.secret_steps import write_secret
 from skyflowctl.executor.verify import live_roles
 from skyflowctl.planner import fields
-from skyflowctl.planner.plan import MOUNT_KINDS, PATH_KINDS, Action, ActionType, ObjectKind
+from skyflowctl.planner.plan import MOUNT_KINDS, Action, ActionType, ObjectKind
 from skyflowctl.skyflow.token_uri import token_uri_refused
 from skyflowctl.vault.errors import ALLOW_HOST_FIX, SilentlyIgnoredError
 from skyflowctl.vault.gateway import Gateway
@@ -48,7 +49,8 @@ def run_step(action: Action, tools: StepContext) -> tuple[Problem, ...]:
     if action.action is ActionType.DELETE:
         delete_object(action, tools.gateway)
         return ()
-    return _STEPS[action.kind](action, tools)
+    step = _object if action.is_by_path else _STEPS[action.kind]
+    return step(action, tools)
 
 
 def action_mount_path(action: Action) -> str:
@@ -261,6 +263,11 @@ def _access(action: Action, tools: StepContext) -> tuple[Problem, ...]:
     return ()
 
 
+def _group(action: Action, tools: StepContext) -> tuple[Problem, ...]:
+    write_group(action, tools.gateway.sys)
+    return ()
+
+
 def _object(action: Action, tools: StepContext) -> tuple[Problem, ...]:
     write_object(action, tools.gateway.sys, tools.credentials)
     return ()
@@ -281,5 +288,5 @@ _STEPS: Mapping[ObjectKind, _Step] = {
     ObjectKind.POLICY: _access,
     ObjectKind.LOGIN_METHOD: _access,
     ObjectKind.LOGIN_ROLE: _access,
-    **dict.fromkeys(PATH_KINDS, _object),
+    ObjectKind.GROUP: _group,
 }

@@ -124,7 +124,7 @@ def check_consumers(root: YamlNode) -> Iterator[tuple[Path, Problem]]:
     yield from _check_roles(root)
     first: dict[tuple[str | int, ...], tuple[Path, YamlNode]] = {}
     for path, _, _, node in consumer_entries(root):
-        yield from _bad_values(path, node)
+        yield from bad_values(path, node)
         earlier = first.setdefault(path[-2:], (path, node))
         if earlier[0] == path or plain(earlier[1]) == plain(node):
             continue
@@ -146,22 +146,29 @@ def _check_roles(root: YamlNode) -> Iterator[tuple[Path, Problem]]:
     """Yield logins of ``auth`` with a consumer's name, a policy of the server's or bad values."""
     consumers = {path[-2:] for path, *_ in consumer_entries(root)}
     for path, node in method_roles(root):
-        yield from _bad_values(path, node)
+        yield from bad_values(path, node)
         if (path[1], path[-1]) in consumers:
             summary = f"the login {shown(str(path[-1]))} is also a consumer of a role"
             why, fix = "both would be one login role on the server", "give one of them another name"
             yield path, Problem("same-login", summary, why, fix, at_key(node, path))
-        for index, item in enumerate(items(child(node, "policies"))):
-            name = text_of(item) or ""
-            if name == "root" or name.startswith(_GENERATED):
-                about = (*path, "policies", index)
-                summary = f"a login cannot have the policy {shown(name)}"
-                why = "it permits everything" if name == "root" else "skyflowctl generates it"
-                fix = "name a policy of the manifest or of the server"
-                yield about, Problem("reserved-name", summary, why, fix, at_value(item, about))
+        yield from reserved_policies(path, node)
 
 
-def _bad_values(path: Path, node: YamlNode) -> Iterator[tuple[Path, Problem]]:
+def reserved_policies(path: Path, node: YamlNode) -> Iterator[tuple[Path, Problem]]:
+    """Yield policies that no login and no group can be given."""
+    for index, item in enumerate(items(child(node, "policies"))):
+        name = text_of(item) or ""
+        if name == "root" or name.startswith(_GENERATED):
+            about = (*path, "policies", index)
+            whose = "group" if path[0] == "groups" else "login"
+            summary = f"a {whose} cannot have the policy {shown(name)}"
+            why = "it permits everything" if name == "root" else "skyflowctl generates it"
+            fix = "name a policy of the manifest or of the server"
+            yield about, Problem("reserved-name", summary, why, fix, at_value(item, about))
+
+
+def bad_values(path: Path, node: YamlNode) -> Iterator[tuple[Path, Problem]]:
+    """Yield address ranges and durations of a login that the server refuses."""
     for index, item in enumerate(items(child(node, "cidrs"))):
         about: Path = (*path, "cidrs", index)
         try:

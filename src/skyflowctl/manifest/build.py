@@ -36,6 +36,7 @@ from skyflowctl.manifest.nodes import (
 )
 from skyflowctl.manifest.objects import declared_objects
 from skyflowctl.manifest.paths import mount_path
+from skyflowctl.manifest.people import declared_groups, declared_users
 from skyflowctl.manifest.references import field_source, reference
 from skyflowctl.manifest.typed_engines import typed_objects
 
@@ -53,7 +54,13 @@ def build(root: YamlNode, files: tuple[str, ...]) -> Manifest:
         login_methods=access.declared_login_methods(root),
         policies=access.declared_policies(root),
         engines=tuple(_engine(path, node) for path, node in entries(child(root, "engines"))),
-        objects=(*login_configs(root), *declared_objects(root), *typed_objects(root)),
+        objects=(
+            *login_configs(root),
+            *declared_users(root),
+            *declared_objects(root),
+            *typed_objects(root),
+        ),
+        groups=declared_groups(root),
         moved=tuple(
             Moved(one.old.kind, one.old.path, one.new.path, one.old.where)
             for one in read_moves(root)

@@ -99,7 +99,8 @@ def _collector_paused() -> Iterator[None]:
 # A single value in the form of a map: a later file replaces all of it, because a merge could
 # combine two schemes (file and env) in one reference.
 _WHOLE_VALUES = frozenset(
-    {"credentials", "once", "operator_token", "password", "probe", "token_reviewer_jwt"}
+    {"client_secret", "credentials", "once", "operator_token", "password", "probe"}
+    | {"token_reviewer_jwt"}
 )
 _WHOLE_ENTRIES = frozenset({"policies", "fields", "secret"})
 _WITH_SOURCES = frozenset({"secrets"})

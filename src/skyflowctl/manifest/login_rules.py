@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 
 from skyflowctl.errors import Problem, Where
 from skyflowctl.manifest.logins import (
+    APPLICATIONS,
     GITHUB_ISSUER,
     KEY_SOURCES,
     PRESET_CLAIMS,
@@ -33,11 +34,15 @@ _METHOD_KEYS: Mapping[str, frozenset[str]] = {
     "approle": frozenset(),
     "cert": frozenset({"certificate"}),
     "jwt": frozenset({*KEY_SOURCES, "bound_issuer", "ca"}),
+    "oidc": frozenset(
+        {"discovery_url", "client_id", "client_secret", "default_role", "ca", "secret_version"}
+    ),
+    "userpass": frozenset({"users"}),
     "kubernetes": frozenset(
         {"host", "ca", "disable_local_ca_jwt", "token_reviewer_jwt", "secret_version"}
     ),
 }
-_ANY_METHOD = frozenset({"type", "description", "roles"})
+_ANY_METHOD = frozenset({"type", "description"})
 _SANS = ("common_names", "dns_sans", "uri_sans")
 _GITHUB_SERVER = "/_services/token"  # the end of the issuer of a GitHub Enterprise Server
 _EVERY_PRESET = frozenset(key for keys in PRESET_CLAIMS.values() for key in keys)
@@ -65,7 +70,15 @@ def _method(root: YamlNode, path: Path, node: YamlNode) -> _Found:
             fix = "add type: approle" if not child(node, "host") else "add type: kubernetes"
             yield path, Problem("missing-key", summary, why, fix, at_key(node, path))
         return
-    yield from _other_keys(path, node, _METHOD_KEYS.get(kind, frozenset()) | _ANY_METHOD, kind)
+    has_roles = {"roles"} if kind in TYPES and kind != "userpass" else set()
+    known = _METHOD_KEYS.get(kind, frozenset()) | _ANY_METHOD | has_roles
+    yield from _other_keys(path, node, known, kind)
+    if kind not in TYPES and (close := did_you_mean(kind, TYPES)):
+        about, found = (*path, "type"), child(node, "type")
+        summary = f"{shown(kind)} is not a type of login method that skyflowctl configures"
+        why = f"it configures {joined_names(sorted(TYPES))}"
+        where = at_value(found, about) if found else at_key(node, path)
+        yield about, Problem("bad-value", summary, why, close, where)
     yield from _key_sources(path, node)
     for key in ("ca", "certificate"):
         yield from _public_file((*path, key), child(node, key))
@@ -73,10 +86,30 @@ def _method(root: YamlNode, path: Path, node: YamlNode) -> _Found:
         yield from _public_file((*path, "jwt_validation_pubkeys", index), one)
     if kind == "kubernetes" and child(node, "host") is None:
         yield from _needs(path, node, "host", ("ca", "token_reviewer_jwt", "disable_local_ca_jwt"))
-    if child(node, "secret_version") and child(node, "token_reviewer_jwt") is None:
+    if kind == "kubernetes" and child(node, "token_reviewer_jwt") is None:
         yield from _needs(path, node, "token_reviewer_jwt", ("secret_version",))
+    if kind == "oidc":
+        yield from _oidc_method(path, node)
     if kind == "jwt" and not any(child(node, key) for key in KEY_SOURCES):
         yield from _needs(path, node, KEY_SOURCES[0], ("bound_issuer", "ca"))
+
+
+def _oidc_method(path: Path, node: YamlNode) -> _Found:
+    needed = ("client_id", "client_secret")
+    if child(node, "discovery_url") is None:
+        others = (*needed, "default_role", "ca", "secret_version")
+        yield from _needs(path, node, "discovery_url", others)
+    else:
+        for key in needed:
+            yield from _required(path, node, key, "the server refuses an issuer without it")
+    roles = [name for name, _ in entries(child(node, "roles"))]
+    default = child(node, "default_role")
+    if default is not None and roles and as_text(default) not in roles:
+        about = (*path, "default_role")
+        summary = f"{shown(str(path[1]))} has no role {shown(as_text(default))}"
+        fix = did_you_mean(as_text(default), roles) or f"name one of {joined_names(roles)}"
+        why = "a login that names no role would fail"
+        yield about, Problem("bad-value", summary, why, fix, at_value(default, about))
 
 
 def _needs(path: Path, node: YamlNode, key: str, used: tuple[str, ...]) -> _Found:
@@ -157,6 +190,9 @@ def _login(root: YamlNode, method: str, path: Path, node: YamlNode) -> _Found:
     kind = method_type(root, method)
     if not kind or not isinstance(node.value, dict):
         return
+    if kind not in APPLICATIONS:
+        yield from _persons_login(kind, path, node)
+        return
     rule = consumer_rule(kind)
     known = frozenset(rule["properties"]) | ({"policies"} if path[0] == "auth" else set())
     yield from _other_keys(path, node, known, kind)
@@ -172,6 +208,30 @@ def _login(root: YamlNode, method: str, path: Path, node: YamlNode) -> _Found:
     if kind == "jwt":
         yield from _jwt(path, node)
         yield from _issuer(child(root, "auth", method), method, path, node)
+
+
+_OIDC_ROLE = frozenset(
+    {"bound_claims", "bound_claims_type", "bound_subject", "cidrs", "groups_claim", "policies"}
+    | {"redirect_uris", "scopes", "token_max_ttl", "token_num_uses", "token_ttl", "user_claim"}
+)
+
+
+def _persons_login(kind: str, path: Path, node: YamlNode) -> _Found:
+    if path[0] == "mounts":
+        summary = f"{shown(str(path[-1]))} cannot log in by {shown(str(path[-2]))}"
+        why = f"its type is {shown(kind)}, and applications log in by {joined_names(APPLICATIONS)}"
+        fix = "declare the login below another login method"
+        yield path, Problem("bad-consumer", summary, why, fix, at_key(node, path))
+    elif kind == "oidc":
+        yield from _other_keys(path, node, _OIDC_ROLE, kind)
+        yield from _globs(path, node)
+        bound = child(node, "bound_claims") or child(node, "bound_subject")
+        policies = [as_text(one) for one in items(child(node, "policies"))]
+        if not bound and policies not in ([], ["default"]):
+            summary = f"{shown(str(path[-1]))} is bound to no claim"
+            why = "everyone whom the issuer knows would have its policies"
+            fix = "add bound_claims, or policies: [default] and a group with the policies"
+            yield path, Problem("missing-key", summary, why, fix, at_key(node, path))
 
 
 def _required(path: Path, node: YamlNode, key: str, why: str) -> _Found:

@@ -27,7 +27,11 @@ from skyflowctl.manifest.nodes import (
 )
 from skyflowctl.manifest.references import reference
 
-TYPES = ("approle", "cert", "jwt", "kubernetes")
+APPLICATIONS = ("approle", "cert", "jwt", "kubernetes")
+PEOPLE = ("oidc", "userpass")
+TYPES = (*APPLICATIONS, *PEOPLE)
+CALLBACK = "http://localhost:8250/oidc/callback"
+"""Where the server's own command line waits for the issuer's answer."""
 GITHUB_ISSUER = "https://token.actions.githubusercontent.com"
 FILE_MAX_BYTES = 64 * 1024
 _CIDRS = ("secret_id_bound_cidrs", "token_bound_cidrs")
@@ -71,7 +75,7 @@ def _approle(node: YamlNode, _: YamlNode | None) -> dict[str, Any]:
     seconds = {key: as_seconds(child(node, key)) for key in ("secret_id_ttl",)}
     numbers = {key: as_number(child(node, key)) for key in ("secret_id_num_uses",)}
     both = {name: _networks(node) for name in _CIDRS}
-    return {"bind_secret_id": True, **_common(node), **seconds, **numbers, **both}
+    return {"bind_secret_id": True, **common_settings(node), **seconds, **numbers, **both}
 
 
 def _kubernetes(node: YamlNode, _: YamlNode | None) -> dict[str, Any]:
@@ -80,7 +84,7 @@ def _kubernetes(node: YamlNode, _: YamlNode | None) -> dict[str, Any]:
         "bound_service_account_namespaces": list(as_texts(child(node, "namespaces"))),
         "bound_service_account_namespace_selector": "",
         "audience": as_text(child(node, "audience")),
-        **_common(node),
+        **common_settings(node),
     }
 
 
@@ -98,7 +102,21 @@ def _jwt(node: YamlNode, _: YamlNode | None) -> dict[str, Any]:
         "bound_subject": as_text(child(node, "bound_subject")),
         "bound_claims": _preset_claims(preset, node) if preset else _bound_claims(node),
         "bound_claims_type": as_text(child(node, "bound_claims_type")) or "string",
-        **_common(node),
+        **common_settings(node),
+    }
+
+
+def _oidc(node: YamlNode, _: YamlNode | None) -> dict[str, Any]:
+    return {
+        "role_type": "oidc",
+        "user_claim": as_text(child(node, "user_claim")) or "sub",
+        "groups_claim": as_text(child(node, "groups_claim")),
+        "oidc_scopes": list(as_texts(child(node, "scopes"))),
+        "allowed_redirect_uris": list(as_texts(child(node, "redirect_uris"))) or [CALLBACK],
+        "bound_subject": as_text(child(node, "bound_subject")),
+        "bound_claims": _bound_claims(node),
+        "bound_claims_type": as_text(child(node, "bound_claims_type")) or "string",
+        **common_settings(node),
     }
 
 
@@ -126,7 +144,7 @@ def _cert(node: YamlNode, method: YamlNode | None) -> dict[str, Any]:
         "allowed_common_names": list(as_texts(child(node, "common_names"))),
         "allowed_dns_sans": list(as_texts(child(node, "dns_sans"))),
         "allowed_uri_sans": list(as_texts(child(node, "uri_sans"))),
-        **_common(node),
+        **common_settings(node),
     }
 
 
@@ -135,10 +153,12 @@ _SETTINGS: Mapping[str, Callable[[YamlNode, YamlNode | None], dict[str, Any]]] =
     "cert": _cert,
     "jwt": _jwt,
     "kubernetes": _kubernetes,
+    "oidc": _oidc,
 }
 
 
-def _common(node: YamlNode) -> dict[str, Any]:
+def common_settings(node: YamlNode) -> dict[str, Any]:
+    """Return the settings that logins of every type have."""
     return {
         "token_ttl": as_seconds(child(node, "token_ttl")),
         "token_max_ttl": as_seconds(child(node, "token_max_ttl")),
@@ -166,16 +186,24 @@ def login_configs(root: YamlNode) -> tuple[DeclaredObject, ...]:
     return tuple(_login_config(*one) for one in found if one[2])
 
 
+SECRETS = {"token_reviewer_jwt": "token_reviewer_jwt", "client_secret": "oidc_client_secret"}
+"""The secret keys of a login method, with their names in the server's API."""
+
+
 def _login_config(name: str, node: YamlNode, fields: Mapping[str, Any]) -> DeclaredObject:
     path: Path = ("auth", name)
-    reviewer = reference(child(node, "token_reviewer_jwt"), (*path, "token_reviewer_jwt"))
+    secret = {
+        field: found
+        for key, field in SECRETS.items()
+        if (found := reference(child(node, key), (*path, key)))
+    }
     return DeclaredObject(
         kind="login_config",
         path=f"auth/{name}/config",
         fields=fields,
         where=at_key(node, path),
         owner=f"sys/auth/{name}",
-        secret={"token_reviewer_jwt": reviewer} if reviewer else {},
+        secret=secret,
         secret_version=as_number(child(node, "secret_version")) or 1,
     )
 
@@ -201,6 +229,13 @@ def _config(root: YamlNode, name: str, node: YamlNode) -> dict[str, Any]:
                 (public_text(one) or "").strip() for one in items(child(node, KEY_SOURCES[2]))
             ],
             "bound_issuer": issuer(node),
+        }
+    if kind == "oidc" and child(node, "discovery_url"):
+        return {
+            "oidc_discovery_url": as_text(child(node, "discovery_url")),
+            "oidc_discovery_ca_pem": public_text(child(node, "ca")) or "",
+            "oidc_client_id": as_text(child(node, "client_id")),
+            "default_role": as_text(child(node, "default_role")),
         }
     return {}
 

@@ -136,6 +136,16 @@ class LoginMethod:
 
 
 @dataclass(frozen=True, slots=True)
+class DeclaredGroup:
+    """A group of people; ``alias`` is a login method and the group's name at its issuer."""
+
+    name: str
+    policies: tuple[str, ...]
+    alias: tuple[str, str] | None
+    where: Where
+
+
+@dataclass(frozen=True, slots=True)
 class DeclaredPolicy:
     """An access policy; ``text`` is HCL, without skyflowctl's mark."""
 
@@ -281,3 +291,4 @@ class Manifest:
     moved: tuple[Moved, ...] = ()
     engines: tuple[DeclaredEngine, ...] = ()
     objects: tuple[DeclaredObject, ...] = ()
+    groups: tuple[DeclaredGroup, ...] = ()

@@ -4,7 +4,9 @@ from collections.abc import Iterator
 
 from skyflowctl.errors import Problem
 from skyflowctl.manifest.engine_rules import ROTATE_VERSION
+from skyflowctl.manifest.logins import SECRETS
 from skyflowctl.manifest.nodes import Path, YamlNode, at_key, at_value, child, entries, text_of
+from skyflowctl.manifest.people import user_entries
 
 
 def reference_rules(root: YamlNode) -> Iterator[tuple[Path, Problem]]:
@@ -41,10 +43,7 @@ def _references(root: YamlNode) -> Iterator[tuple[Path, YamlNode]]:
             found = child(mount, *keys)
             if found is not None:
                 yield ("mounts", name, *keys), found
-    for method, node in entries(child(root, "auth")):
-        found = child(node, "token_reviewer_jwt")
-        if found is not None:
-            yield ("auth", method, "token_reviewer_jwt"), found
+    yield from _of_logins(root)
     for engine, node in entries(child(root, "engines")):
         yield from _of_engine(engine, node)
 
@@ -61,6 +60,18 @@ def _of_engine(engine: str, node: YamlNode) -> Iterator[tuple[Path, YamlNode]]:
         password = child(one, "password")
         if password is not None:
             yield ("engines", engine, "connections", name, "password"), password
+
+
+def _of_logins(root: YamlNode) -> Iterator[tuple[Path, YamlNode]]:
+    for method, node in entries(child(root, "auth")):
+        for key in SECRETS:
+            found = child(node, key)
+            if found is not None:
+                yield ("auth", method, key), found
+    for path, user in user_entries(root):
+        found = child(user, "password")
+        if found is not None:
+            yield (*path, "password"), found
 
 
 def _relative(program: YamlNode, about: Path) -> tuple[Path, Problem]:

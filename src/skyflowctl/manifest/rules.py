@@ -34,6 +34,7 @@ from skyflowctl.manifest.nodes import (
 )
 from skyflowctl.manifest.objects import object_rules
 from skyflowctl.manifest.paths import RESERVED, mount_path, parents
+from skyflowctl.manifest.people_rules import people_rules
 from skyflowctl.manifest.reference_rules import reference_rules
 from skyflowctl.manifest.schema_problems import is_below
 from skyflowctl.manifest.typed_engines import typed_rules
@@ -279,6 +280,7 @@ _RULES: tuple[Callable[[YamlNode], Iterator[RuleViolation]], ...] = (
     _policy_names,
     check_consumers,
     login_rules,
+    people_rules,
     check_policies,
     engine_rules,
     object_rules,

@@ -19,7 +19,9 @@ from skyflowctl.manifest.messages import (
 from skyflowctl.manifest.nodes import Path, YamlNode, at_key, descend, locate, plain
 from skyflowctl.manifest.schema import Violation, is_unsupported, violations
 
-_REFERENCES = frozenset({"credentials", "operator_token", "token_reviewer_jwt"})
+_REFERENCES = frozenset(
+    {"credentials", "operator_token", "token_reviewer_jwt", "client_secret", "password"}
+)
 _TYPE_NAMES = {
     "string": "text",
     "object": "a map",
@@ -228,7 +230,7 @@ def _bad_form(error: Violation, path: Path) -> _Words:
     if path == ("manifest",):
         code = "bad-name"
     # The text of a reference may be the secret itself, entered by mistake.
-    hidden = _REFERENCES & set(path) or _is_secret_field(path)
+    hidden = _REFERENCES & set(path) or _is_password(path) or _is_secret_field(path)
     value = VALUE_MASK if hidden else shown(str(error.instance))
     text = f'cannot be "{value}"' if value != VALUE_MASK else "has a form that is not allowed"
     return code, f"{_name(path)} {text}", _NOT_THAT, f"use {expected}"
@@ -328,7 +330,12 @@ _WRITERS: dict[str, Callable[[Violation, Path], _Words]] = {
 
 
 def _is_reference(path: Path) -> bool:
-    return bool(path) and path[-1] in _REFERENCES
+    return bool(path) and (path[-1] in _REFERENCES or _is_password(path))
+
+
+def _is_password(path: Path) -> bool:
+    """Return whether a path is, or is below, the password of a user."""
+    return len(path) > 4 and path[0] == "auth" and path[2] == "users" and path[4] == "password"
 
 
 def _is_secret_field(path: Path) -> bool:

@@ -12,7 +12,7 @@ from skyflowctl.credentials.model import CredentialId, CredentialSource
 from skyflowctl.errors import InvalidInputError, Problem, RefusedError
 from skyflowctl.manifest.model import FieldSource, Mount, Reference
 from skyflowctl.planner.messages import invalid
-from skyflowctl.planner.plan import PATH_KINDS, Action, ObjectKind, Plan
+from skyflowctl.planner.plan import Action, ObjectKind, Plan
 from skyflowctl.vault.live import LiveState
 
 
@@ -119,7 +119,7 @@ def _sources(action: Action) -> Mapping[str, FieldSource]:
     if action.kind is ObjectKind.SECRET:
         found: Mapping[str, FieldSource] = action.body.get("data", {})  # none if it is deleted
         return found
-    return action.body.get("secret", {}) if action.kind in PATH_KINDS else {}
+    return action.body.get("secret", {}) if action.is_by_path else {}
 
 
 def _unresolved(

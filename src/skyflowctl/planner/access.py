@@ -4,14 +4,15 @@
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeGuard
 
 from skyflowctl.errors import Problem
 from skyflowctl.manifest.messages import did_you_mean
 from skyflowctl.manifest.model import DeclaredObject, Manifest
 from skyflowctl.planner import adoption, fields, objects
 from skyflowctl.planner.desired import OWNER_POLICY, DesiredObject, granted_policies
+from skyflowctl.planner.groups import live_group
 from skyflowctl.planner.plan import (
     ACCESS_UNREADABLE,
     TYPE_DIFFERS,
@@ -128,6 +129,8 @@ def live_fields(found: LiveObject) -> dict[str, Any]:
         return policy_fields(found.text)
     if isinstance(found, LiveSecret):
         return dict(found.custom_metadata)
+    if is_live_group(found):
+        return live_group(found)
     if isinstance(found, LiveLoginMethod | LiveMount):
         names = ("managed_by", "manifest", "adopted", "version")
         options = {f"options.{name}": found.options.get(name) for name in names}
@@ -144,6 +147,8 @@ def owner_of(manifest_id: str, found: LiveObject) -> str | None:
         owner = found.options.get("manifest", "")
     elif isinstance(found, LiveSecret):
         owner = found.custom_metadata.get("manifest", "")
+    elif is_live_group(found):
+        owner = str((found["metadata"] or {}).get("manifest", ""))
     else:
         marks = [one for one in found.get("token_policies") or () if one.startswith(OWNER_POLICY)]
         owners = [mark.removeprefix(OWNER_POLICY) for mark in marks]
@@ -159,7 +164,14 @@ def is_adopted(manifest_id: str, found: LiveObject) -> bool:
         return found.options.get("adopted") == "true"
     if isinstance(found, LiveSecret):
         return found.custom_metadata.get("adopted") == "true"
+    if is_live_group(found):
+        return (found["metadata"] or {}).get("adopted") == "true"
     return f"{ADOPTED_POLICY}{manifest_id}" in (found.get("token_policies") or ())
+
+
+def is_live_group(found: LiveObject) -> TypeGuard[Mapping[str, Any]]:
+    """Whether an object is a group of people."""
+    return isinstance(found, Mapping) and {"metadata", "alias", "policies"} <= found.keys()
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,6 +200,10 @@ def _update(draft: _Draft, one: DesiredObject, found: LiveObject) -> Action | No
     if isinstance(found, LiveLoginMethod | LiveMount) and (other := _other_type(one, before)):
         plan.warnings.append(_type_differs(one, other))
         return None
+    fixed = [change for change in changes if change.field == "type"]
+    if one.kind is ObjectKind.GROUP and fixed:
+        plan.warnings.append(objects.cannot_change(one.path, fixed, one.where))
+        return None
     if owner is not None:
         plan.warnings.append(_needs_adoption(draft, one, owner, changes))
     return Action(
@@ -208,6 +224,11 @@ def _update_object(
     answer = live_fields(found)
     if declared.once:
         return None
+    owner = _owner_of_object(draft.manifest.id, declared, found, draft.live)
+    is_login = one.kind is ObjectKind.LOGIN_ROLE
+    if is_login and (owner is not None or is_adopted(draft.manifest.id, found)):
+        one = _marked_adopted(draft.manifest.id, one)
+        declared = one.declared or declared
     now = {name: objects.live_value(answer, name) for name in one.fields}
     changes = (*fields.differences(now, one.fields), *_secrets(one, draft.live, exists=True))
     if not changes:
@@ -224,7 +245,6 @@ def _update_object(
     if fixed:
         draft.plan.warnings.append(objects.cannot_change(one.path, fixed, one.where))
         return None
-    owner = _owner_of_object(draft.manifest.id, declared, found, draft.live)
     if owner is not None:
         draft.plan.warnings.append(_needs_adoption(draft, one, owner, changes))
     body = objects.as_written(declared, changes, draft.live, exists=True)
@@ -247,7 +267,7 @@ def _owner_of_object(
 
     In a mount that was adopted, nobody knows who made an object, so it counts as nobody's.
     """
-    if not declared.owner:
+    if not declared.owner or declared.kind == ObjectKind.LOGIN_ROLE:
         return owner_of(manifest_id, found)
     mounted = live.mounted(declared.owner)
     if mounted is None:
@@ -297,9 +317,12 @@ def _marked_adopted(manifest_id: str, one: DesiredObject) -> DesiredObject:
     if one.kind in {ObjectKind.LOGIN_METHOD, ObjectKind.ENGINE}:
         wanted = {**one.fields, "options.adopted": "true"}
         return DesiredObject(one.kind, one.path, wanted, one.body, one.where, one.after)
+    if one.kind is ObjectKind.GROUP:
+        return replace(one, fields={**one.fields, "metadata.adopted": "true"})
     policies = [*one.fields["token_policies"], f"{ADOPTED_POLICY}{manifest_id}"]
     wanted = {**one.fields, "token_policies": policies}
-    return DesiredObject(one.kind, one.path, wanted, wanted, one.where, one.after)
+    declared = replace(one.declared, fields=wanted) if one.declared else None
+    return replace(one, fields=wanted, body=wanted, declared=declared)
 
 
 def not_searched(live: LiveAccess, desired: Sequence[DesiredObject]) -> list[Problem]:
@@ -344,10 +367,12 @@ def unread(one: DesiredObject, live: LiveAccess) -> Problem | None:
 def _method_problem(
     one: DesiredObject, live: LiveAccess, planned: Mapping[str, DesiredObject]
 ) -> Problem | None:
-    """Return why a login role has no usable login method, or None."""
-    if one.kind is not ObjectKind.LOGIN_ROLE or "sys/auth" in live.unread:
+    """Return why there can be no usable login method for an object, or None."""
+    method = login_role_parts(one.path)[0] if one.kind is ObjectKind.LOGIN_ROLE else ""
+    if one.kind is ObjectKind.GROUP:
+        method = one.fields.get("alias.login_method", "")
+    if not method or "sys/auth" in live.unread:
         return None
-    method = login_role_parts(one.path)[0]
     found = live.login_methods.get(method)
     if found is None and f"sys/auth/{method}" not in planned:
         return Problem(
@@ -358,7 +383,12 @@ def _method_problem(
             one.where,
         )
     declared = planned.get(f"sys/auth/{method}")
-    if found is not None and found.type != (declared.fields["type"] if declared else method):
+    is_login = one.kind is ObjectKind.LOGIN_ROLE
+    if (
+        is_login
+        and found is not None
+        and found.type != (declared.fields["type"] if declared else method)
+    ):
         return _type_differs(one, f"type {found.type!r}")
     return None
 

@@ -9,6 +9,7 @@ from skyflowctl.manifest.access import role_policy_name
 from skyflowctl.manifest.model import (
     Consumer,
     DeclaredEngine,
+    DeclaredGroup,
     DeclaredObject,
     DeclaredSecret,
     LoginMethod,
@@ -16,17 +17,25 @@ from skyflowctl.manifest.model import (
     Role,
 )
 from skyflowctl.planner import fields
+from skyflowctl.planner.groups import wanted_group
 from skyflowctl.planner.plan import ObjectKind, PlanOptions
 from skyflowctl.planner.policy_text import mark_line, policy_fields
 from skyflowctl.vault.access_api import AccessNeeded, policy_path
 from skyflowctl.vault.kv import secret_path
-from skyflowctl.vault.live import login_role_parts, login_role_path
+from skyflowctl.vault.live import GROUPS, login_role_parts, login_role_path
 
 OWNER_POLICY = "skyflowctl.owner."
 """A login role with this policy name (which no policy has) belongs to that manifest."""
 
 
-_NEED_METHODS = frozenset({ObjectKind.LOGIN_METHOD, ObjectKind.LOGIN_CONFIG, ObjectKind.LOGIN_ROLE})
+_NEED_METHODS = frozenset(
+    {
+        ObjectKind.LOGIN_METHOD,
+        ObjectKind.LOGIN_CONFIG,
+        ObjectKind.LOGIN_ROLE,
+        ObjectKind.GROUP,
+    }
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,8 +114,9 @@ def desired_access(manifest: Manifest, options: PlanOptions) -> tuple[DesiredObj
         *_declared_policies(manifest, only),
         *_role_policies(manifest, consumers, only),
         *_login_methods(manifest, None if only is None else used),
-        *(_object(one) for one in manifest.objects if only is None or _serves(one, used)),
+        *(_object(manifest, one) for one in manifest.objects if only is None or _serves(one, used)),
         *(_login_role(manifest, one, paths) for one in consumers),
+        *(_group(manifest, one) for one in manifest.groups if only is None),
     )
 
 
@@ -115,10 +125,22 @@ def _serves(one: DeclaredObject, methods: set[str]) -> bool:
     return one.kind == ObjectKind.LOGIN_CONFIG and one.owner.removeprefix("sys/auth/") in methods
 
 
-def _object(one: DeclaredObject) -> DesiredObject:
+def _object(manifest: Manifest, one: DeclaredObject) -> DesiredObject:
     after = (one.owner, *one.after) if one.owner else one.after
+    if one.kind == ObjectKind.LOGIN_ROLE:
+        policies = one.fields["token_policies"]
+        after = (*after, *(policy_path(name) for name in policies))
+        marked = [*policies, f"{OWNER_POLICY}{manifest.id}"]
+        one = replace(one, fields={**one.fields, "token_policies": marked})
     wanted = {**one.fixed, **one.fields}
     return DesiredObject(ObjectKind(one.kind), one.path, wanted, wanted, one.where, after, one)
+
+
+def _group(manifest: Manifest, one: DeclaredGroup) -> DesiredObject:
+    wanted = wanted_group(manifest, one)
+    method = (f"sys/auth/{one.alias[0]}",) if one.alias else ()
+    after = (*method, *(policy_path(name) for name in one.policies))
+    return DesiredObject(ObjectKind.GROUP, f"{GROUPS}{one.name}", wanted, wanted, one.where, after)
 
 
 def paths_of_mounts(manifest: Manifest, names: frozenset[str]) -> frozenset[str]:
@@ -136,8 +158,9 @@ def paths_of_mounts(manifest: Manifest, names: frozenset[str]) -> frozenset[str]
 
 
 def granted_policies(one: DesiredObject) -> list[str]:
-    """Return the names of a login's policies, without generated ones and our marks."""
-    found = one.fields.get("token_policies", ()) if one.kind is ObjectKind.LOGIN_ROLE else ()
+    """Return the names of a login's or group's policies, without generated ones and our marks."""
+    field = {ObjectKind.LOGIN_ROLE: "token_policies", ObjectKind.GROUP: "policies"}.get(one.kind)
+    found = one.fields.get(field, ()) if field else ()
     return [name for name in found if not name.startswith(("skyflow.", "skyflowctl."))]
 
 
@@ -152,6 +175,8 @@ def access_needed(desired: Iterable[DesiredObject], *, everything: bool = False)
             secrets.add((one.body["engine"], one.body["path"]))
         if one.kind is ObjectKind.LOGIN_ROLE:
             objects[one.path] = f"sys/auth/{login_role_parts(one.path)[0]}"
+        if one.kind is ObjectKind.GROUP:
+            objects[one.path] = ""
         if one.declared and one.read_path_is_read:
             objects[one.read_path] = one.declared.owner
         names.setdefault(ObjectKind.POLICY, set()).update(granted_policies(one))

@@ -140,18 +140,6 @@ class ObjectKind(StrEnum):
     QUOTA = "quota"
 
 
-PATH_KINDS = frozenset(
-    {
-        ObjectKind.NAMESPACE,
-        ObjectKind.OBJECT,
-        ObjectKind.LOGIN_CONFIG,
-        ObjectKind.GROUP,
-        ObjectKind.GROUP_ALIAS,
-        ObjectKind.QUOTA,
-    }
-)
-"""The kinds of objects that are read and written by their path alone."""
-
 MOUNT_KINDS = frozenset({ObjectKind.MOUNT, ObjectKind.ROLE, ObjectKind.CONFIG})
 """The kinds of objects that belong to one mount."""
 
@@ -199,6 +187,11 @@ class Action:
     credential: CredentialId | None = None
     allow_revoked: bool = False
     after: tuple[str, ...] = ()
+
+    @property
+    def is_by_path(self) -> bool:
+        """Whether its object is read and written by its path alone."""
+        return "read_path" in self.body
 
     @property
     def brings_credential(self) -> bool:

@@ -183,6 +183,7 @@ def _everything(
             for name, one in live.login_methods.items()
         ),
         *((ObjectKind.LOGIN_ROLE, path, one) for path, one in live.login_roles.items()),
+        *((ObjectKind.GROUP, path, one) for path, one in live.groups.items()),
         *((ObjectKind.ENGINE, f"sys/mounts/{path}", one) for path, one in engines.items()),
         *((ObjectKind.SECRET, path, one) for path, one in live.secrets.items()),
     ]

@@ -16,6 +16,7 @@ from skyflowctl.vault.errors import (
 )
 from skyflowctl.vault.kv import KvApi, is_kv2, secret_path
 from skyflowctl.vault.live import (
+    GROUPS,
     LOGIN_ROLES,
     LiveAccess,
     LiveLoginMethod,
@@ -43,7 +44,7 @@ class AccessNeeded:
         login_methods: whether the list of login methods is read.
         objects: API paths of login roles and of other objects, each with the API path of the
             engine or login method that it belongs to, or nothing.
-        everything: whether all policies and all login roles are read, for a prune.
+        everything: whether all policies, login roles and groups are read, for a prune.
         secrets: pairs of an engine's path and a secret's path below it.
         kv_engines: paths of engines of which all secrets are read, without their fields.
     """
@@ -102,6 +103,13 @@ class AccessApi:
                 _sort_in(secret_path(*pair), secret, secrets, unread)
         return LiveAccess(policies, methods, objects, unread, mounts, secrets)
 
+    def group_of_alias(self, name: str, accessor: str) -> Mapping[str, Any] | None:
+        """Return the group with this name at the login method with this accessor, or None."""
+        body = {"alias_name": name, "alias_mount_accessor": accessor}
+        path = "identity/lookup/group"
+        request = Request("POST", path, body=body, idempotent=True, fresh=True)
+        return self._transport.send(request).data or None
+
     def _known_policies(self, needed: AccessNeeded) -> dict[str, LivePolicy]:
         """Return all policies, or those that are needed if the server has no list with texts."""
         found = self._all_policies() if needed.everything else self._detailed()
@@ -137,7 +145,15 @@ class AccessApi:
         }
         if needed.everything:
             wanted |= set(self._listed_login_roles(methods, unread))
+            wanted |= self._listed_groups(unread)
         return sorted(wanted)
+
+    def _listed_groups(self, unread: dict[str, Problem]) -> set[str]:
+        try:
+            return {f"{GROUPS}{name}" for name in self._names(GROUPS.rstrip("/"))}
+        except ForbiddenError as error:
+            unread[GROUPS] = error.problems[0]
+            return set()
 
     def _listed_login_roles(
         self, methods: Mapping[str, LiveLoginMethod], unread: dict[str, Problem]
@@ -184,8 +200,10 @@ class AccessApi:
 
     def login_role_names(self, method: str, kind: str = "approle") -> list[str]:
         """Return the names of all login roles of a method of this type."""
+        return self._names(f"auth/{method}/{LOGIN_ROLES[kind]}")
+
+    def _names(self, path: str) -> list[str]:
         try:
-            path = f"auth/{method}/{LOGIN_ROLES[kind]}"
             reply = self._transport.send(Request("LIST", path, fresh=True))
         except NotFoundError as error:
             if error.empty:
@@ -305,4 +323,5 @@ def _login_method(name: str, raw: Mapping[str, Any]) -> LiveLoginMethod:
         str(raw.get("type", "")),
         str(raw.get("description") or ""),
         {key: str(value) for key, value in options.items()},
+        str(raw.get("accessor") or ""),
     )

@@ -226,6 +226,9 @@ LOGIN_ROLES: Mapping[str, str] = {
 """By type of login method: where its login roles are, below its path."""
 
 
+GROUPS = "identity/group/name/"
+
+
 def login_role_path(method: str, name: str, type: str = "approle") -> str:  # noqa: A002 - the API's word
     """Return the API path of a login role of a method of this type."""
     return f"auth/{method}/{LOGIN_ROLES[type]}/{name}"
@@ -235,6 +238,16 @@ def login_role_parts(path: str) -> tuple[str, str]:
     """Return method and name of a login role's API path."""
     method, _, name = path.removeprefix("auth/").rpartition("/")
     return method.rpartition("/")[0], name
+
+
+def login_method_of(mount_path: str) -> str:
+    """Return the name of the login method at a mount path, such as ``auth/corp/``."""
+    return mount_path.removeprefix("auth/").rstrip("/")
+
+
+def is_group(path: str) -> bool:
+    """Whether an API path is that of a group."""
+    return path.startswith(GROUPS)
 
 
 def is_login_role(path: str) -> bool:
@@ -260,6 +273,7 @@ class LiveLoginMethod:
     type: str
     description: str
     options: Mapping[str, str]
+    accessor: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -311,6 +325,11 @@ class LiveAccess:
     def login_roles(self) -> Mapping[str, Mapping[str, Any]]:
         """The objects that are login roles."""
         return {path: one for path, one in self.objects.items() if is_login_role(path)}
+
+    @property
+    def groups(self) -> Mapping[str, Mapping[str, Any]]:
+        """The objects that are groups."""
+        return {path: one for path, one in self.objects.items() if is_group(path)}
 
 
 @dataclass(frozen=True, slots=True)

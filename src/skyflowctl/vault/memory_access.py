@@ -29,6 +29,14 @@ _ROLE_DEFAULTS: Mapping[str, Any] = {
 }
 
 
+_GROUP_DEFAULTS: Mapping[str, Any] = {
+    "alias": {},
+    "metadata": None,
+    "policies": None,
+    "type": "internal",
+}
+
+
 class HttpError(Exception):
     """A failed answer: status and the server's text."""
 
@@ -60,7 +68,26 @@ class MemoryAccess:
             return {f"{name}/": entry for name, entry in self.methods.items()}
         if path.startswith("sys/auth/"):
             return self._method(method, path.removeprefix("sys/auth/"), body)
+        if path in ("identity/lookup/group", "identity/group-alias"):
+            return self._alias(path, body)
         return self._object(method, path, body)
+
+    def _alias(self, path: str, body: Mapping[str, Any]) -> Mapping[str, Any] | None:
+        if path == "identity/group-alias":
+            self._set_alias(body)
+            return None
+        wanted = (body["alias_name"], body["alias_mount_accessor"])
+        for one in self.objects.values():
+            alias = one.get("alias") or {}
+            if (alias.get("name"), alias.get("mount_accessor")) == wanted:
+                return one
+        return None
+
+    def _set_alias(self, body: Mapping[str, Any]) -> None:
+        accessor = body["mount_accessor"]
+        method = next(key for key, one in self.methods.items() if one.get("accessor") == accessor)
+        group = next(one for one in self.objects.values() if one.get("id") == body["canonical_id"])
+        group["alias"] = {**body, "mount_path": f"auth/{method}/"}
 
     def _policy(self, method: str, name: str, body: Mapping[str, Any]) -> Mapping[str, Any] | None:
         found = self.policies.get(name)
@@ -98,6 +125,7 @@ class MemoryAccess:
             "type": body["type"],
             "description": body.get("description", ""),
             "options": dict(body.get("options") or {}),
+            "accessor": f"auth_{body['type']}_{name}",
         }
         return None
 
@@ -123,6 +151,10 @@ class MemoryAccess:
         done = _engine_write(self.objects, path, body) if not mounted else None
         if done is not None:
             return done
+        if path.startswith("identity/group/name/"):
+            made = {**_GROUP_DEFAULTS, "id": f"id-of-{path}"}
+            self.objects[path] = {**made, **self.objects.get(path, {}), **body}
+            return None
         approle = mounted and self.methods[mounted]["type"] == "approle"
         known = {key: value for key, value in body.items() if not approle or key in _ROLE_DEFAULTS}
         defaults = _ROLE_DEFAULTS if approle else {}

@@ -126,6 +126,7 @@ def _seed_access(server: MemoryServer, live: LiveAccess) -> None:
             "type": one.type,
             "description": one.description,
             "options": dict(one.options),
+            "accessor": one.accessor,
         }
     server.access.objects.update({path: dict(one) for path, one in live.objects.items()})
     server.kv.secrets.update(live.secrets)
