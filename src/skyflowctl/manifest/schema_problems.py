@@ -19,9 +19,7 @@ from skyflowctl.manifest.messages import (
 from skyflowctl.manifest.nodes import Path, YamlNode, at_key, descend, locate, plain
 from skyflowctl.manifest.schema import Violation, is_unsupported, violations
 
-_REFERENCES = frozenset(
-    {"credentials", "operator_token", "token_reviewer_jwt", "client_secret", "password"}
-)
+_REFERENCES = frozenset({"client_secret", "credentials", "operator_token", "token_reviewer_jwt"})
 _TYPE_NAMES = {
     "string": "text",
     "object": "a map",

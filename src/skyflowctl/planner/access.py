@@ -3,19 +3,23 @@
 ``kv.py`` plans the secrets of the engines.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeGuard
 
 from skyflowctl.errors import Problem
-from skyflowctl.manifest.messages import did_you_mean
 from skyflowctl.manifest.model import DeclaredObject, Manifest
 from skyflowctl.planner import adoption, fields, objects
-from skyflowctl.planner.desired import OWNER_POLICY, DesiredObject, granted_policies
+from skyflowctl.planner.desired import OWNER_POLICY, DesiredObject
 from skyflowctl.planner.groups import live_group
+from skyflowctl.planner.login_problems import (
+    certificate_problem,
+    method_problem,
+    missing_policies,
+    type_differs,
+)
 from skyflowctl.planner.plan import (
     ACCESS_UNREADABLE,
-    TYPE_DIFFERS,
     Action,
     ActionType,
     Change,
@@ -31,8 +35,6 @@ from skyflowctl.vault.live import (
     LiveMount,
     LivePolicy,
     LiveSecret,
-    is_login_role,
-    login_role_parts,
 )
 
 LiveObject = LivePolicy | LiveLoginMethod | LiveMount | LiveSecret | Mapping[str, Any]
@@ -65,12 +67,12 @@ def plan_access(
             plan.not_compared += 1
             plan.warnings.append(problem)
             continue
-        if problem := _method_problem(one, live, planned):
+        if problem := method_problem(one, live, planned):
             plan.warnings.append(problem)
             continue
         plan.compared += 1
         found = _found(one, live)
-        if found is None and (problem := _certificate_problem(one)):
+        if found is None and (problem := certificate_problem(one)):
             plan.warnings.append(problem)
         elif found is None:
             changes = (*fields.all_new(one.fields), *_secrets(one, live, exists=False))
@@ -80,27 +82,8 @@ def plan_access(
             )
         elif action := _update(draft, one, found):
             plan.actions.append(action)
-    plan.warnings += _missing_policies(desired, live)
+    plan.warnings += missing_policies(desired, live)
     return plan
-
-
-def _missing_policies(desired: Sequence[DesiredObject], live: LiveAccess) -> Iterator[Problem]:
-    """Yield a warning for each policy of a login that neither manifest nor server has."""
-    if policy_path("").rstrip("/") in live.unread:
-        return
-    prefix = policy_path("")
-    known = {one.path.removeprefix(prefix) for one in desired if one.kind is ObjectKind.POLICY}
-    known |= {"default", *live.policies}
-    for one in desired:
-        for name in granted_policies(one):
-            if name.lower() not in known:
-                yield Problem(
-                    "unknown-policy",
-                    f"{one.name} has the policy {name}, which does not exist",
-                    "neither the manifest nor the server has it, so it permits nothing",
-                    did_you_mean(name, known) or "declare it below policies",
-                    one.where,
-                )
 
 
 def _found(one: DesiredObject, live: LiveAccess) -> LiveObject | None:
@@ -198,7 +181,7 @@ def _update(draft: _Draft, one: DesiredObject, found: LiveObject) -> Action | No
     if not changes:
         return None
     if isinstance(found, LiveLoginMethod | LiveMount) and (other := _other_type(one, before)):
-        plan.warnings.append(_type_differs(one, other))
+        plan.warnings.append(type_differs(one, other))
         return None
     fixed = [change for change in changes if change.field == "type"]
     if one.kind is ObjectKind.GROUP and fixed:
@@ -364,49 +347,6 @@ def unread(one: DesiredObject, live: LiveAccess) -> Problem | None:
     )
 
 
-def _method_problem(
-    one: DesiredObject, live: LiveAccess, planned: Mapping[str, DesiredObject]
-) -> Problem | None:
-    """Return why there can be no usable login method for an object, or None."""
-    method = login_role_parts(one.path)[0] if one.kind is ObjectKind.LOGIN_ROLE else ""
-    if one.kind is ObjectKind.GROUP:
-        method = one.fields.get("alias.login_method", "")
-    if not method or "sys/auth" in live.unread:
-        return None
-    found = live.login_methods.get(method)
-    if found is None and f"sys/auth/{method}" not in planned:
-        return Problem(
-            "login-method-missing",
-            f"{one.path} cannot be written: the server has no login method {method}",
-            "the manifest declares none either",
-            f"add it to the manifest:  auth: {{{method}: {{}}}}",
-            one.where,
-        )
-    declared = planned.get(f"sys/auth/{method}")
-    is_login = one.kind is ObjectKind.LOGIN_ROLE
-    if (
-        is_login
-        and found is not None
-        and found.type != (declared.fields["type"] if declared else method)
-    ):
-        return _type_differs(one, f"type {found.type!r}")
-    return None
-
-
-def _certificate_problem(one: DesiredObject) -> Problem | None:
-    """Return why a login by certificate cannot be created, or None."""
-    if not is_login_role(one.path) or "/certs/" not in one.path or "certificate" in one.fields:
-        return None
-    method, name = login_role_parts(one.path)
-    return Problem(
-        "certificate-missing",
-        f"{one.path} cannot be created: no authority issues its client certificates",
-        f"neither {name} nor the login method {method} has a certificate in the manifest",
-        f"add it to the manifest:  auth: {{{method}: {{certificate: {{file: clients-ca.pem}}}}}}",
-        one.where,
-    )
-
-
 def _other_type(one: DesiredObject, before: Mapping[str, Any]) -> str:
     """Return a live type or version that cannot be changed into the desired one, or nothing."""
     if before["type"] != one.fields["type"]:
@@ -414,14 +354,3 @@ def _other_type(one: DesiredObject, before: Mapping[str, Any]) -> str:
     version = "options.version"
     same = before[version] == one.fields.get(version, before[version])
     return "" if same else f"version {before[version] or 1}"
-
-
-def _type_differs(one: DesiredObject, live: str) -> Problem:
-    what = "secrets engine" if one.kind is ObjectKind.ENGINE else "login method"
-    return Problem(
-        TYPE_DIFFERS,
-        f"{one.name} cannot be written: the {what} there is of {live}",
-        f"the type of a {what} cannot be changed in place",
-        f"use another name in the manifest, or move the other {what} away",
-        one.where,
-    )

@@ -22,7 +22,7 @@ from skyflowctl.planner.plan import ObjectKind, PlanOptions
 from skyflowctl.planner.policy_text import mark_line, policy_fields
 from skyflowctl.vault.access_api import AccessNeeded, policy_path
 from skyflowctl.vault.kv import secret_path
-from skyflowctl.vault.live import GROUPS, login_role_parts, login_role_path
+from skyflowctl.vault.live import GROUP_PATHS, login_role_parts, login_role_path
 
 OWNER_POLICY = "skyflowctl.owner."
 """A login role with this policy name (which no policy has) belongs to that manifest."""
@@ -140,7 +140,9 @@ def _group(manifest: Manifest, one: DeclaredGroup) -> DesiredObject:
     wanted = wanted_group(manifest, one)
     method = (f"sys/auth/{one.alias[0]}",) if one.alias else ()
     after = (*method, *(policy_path(name) for name in one.policies))
-    return DesiredObject(ObjectKind.GROUP, f"{GROUPS}{one.name}", wanted, wanted, one.where, after)
+    return DesiredObject(
+        ObjectKind.GROUP, f"{GROUP_PATHS}{one.name}", wanted, wanted, one.where, after
+    )
 
 
 def paths_of_mounts(manifest: Manifest, names: frozenset[str]) -> frozenset[str]:

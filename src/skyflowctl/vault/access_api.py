@@ -16,7 +16,7 @@ from skyflowctl.vault.errors import (
 )
 from skyflowctl.vault.kv import KvApi, is_kv2, secret_path
 from skyflowctl.vault.live import (
-    GROUPS,
+    GROUP_PATHS,
     LOGIN_ROLES,
     LiveAccess,
     LiveLoginMethod,
@@ -150,9 +150,9 @@ class AccessApi:
 
     def _listed_groups(self, unread: dict[str, Problem]) -> set[str]:
         try:
-            return {f"{GROUPS}{name}" for name in self._names(GROUPS.rstrip("/"))}
+            return {f"{GROUP_PATHS}{name}" for name in self._names(GROUP_PATHS.rstrip("/"))}
         except ForbiddenError as error:
-            unread[GROUPS] = error.problems[0]
+            unread[GROUP_PATHS] = error.problems[0]
             return set()
 
     def _listed_login_roles(

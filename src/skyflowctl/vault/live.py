@@ -226,7 +226,7 @@ LOGIN_ROLES: Mapping[str, str] = {
 """By type of login method: where its login roles are, below its path."""
 
 
-GROUPS = "identity/group/name/"
+GROUP_PATHS = "identity/group/name/"
 
 
 def login_role_path(method: str, name: str, type: str = "approle") -> str:  # noqa: A002 - the API's word
@@ -247,7 +247,7 @@ def login_method_of(mount_path: str) -> str:
 
 def is_group(path: str) -> bool:
     """Whether an API path is that of a group."""
-    return path.startswith(GROUPS)
+    return path.startswith(GROUP_PATHS)
 
 
 def is_login_role(path: str) -> bool:

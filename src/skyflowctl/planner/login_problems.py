@@ -1,0 +1,84 @@
+"""Warns about logins and groups whose login method, certificate or policy is not there."""
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from skyflowctl.errors import Problem
+from skyflowctl.manifest.messages import did_you_mean
+from skyflowctl.planner.desired import DesiredObject, granted_policies
+from skyflowctl.planner.plan import TYPE_DIFFERS, ObjectKind
+from skyflowctl.vault.access_api import policy_path
+from skyflowctl.vault.live import LiveAccess, is_login_role, login_role_parts
+
+
+def missing_policies(desired: Sequence[DesiredObject], live: LiveAccess) -> Iterator[Problem]:
+    """Yield a warning for each policy of a login that neither manifest nor server has."""
+    if policy_path("").rstrip("/") in live.unread:
+        return
+    prefix = policy_path("")
+    known = {one.path.removeprefix(prefix) for one in desired if one.kind is ObjectKind.POLICY}
+    known |= {"default", *live.policies}
+    for one in desired:
+        for name in granted_policies(one):
+            if name.lower() not in known:
+                yield Problem(
+                    "unknown-policy",
+                    f"{one.name} has the policy {name}, which does not exist",
+                    "neither the manifest nor the server has it, so it permits nothing",
+                    did_you_mean(name, known) or "declare it below policies",
+                    one.where,
+                )
+
+
+def method_problem(
+    one: DesiredObject, live: LiveAccess, planned: Mapping[str, DesiredObject]
+) -> Problem | None:
+    """Return why there can be no usable login method for an object, or None."""
+    method = login_role_parts(one.path)[0] if one.kind is ObjectKind.LOGIN_ROLE else ""
+    if one.kind is ObjectKind.GROUP:
+        method = one.fields.get("alias.login_method", "")
+    if not method or "sys/auth" in live.unread:
+        return None
+    found = live.login_methods.get(method)
+    if found is None and f"sys/auth/{method}" not in planned:
+        return Problem(
+            "login-method-missing",
+            f"{one.path} cannot be written: the server has no login method {method}",
+            "the manifest declares none either",
+            f"add it to the manifest:  auth: {{{method}: {{}}}}",
+            one.where,
+        )
+    declared = planned.get(f"sys/auth/{method}")
+    is_login = one.kind is ObjectKind.LOGIN_ROLE
+    if (
+        is_login
+        and found is not None
+        and found.type != (declared.fields["type"] if declared else method)
+    ):
+        return type_differs(one, f"type {found.type!r}")
+    return None
+
+
+def certificate_problem(one: DesiredObject) -> Problem | None:
+    """Return why a login by certificate cannot be created, or None."""
+    if not is_login_role(one.path) or "/certs/" not in one.path or "certificate" in one.fields:
+        return None
+    method, name = login_role_parts(one.path)
+    return Problem(
+        "certificate-missing",
+        f"{one.path} cannot be created: no authority issues its client certificates",
+        f"neither {name} nor the login method {method} has a certificate in the manifest",
+        f"add it to the manifest:  auth: {{{method}: {{certificate: {{file: clients-ca.pem}}}}}}",
+        one.where,
+    )
+
+
+def type_differs(one: DesiredObject, live: str) -> Problem:
+    """Return the warning that an engine or login method is of another type."""
+    what = "secrets engine" if one.kind is ObjectKind.ENGINE else "login method"
+    return Problem(
+        TYPE_DIFFERS,
+        f"{one.name} cannot be written: the {what} there is of {live}",
+        f"the type of a {what} cannot be changed in place",
+        f"use another name in the manifest, or move the other {what} away",
+        one.where,
+    )
