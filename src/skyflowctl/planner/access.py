@@ -16,7 +16,7 @@ from skyflowctl.planner.login_problems import (
     certificate_problem,
     method_problem,
     missing_policies,
-    type_differs,
+    of_other_type,
 )
 from skyflowctl.planner.plan import (
     ACCESS_UNREADABLE,
@@ -181,7 +181,7 @@ def _update(draft: _Draft, one: DesiredObject, found: LiveObject) -> Action | No
     if not changes:
         return None
     if isinstance(found, LiveLoginMethod | LiveMount) and (other := _other_type(one, before)):
-        plan.warnings.append(type_differs(one, other))
+        plan.warnings.append(of_other_type(one, other))
         return None
     fixed = [change for change in changes if change.field == "type"]
     if one.kind is ObjectKind.GROUP and fixed:

@@ -54,7 +54,7 @@ def method_problem(
         and found is not None
         and found.type != (declared.fields["type"] if declared else method)
     ):
-        return type_differs(one, f"type {found.type!r}")
+        return of_other_type(one, f"type {found.type!r}")
     return None
 
 
@@ -72,7 +72,7 @@ def certificate_problem(one: DesiredObject) -> Problem | None:
     )
 
 
-def type_differs(one: DesiredObject, live: str) -> Problem:
+def of_other_type(one: DesiredObject, live: str) -> Problem:
     """Return the warning that an engine or login method is of another type."""
     what = "secrets engine" if one.kind is ObjectKind.ENGINE else "login method"
     return Problem(
