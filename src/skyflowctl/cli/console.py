@@ -268,7 +268,7 @@ def packed(terminal: Terminal, pieces: Iterable[Piece], indent: str = "") -> Non
     line: list[Piece] = []
     used = 0
     for piece in pieces:
-        for part in _broken(piece, room):
+        for part in broken(piece, room):
             width = columns(_plain(part))
             if line and used + _COLUMN_GAP + width > room:
                 terminal.line(indent, *line)
@@ -280,7 +280,8 @@ def packed(terminal: Terminal, pieces: Iterable[Piece], indent: str = "") -> Non
         terminal.line(indent, *line)
 
 
-def _broken(piece: Piece, room: int) -> list[Piece]:
+def broken(piece: Piece, room: int) -> list[Piece]:
+    """Return a piece in parts of at most this width, broken at blanks; no word is cut."""
     text = _plain(piece)
     if columns(text) <= room:
         return [piece]

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from skyflowctl.cli.console import Piece, Styled, Terminal, packed, show
+from skyflowctl.cli.console import Piece, Styled, Terminal, broken, packed, show
 from skyflowctl.cli.envelope import problem_json
 from skyflowctl.planner.messages import drift_title
 from skyflowctl.planner.plan import LEFT_OUT, UNREADABLE, Action, Plan
@@ -70,8 +70,11 @@ def show_drift(data: Mapping[str, Any], terminal: Terminal) -> None:
     for one in data["drift"]:
         title = drift_title(one["kind"], one["path"], one["since"], one["by"])
         terminal.line(Styled(f"! {title}", "yellow"))
-        if one["reason"]:
-            terminal.line("    ", Styled("why", "dim"), f"  {one['reason']}")
+        label: list[Piece] = ["    ", Styled("why", "dim"), "  "]
+        for part in broken(one["reason"], terminal.width - 9):
+            terminal.line(*label, part)
+            label = [" " * 9]
+        # A fix is not wrapped, so that its command can be copied.
         terminal.line("    ", Styled("fix", "dim"), f"  {one['fix']}")
 
 
