@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from skyflowctl.engine.ctx import CtxRule, InvalidCtxError
 from skyflowctl.errors import UsageError
-from skyflowctl.manifest.logins import TYPES
+from skyflowctl.manifest.logins import APPLICATIONS
 from skyflowctl.manifest.model import Consumer, Manifest, Mount, Role
 from skyflowctl.operations.consumer_manifest import agent, ci, kubernetes
 from skyflowctl.operations.consumer_manifest.request import (
@@ -21,8 +21,8 @@ _ADDRESS = re.compile(r"https?://[\w.:\[\]-]+(/[\w./-]*)?", re.ASCII)
 _IN_KUBERNETES = ("kubernetes", "approle", "jwt")
 
 FAMILIES: Mapping[str, Family] = {
-    "agent": Family("bao agent", TYPES, agent.agent_file),
-    "proxy": Family("bao proxy", TYPES, agent.proxy_file),
+    "agent": Family("bao agent", APPLICATIONS, agent.agent_file),
+    "proxy": Family("bao proxy", APPLICATIONS, agent.proxy_file),
     "injector": Family("the agent injector", ("kubernetes",), kubernetes.injector),
     "vso": Family("the Vault Secrets Operator", _IN_KUBERNETES, kubernetes.vso),
     "eso": Family("the External Secrets Operator", _IN_KUBERNETES, kubernetes.eso, False),
