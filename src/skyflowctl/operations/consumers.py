@@ -18,6 +18,7 @@ _LOGS_IN_WITH = {
     "cert": "a client certificate",
     "jwt": "a JSON Web Token of its issuer",
     "kubernetes": "the token of a Kubernetes service account",
+    "oidc": "an identity of its issuer",
 }
 _LONG_AGO = datetime.min.replace(tzinfo=UTC)
 

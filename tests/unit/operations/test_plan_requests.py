@@ -67,9 +67,10 @@ def test_a_plan_asks_for_lists_and_for_nothing_that_a_list_has_given(many):
     assert sum(WHOLE.values()) == 2 + 2 * MOUNTS + 2 + LOGINS
 
 
-def test_a_prune_asks_for_one_list_more(many):
+def test_a_prune_asks_for_two_lists_more(many):
     prune = PlanOptions(prune=PruneOptions())
-    assert _asked(many, prune) == {**WHOLE, "LIST auth/approle/role": 1}
+    lists = {"LIST auth/approle/role": 1, "LIST identity/group/name": 1}
+    assert _asked(many, prune) == {**WHOLE, **lists}
 
 
 def test_a_plan_of_one_mount_asks_for_its_own_logins(many):
