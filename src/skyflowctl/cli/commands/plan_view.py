@@ -71,7 +71,7 @@ def show_drift(data: Mapping[str, Any], terminal: Terminal) -> None:
         title = drift_title(one["kind"], one["path"], one["since"], one["by"])
         terminal.line(Styled(f"! {title}", "yellow"))
         label: list[Piece] = ["    ", Styled("why", "dim"), "  "]
-        for part in broken(one["reason"], terminal.width - 9):
+        for part in broken(one["reason"], terminal.width - 9) if one["reason"] else ():
             terminal.line(*label, part)
             label = [" " * 9]
         # A fix is not wrapped, so that its command can be copied.
