@@ -88,7 +88,7 @@ def test_an_engine_goes_with_its_secrets_unless_others_have_some_there(stack: St
     stack.bao("kv", "metadata", "delete", "-mount=attic", "dir/theirs")
     shown = stack.cli("plan", "--prune", flag, exported=True)
     assert "attic/data/box" in shown.stdout
-    stack.json("apply", "-y", "--prune", flag)
+    stack.json("apply", "-y", "--prune", "--allow-destroy=attic")
     assert "attic/" not in stack.api("GET", "sys/mounts")["data"]
     assert stack.json("plan", "--prune", flag)["data"]["actions"] == []
 

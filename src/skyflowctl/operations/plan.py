@@ -22,7 +22,15 @@ from skyflowctl.planner.diff import (
 )
 from skyflowctl.planner.messages import audited_headers_unwritable, drift_title
 from skyflowctl.planner.moves import as_moved, former_paths
-from skyflowctl.planner.plan import ActionType, Drift, DriftKind, ObjectKind, Plan, PlanOptions
+from skyflowctl.planner.plan import (
+    ActionType,
+    Drift,
+    DriftKind,
+    ObjectKind,
+    Plan,
+    PlanOptions,
+    own_path,
+)
 from skyflowctl.planner.prune import mounts_to_destroy
 from skyflowctl.planner.prune_access import engines_to_search
 from skyflowctl.vault.errors import ForbiddenError
@@ -284,7 +292,9 @@ def _check_paths(manifest: Manifest, options: PlanOptions) -> None:
             fix="take the path from the messages of 'skyflowctl plan'",
             code="unknown-path",
         )
-    kept = sorted(options.prune.allow_destroy & known) if options.prune else []
+    declared = {own_path(path) for path in known}
+    named = options.prune.allow_destroy if options.prune else ()
+    kept = sorted(path for path in named if own_path(path) in declared)
     if kept:
         raise UsageError(
             f"--allow-destroy names what the manifest declares: {', '.join(kept)}",

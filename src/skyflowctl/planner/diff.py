@@ -174,7 +174,8 @@ def _add_deletions(
     found = prune.plan_deletions(manifest, live, options, draft.drift)
     draft.actions += found.actions
     draft.warnings += found.refused
-    draft.drift = [one for one in draft.drift if one.path not in found.paths]
+    left = [one for one in draft.drift if one.path not in found.paths]
+    draft.drift = prune.with_needed_flags(manifest, live, left)
 
 
 def _add_access(

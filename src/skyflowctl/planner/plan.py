@@ -60,13 +60,22 @@ UNREADABLE = frozenset(
 """Codes of warnings that it is unknown what an object needs. The others are applied."""
 
 
+_MOUNTS = "sys/mounts/"
+
+
+def own_path(path: str) -> str:
+    """Return the path by which a person names an object: an engine's own."""
+    return path.removeprefix(_MOUNTS)
+
+
 @dataclass(frozen=True, slots=True)
 class PruneOptions:
     """What a prune may delete.
 
     Args:
         below: paths of mounts; only these and their roles are deleted. None: no restriction.
-        allow_destroy: paths of mounts and of adopted objects that may be deleted.
+        allow_destroy: paths of mounts and of adopted objects that may be deleted; of mounts and
+            engines with ``sys/mounts/`` or without.
         allow_large: whether it may delete a large part of a kind.
         allow_other_files: whether mounts may be from another set of manifest files.
     """
@@ -79,6 +88,16 @@ class PruneOptions:
     def covers(self, mount_path: str) -> bool:
         """Whether the prune looks at a mount."""
         return self.below is None or mount_path in self.below
+
+    @property
+    def own_paths(self) -> frozenset[str]:
+        """The paths of ``allow_destroy``, each as a person names it."""
+        return frozenset(map(own_path, self.allow_destroy))
+
+    def names(self, path: str) -> bool:
+        """Whether the caller named the object in ``--allow-destroy``."""
+        own = own_path(path)
+        return own in self.allow_destroy or f"{_MOUNTS}{own}" in self.allow_destroy
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,11 +1,11 @@
 """Plans deletions: only what this manifest made and no longer declares. Pure."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 
 from skyflowctl.errors import Problem
-from skyflowctl.manifest.messages import did_you_mean
+from skyflowctl.manifest.messages import did_you_mean, meant
 from skyflowctl.manifest.model import Manifest
 from skyflowctl.planner import fields
 from skyflowctl.planner.moves import undeclared_mounts
@@ -18,22 +18,17 @@ from skyflowctl.planner.plan import (
     ObjectKind,
     PlanOptions,
     PruneOptions,
+    own_path,
 )
 from skyflowctl.planner.prune_access import (
     all_paths,
     foreign_objects_named,
     kept_owners,
-    own_path,
+    kinds_made,
     plan_access_deletions,
 )
-from skyflowctl.text import counted
+from skyflowctl.planner.prune_limits import is_large, too_many
 from skyflowctl.vault.live import LiveConfig, LiveEngine, LiveMount, LiveRole, LiveState
-
-LARGEST_SHARE = 0.3
-"""A prune may delete this share of a kind, and always :data:`SMALL_NUMBER` objects, but never
-all of a kind."""
-
-SMALL_NUMBER = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +55,7 @@ class _Pruning:
 
     def may_destroy(self, path: str) -> bool:
         """Whether the caller named the object in ``--allow-destroy``."""
-        return path in self.options.allow_destroy
+        return self.options.names(path)
 
 
 def object_path(action: Action) -> str:
@@ -73,7 +68,7 @@ def mounts_to_destroy(manifest: Manifest, live: LiveState, options: PlanOptions)
     if options.prune is None:
         return ()
     undeclared = undeclared_mounts(manifest, live.mounts)
-    return tuple(path for path in undeclared if path in options.prune.allow_destroy)
+    return tuple(path for path in undeclared if options.prune.names(path))
 
 
 def plan_deletions(
@@ -104,12 +99,48 @@ def plan_deletions(
         *(_used_by_others(*one) for one in kept_owners(manifest, live.access, options.prune, gone)),
         *_other_files(pruning),
         *too_many(actions, pruning.made, options.prune),
-        *_unmatched(pruning),
+        *_unmatched(pruning, undeclared),
     )
     return Deletions(actions, refused)
 
 
-def _unmatched(pruning: _Pruning) -> Iterator[Problem]:
+def with_needed_flags(manifest: Manifest, live: LiveState, drift: Sequence[Drift]) -> list[Drift]:
+    """Return the drift; a printed prune that would delete too many gets --allow-large-prune."""
+    if not any(_PRUNE in one.fix for one in drift):
+        return list(drift)
+    pruning = _Pruning(manifest, live, PruneOptions())
+    undeclared = [one for one in drift if one.kind is DriftKind.UNDECLARED]
+    gone = {one.path for one in undeclared}
+    access = plan_access_deletions(manifest, live.access, pruning.options, gone)
+    pruning.made += access.made
+    roles, mounts = _roles(pruning, undeclared), _mounts(pruning, undeclared)
+    unnamed = Counter(action.kind for action in (*roles, *mounts, *access.actions))
+    kinds = kinds_made(manifest, live.access)
+    found = []
+    for one in drift:
+        deleted, made = unnamed.copy(), pruning.made.copy()
+        if _FLAG in one.fix:
+            default = ObjectKind.ROLE if one.mount else ObjectKind.MOUNT
+            kind, adopted = kinds.get(one.path, (default, _is_adopted(live, one)))
+            deleted[kind] += 1
+            made[kind] += adopted
+        large = any(is_large(number, made[kind]) for kind, number in deleted.items())
+        fix = one.fix.replace(_PRUNE, f"{_PRUNE} --allow-large-prune") if large else one.fix
+        found.append(replace(one, fix=fix))
+    return found
+
+
+_FLAG = "--allow-destroy="
+_PRUNE = "apply --prune"
+
+
+def _is_adopted(live: LiveState, found: Drift) -> bool:
+    """Whether an undeclared mount was adopted; a role is named only if it was."""
+    mount = live.mounts.get(found.path)
+    return bool(found.mount) or (mount is not None and fields.mount_is_adopted(mount))
+
+
+def _unmatched(pruning: _Pruning, undeclared: Sequence[Drift]) -> Iterator[Problem]:
     """Yield a warning for each path that the caller named and that no object has.
 
     That is no error: an earlier run may have deleted the object.
@@ -117,16 +148,41 @@ def _unmatched(pruning: _Pruning) -> Iterator[Problem]:
     live, options = pruning.live, pruning.options
     if options.below is not None:
         return  # the rest was not read
-    known = {*live.mounts, *live.access.objects, *all_paths(pruning.manifest, live.access)}
+    known = {*live.mounts, *live.access.objects}
+    known |= {own_path(path) for path in all_paths(pruning.manifest, live.access)}
     for path, engine in live.engines.items():
         known |= {f"{path}/roles/{name}" for name in (*engine.roles, *engine.unusable)}
-    for path in sorted(options.allow_destroy - known):
+    deletable = _deletable(pruning, undeclared)
+    for path in sorted(options.allow_destroy):
+        if own_path(path) in known:
+            continue
         yield Problem(
             "nothing-to-destroy",
             f"--allow-destroy={path} names nothing that this prune can see",
             "it does not exist: an earlier run deleted it, or the path is misspelled",
-            did_you_mean(path, known) or "see 'skyflowctl plan --prune' for the paths",
+            _likely(own_path(path), deletable) or "see 'skyflowctl plan --prune' for the paths",
         )
+
+
+def _deletable(pruning: _Pruning, undeclared: Sequence[Drift]) -> set[str]:
+    """Return the paths of the objects that a prune deletes if they are named."""
+    manifest, live = pruning.manifest, pruning.live
+    protected = {path for path, one in live.mounts.items() if fields.mount_is_protected(one)}
+    foreign = {
+        path
+        for mount, engine in live.engines.items()
+        for path in foreign_roles(manifest, mount, engine)
+    }
+    return {one.path for one in undeclared} - protected - foreign
+
+
+def _likely(path: str, known: Collection[str]) -> str:
+    """Return the question that suggests a similar path: one with the same end, if there is one."""
+    end = path.rpartition("/")[2]
+    same = [one for one in sorted(known) if one.rpartition("/")[2] == end]
+    if same:
+        return did_you_mean(path, same) or meant(same[0])
+    return did_you_mean(path, known)
 
 
 def _roles(pruning: _Pruning, undeclared: Sequence[Drift]) -> Iterator[Action]:
@@ -216,36 +272,6 @@ def _made_here(manifest: Manifest, mount: LiveMount) -> bool:
     return marks == (fields.MANAGED_BY, manifest.id) and mount.type == manifest.plugin.name
 
 
-def too_many(
-    actions: Iterable[Action], made: Counter[ObjectKind], options: PruneOptions
-) -> list[Problem]:
-    """Return a problem for each kind of which a prune would delete too many.
-
-    That is more than 30 % and more than 2 objects, or all of them.
-    """
-    deleted = Counter(action.kind for action in actions)
-    return [
-        _too_many(kind, number, made[kind])
-        for kind, number in deleted.items()
-        if not options.allow_large and _is_large(number, made[kind])
-    ]
-
-
-def _is_large(number: int, made: int) -> bool:
-    return number >= made or (number > SMALL_NUMBER and number > LARGEST_SHARE * made)
-
-
-def _too_many(kind: ObjectKind, number: int, made: int) -> Problem:
-    what = counted(made, f"object of the kind {kind}", f"objects of the kind {kind}")
-    return Problem(
-        "prune-too-many",
-        f"this would delete {number} of {what}",
-        f"one prune deletes at most {SMALL_NUMBER} objects or {LARGEST_SHARE:.0%} of a kind, "
-        "and never all of it: a file may be missing",
-        "if all of these are to go: --allow-large-prune",
-    )
-
-
 def _empty_manifest(manifest: Manifest) -> Problem:
     return Problem(
         "prune-empty-manifest",
@@ -283,13 +309,16 @@ def _not_made_here(pruning: _Pruning) -> list[Problem]:
     """Refuse objects that the caller wants to delete and this manifest did not make."""
     manifest, live = pruning.manifest, pruning.live
     found = []
-    for path in sorted(pruning.options.allow_destroy):
+    for path in sorted(pruning.options.own_paths):
         mount = live.mounts.get(path)
         owner, _, name = path.partition("/roles/")
         engine = live.engines.get(owner)
         role = engine.roles.get(name) if engine else None
         declared = {one.path for one in manifest.mounts}
-        other_mount = mount is not None and not _made_here(manifest, mount)
+        engine_of_plan = (
+            path in live.access.engines and mount and mount.type != manifest.plugin.name
+        )
+        other_mount = mount is not None and not engine_of_plan and not _made_here(manifest, mount)
         other_role = role is not None and fields.managed_tag(manifest.id) not in role.tags
         if other_mount or (other_role and owner in declared):
             found.append(_made_by_others(path))
@@ -309,7 +338,8 @@ def _made_by_others(path: str) -> Problem:
 def _kept_mounts(pruning: _Pruning, undeclared: Sequence[Drift]) -> Iterator[Problem]:
     """Yield why mounts that the caller wants to delete cannot be deleted."""
     for path in (one.path for one in undeclared if one.path in pruning.live.mounts):
-        if not pruning.may_destroy(path):
+        made = _made_here(pruning.manifest, pruning.live.mounts[path])
+        if not made or not pruning.may_destroy(path):
             continue
         if fields.mount_is_protected(pruning.live.mounts[path]):
             yield protected(path)

@@ -14,6 +14,7 @@ from skyflowctl.planner.plan import (
     DriftKind,
     ObjectKind,
     PruneOptions,
+    own_path,
 )
 from skyflowctl.vault.access_api import policy_path
 from skyflowctl.vault.kv import is_kv2, secret_path
@@ -53,7 +54,7 @@ def plan_access_deletions(
     if options.below is not None:
         return plan
     for kind, path, found in _made_here(manifest, live):
-        named = path in options.allow_destroy
+        named = options.names(path)
         if is_adopted(manifest.id, found) and not named:
             continue
         plan.made[kind] += 1
@@ -64,14 +65,17 @@ def plan_access_deletions(
     return plan
 
 
-def own_path(path: str) -> str:
-    """Return the path by which a person names an object: an engine's own."""
-    return path.removeprefix("sys/mounts/")
-
-
 def all_paths(manifest: Manifest, live: LiveAccess) -> Iterator[str]:
     """Yield the path of everything of these kinds, whoever made it."""
     return (path for _, path, _ in _everything(manifest, live))
+
+
+def kinds_made(manifest: Manifest, live: LiveAccess) -> dict[str, tuple[ObjectKind, bool]]:
+    """Return the kind of each object that this manifest made, and whether it was adopted."""
+    return {
+        own_path(path): (kind, is_adopted(manifest.id, found))
+        for kind, path, found in _made_here(manifest, live)
+    }
 
 
 def foreign_objects_named(
@@ -79,7 +83,7 @@ def foreign_objects_named(
 ) -> Iterator[str]:
     """Yield the paths of objects that the caller wants to delete and others made."""
     for _, path, found in _everything(manifest, live):
-        if path in options.allow_destroy and owner_of(manifest.id, found) is not None:
+        if options.names(path) and owner_of(manifest.id, found) is not None:
             yield path
 
 
@@ -89,7 +93,8 @@ def kept_owners(
     """Return the login methods and engines that the caller wants to delete although others use
     them, each with the paths of these logins or secrets; "*" stands for those that could not be
     read."""
-    named = sorted(path for path in options.allow_destroy if own_path(path) in gone)
+    made = (path for _, path, _ in _made_here(manifest, live))
+    named = sorted(path for path in made if own_path(path) in gone and options.names(path))
     found = ((path, _foreign_objects(manifest, path, live)) for path in named)
     return [(path, others) for path, others in found if others]
 

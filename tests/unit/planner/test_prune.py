@@ -95,6 +95,11 @@ class TestMounts:
         assert (plan.actions, [one.path for one in plan.drift]) == ((), [OLD])
         assert f"--prune --allow-destroy={OLD}" in plan.drift[0].fix
 
+    def test_its_api_path_names_it_too(self):
+        what, live = with_old_mount()
+        plan = pruned(what, live, allow_destroy=frozenset({f"sys/mounts/{OLD}"}))
+        assert (deleted(plan), plan.warnings) == ([f"sys/mounts/{OLD}"], ())
+
     def test_a_named_one_is_deleted_with_what_it_holds(self):
         what, live = with_old_mount()
         plan = pruned(what, live, allow_destroy=frozenset({OLD}))

@@ -170,3 +170,59 @@ class TestPathsThatMatchNothing:
 
     def test_one_that_exists_is_none(self):
         assert self.warned(OLD) == []
+
+    def test_only_what_this_prune_could_delete_is_suggested(self):
+        assert self.warned("secret/data/backendd") != [
+            ("nothing-to-destroy", 'did you mean "secret/data/backend"?')
+        ]
+
+    def test_the_same_end_counts_more_than_a_similar_path(self):
+        fix = 'did you mean "secret/data/dir/older"?'
+        assert self.warned("sekret/older") == [("nothing-to-destroy", fix)]
+
+
+class TestFormsOfAPath:
+    @pytest.mark.parametrize("form", ["secret", "sys/mounts/secret"])
+    def test_an_engine_is_named_by_both(self, form):
+        plan = pruned(manifest(engine=False), access(), form, allow_large=True)
+        assert (deleted(plan), plan.warnings) == (["sys/mounts/secret"], ())
+
+    @pytest.mark.parametrize("form", ["secret", "sys/mounts/secret"])
+    def test_one_of_others_is_refused_once(self, form):
+        live = access({}, kv("secret", manifest="other"))
+        plan = pruned(manifest(engine=False), live, form)
+        assert (deleted(plan), refused(plan)) == ([], ["prune-not-made-here"])
+
+    @pytest.mark.parametrize("form", ["secret", "sys/mounts/secret"])
+    def test_secrets_of_others_keep_it(self, form):
+        live = access({"secret/data/theirs": THEIRS})
+        plan = pruned(manifest(engine=False), live, form)
+        assert (deleted(plan), refused(plan)) == ([], ["prune-not-made-here"])
+        assert "secret/data/theirs" in plan.prune_refused[0].why
+
+
+class TestThePrintedCommand:
+    """Its flags are those that it needs, and no other."""
+
+    @staticmethod
+    def fixes(*policies: str, left: tuple[str, ...] = ()) -> list[str]:
+        case = TestWithoutMounts()
+        case.policies = policies
+        live = case.live()
+        state = dataclasses.replace(p.empty_live(p.HEADERS), mounts=live.engines, access=live)
+        return [one.fix for one in make_plan(case.what(*left), state, {}).drift]
+
+    def test_the_only_one_of_a_kind_needs_the_permission_of_a_large_prune(self):
+        (fix,) = self.fixes("a")
+        assert "'skyflowctl apply --prune --allow-large-prune' deletes it" in fix
+
+    def test_one_of_two_does_not(self):
+        (fix,) = self.fixes("a", "b", left=("a",))
+        assert "'skyflowctl apply --prune' deletes it" in fix
+
+    def test_the_only_engine_needs_both_flags(self):
+        live = access({})
+        state = dataclasses.replace(p.empty_live(p.HEADERS), mounts=live.engines, access=live)
+        (drift,) = make_plan(manifest(engine=False), state, {}).drift
+        flags = "--allow-large-prune --allow-destroy=sys/mounts/secret"
+        assert f"'skyflowctl apply --prune {flags}' deletes it" in drift.fix

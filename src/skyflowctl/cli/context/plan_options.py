@@ -26,8 +26,8 @@ def plan_options(
     from skyflowctl.planner.plan import PlanOptions
 
     pruned = _prune_options(manifest, mounts, permits)
-    gone = pruned.allow_destroy if pruned else ()
-    only = named_mounts(manifest, [name for name in mounts or () if name.strip("/") not in gone])
+    named = [name for name in mounts or () if not pruned or not pruned.names(name.strip("/"))]
+    only = named_mounts(manifest, named)
     return PlanOptions(
         only=frozenset() if mounts and only is None else only,
         replace_credential=frozenset(permits.replace_credential or ()),
