@@ -16,10 +16,15 @@ from typing import Any
 
 import yaml
 
+from skyflowctl.manifest.login_rules import _OIDC_ROLE
+
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "manifest.md"
+TYPES = ("approle", "kubernetes", "jwt", "cert")
 COMMAND = "python tests/architecture/test_manifest_page.py"
 LINE = 88
+BAR = "\\|"
+"""A bar in a cell of a table; also in code there."""
 FRONT = f"""# The manifest
 <!-- Generated from schemas/mounts.schema.json by "{COMMAND}". Do not edit. -->
 This page has every key of a manifest: its type, default, limits and an example. It is generated \
@@ -102,7 +107,7 @@ def kind(where: str, rule: dict[str, Any]) -> str:
     """What a value is, in a word, with a link to the section that says more."""
     name, full = definition(rule), resolved(rule)
     if full.get("not") == {}:
-        return "not supported by this version"
+        return "reserved"
     if name:
         return link(name)
     if "items" in full:
@@ -191,25 +196,46 @@ def has_section(where: str, rule: dict[str, Any]) -> bool:
 def row(where: str, key: str, rule: dict[str, Any], *, required: bool) -> str:
     text, default = told(rule)
     own = f"{where}.{key}".removeprefix(".")
-    bounds = list(limits(rule))
-    if bounds:
-        text += f" Limits: {', '.join(bounds)}."
-    examples = "<br>".join(code(one) for one in resolved(rule).get("examples", [])[:3])
+    if resolved(rule).get("not") == {}:
+        text += " Reserved: this version does not support it."
+        shown = []
+    else:
+        shown = resolved(rule).get("examples", [])[:3]
+    examples = "<br>".join(code(one) for one in shown)
     cells = (
         link(own, f"`{key}`") if has_section(own, rule) else f'<a id="{anchor(own)}"></a>`{key}`',
         kind(own, rule),
         "*required*" if required else default,
-        text,
+        f"{of_types(where, key)}{text}",
+        ", ".join(limits(rule)),
         examples if len(examples) <= LINE else "below",
     )
-    return f"| {' | '.join(cell.replace('|', '&#124;') for cell in cells)} |"
+    return "| " + " | ".join(cell.replace("|", BAR) or "-" for cell in cells) + " |"
+
+
+def of_types(where: str, key: str) -> str:
+    """The types of logins that have this setting, where those of several types are together."""
+    name = {"consumers.NAME.NAME": "consumer", "roles.NAME": "login_role"}.get(
+        where.removeprefix("mounts.NAME.roles.NAME.").removeprefix("auth.NAME.")
+    )
+    if name is None or where.startswith("mounts.NAME.roles.NAME") != (name == "consumer"):
+        return ""
+    kinds = [one for one in TYPES if key in schema()["$defs"][f"{one}_consumer"]["properties"]]
+    if kinds and name == "login_role" and key in _OIDC_ROLE:
+        kinds.append("oidc")
+    # What no application's login has says its type itself.
+    everywhere = len(TYPES) + (name == "login_role")
+    return "" if len(kinds) in (0, everywhere) else f"{', '.join(kinds)}: "
 
 
 def table(where: str, rule: dict[str, Any]) -> Iterator[str]:
     properties = rule.get("properties", {})
     if not properties:
         return
-    yield from ("| key | type | default | meaning | example |", "|---|---|---|---|---|")
+    yield from (
+        "| key | type | default | meaning | limits | example |",
+        "|---|---|---|---|---|---|",
+    )
     for key, one in properties.items():
         yield row(where, key, one, required=key in rule.get("required", ()))
     if inner := values(rule):
@@ -220,11 +246,32 @@ def table(where: str, rule: dict[str, Any]) -> Iterator[str]:
 def example(where: str, rule: dict[str, Any]) -> Iterator[str]:
     """A block with the first example, below its own key where that has a name."""
     for one in rule.get("examples", [])[:1]:
-        last = re.split(r"[.]", where)[-1]
+        last = written_as(where) if where in shared() else re.split(r"[.]", where)[-1]
         shown = one if last.isupper() or "[]" in last else {last: one}
         yield "```yaml"
         yield yaml.safe_dump(shown, sort_keys=False, width=LINE, allow_unicode=True).rstrip("\n")
         yield from ("```", "")
+
+
+def written_as(name: str) -> str:
+    """A key of a manifest that has a value of this definition."""
+    found = list(uses(schema(), f"#/$defs/{name}"))
+    return min(found, key=lambda one: one[0] == "")[0] or found[0][1]
+
+
+def uses(rule: Any, to: str) -> Iterator[tuple[str, str]]:
+    """Every key whose value is a definition's; else the first one of an example of a map."""
+    if isinstance(rule, list):
+        for one in rule:
+            yield from uses(one, to)
+    elif isinstance(rule, dict):
+        for key, one in (rule.get("properties") or {}).items():
+            if isinstance(one, dict) and one.get("$ref") == to:
+                yield key, key
+        if isinstance(inner := rule.get("additionalProperties"), dict) and inner.get("$ref") == to:
+            yield "", next(iter(rule["examples"][0]))
+        for key, one in rule.items():
+            yield from () if key == "examples" else uses(one, to)
 
 
 def sections(where: str, rule: dict[str, Any], level: int) -> Iterator[str]:
@@ -307,6 +354,20 @@ def test_a_default_is_told_in_its_own_column():
         "80 (plain)",
     )
     assert told({"description": "The port.", "default": 80}) == ("The port.", "`80`")
+
+
+def test_a_setting_of_logins_of_several_types_tells_its_types():
+    assert of_types("auth.NAME.roles.NAME", "bound_claims") == "jwt, oidc: "
+    assert of_types("mounts.NAME.roles.NAME.consumers.NAME.NAME", "audience") == "kubernetes, jwt: "
+    assert of_types("mounts.NAME.roles.NAME.consumers.NAME.NAME", "cidrs") == ""
+    assert of_types("mounts.NAME.roles.NAME", "role_ids") == ""
+
+
+def test_an_example_of_a_shared_value_has_a_key_of_a_manifest():
+    whole = json.dumps(schema())
+    written = {name: written_as(name) for name in shared() if is_object(schema()["$defs"][name])}
+    assert written["reference"] == "credentials"
+    assert all(f'"{key}"' in whole and key != "reference" for key in written.values())
 
 
 if __name__ == "__main__":

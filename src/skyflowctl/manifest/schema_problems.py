@@ -80,7 +80,8 @@ def _problems(error: Violation, path: Path, root: YamlNode) -> Iterator[tuple[Pa
         yield _bad_name(error, path, root)
     elif error.keyword == "required":
         where = locate(root, path)
-        fix = f"add {error.missing}"
+        empty = ": {}" if (*path, error.missing) == ("mounts",) else ""
+        fix = f"add {error.missing}{empty}"
         summary = f"{_name(path)} has no {error.missing}"
         why = "the schema requires it, and it has no default"
         yield (*path, error.missing), Problem("missing-key", summary, why, fix, where)
