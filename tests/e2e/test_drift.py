@@ -93,8 +93,8 @@ NOT_LIVE = {
     *(f"{at}.rotation.{name}" for at in ("mount", "defaults")
       for name in ("max_age", "renew_before", "retire_margin")),
     *(f"mount.rotation.{name}" for name in ("source", "operator_token", "account_id")),
-    "role.consumers",  # OTHER_OBJECTS below; the last three sections are refused
-    *("engines", "auth", "policies", "audit_devices", "quotas", "namespaces"),
+    "role.consumers",  # OTHER_OBJECTS below; quotas: test_quotas.py; the last two are refused
+    *("engines", "auth", "policies", "groups", "audit_devices", "quotas", "namespaces"),
 }  # fmt: skip
 
 
@@ -158,7 +158,7 @@ def difference(before: dict[str, Any], after: dict[str, Any]) -> dict[str, set[s
 
 
 # Objects besides the mounts: test_access.py and test_service_platform.py change them.
-OTHER_OBJECTS = ("role.consumers", "engines", "auth", "policies")
+OTHER_OBJECTS = ("role.consumers", "engines", "auth", "policies", "groups", "quotas")
 
 
 def leaves(schema: dict[str, Any], node: dict[str, Any], at: str) -> Iterator[str]:

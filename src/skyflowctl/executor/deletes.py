@@ -185,7 +185,13 @@ def _delete_secret(action: Action, gateway: Gateway) -> None:
     gateway.sys.access.kv.delete(action.body["engine"], action.body["path"])
 
 
-_ACCESS = (ObjectKind.POLICY, ObjectKind.LOGIN_METHOD, ObjectKind.LOGIN_ROLE, ObjectKind.GROUP)
+_ACCESS = (
+    ObjectKind.POLICY,
+    ObjectKind.LOGIN_METHOD,
+    ObjectKind.LOGIN_ROLE,
+    ObjectKind.GROUP,
+    ObjectKind.QUOTA,
+)
 _READS: Mapping[ObjectKind, Callable[[Action, Gateway], Action | None]] = {
     ObjectKind.ROLE: _role,
     ObjectKind.MOUNT: _mount,

@@ -37,6 +37,7 @@ from skyflowctl.manifest.nodes import (
 from skyflowctl.manifest.objects import declared_objects
 from skyflowctl.manifest.paths import mount_path
 from skyflowctl.manifest.people import declared_groups, declared_users
+from skyflowctl.manifest.quotas import declared_quotas
 from skyflowctl.manifest.references import field_source, reference
 from skyflowctl.manifest.typed_engines import typed_objects
 
@@ -59,6 +60,7 @@ def build(root: YamlNode, files: tuple[str, ...]) -> Manifest:
             *declared_users(root),
             *declared_objects(root),
             *typed_objects(root),
+            *declared_quotas(root),
         ),
         groups=declared_groups(root),
         moved=tuple(

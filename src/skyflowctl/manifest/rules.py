@@ -35,6 +35,7 @@ from skyflowctl.manifest.nodes import (
 from skyflowctl.manifest.objects import object_rules
 from skyflowctl.manifest.paths import RESERVED, mount_path, parents
 from skyflowctl.manifest.people_rules import people_rules
+from skyflowctl.manifest.quotas import quota_rules
 from skyflowctl.manifest.reference_rules import reference_rules
 from skyflowctl.manifest.schema_problems import is_below
 from skyflowctl.manifest.typed_engines import typed_rules
@@ -285,6 +286,7 @@ _RULES: tuple[Callable[[YamlNode], Iterator[RuleViolation]], ...] = (
     engine_rules,
     object_rules,
     typed_rules,
+    quota_rules,
     moved_rules,
 )
 

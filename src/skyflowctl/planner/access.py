@@ -9,7 +9,7 @@ from typing import Any, TypeGuard
 
 from skyflowctl.errors import Problem
 from skyflowctl.manifest.model import DeclaredObject, Manifest
-from skyflowctl.planner import adoption, fields, objects
+from skyflowctl.planner import adoption, fields, objects, quotas
 from skyflowctl.planner.desired import OWNER_POLICY, DesiredObject
 from skyflowctl.planner.groups import live_group
 from skyflowctl.planner.login_problems import (
@@ -59,7 +59,7 @@ def plan_access(
     options: PlanOptions,
 ) -> AccessPlan:
     """Return the actions that make these objects match the manifest."""
-    plan = AccessPlan()
+    plan, live = AccessPlan(), quotas.after_moves(manifest, live)
     draft = _Draft(manifest, live, options, plan)
     planned = {one.path: one for one in desired if one.kind is ObjectKind.LOGIN_METHOD}
     for one in desired:
@@ -67,7 +67,7 @@ def plan_access(
             plan.not_compared += 1
             plan.warnings.append(problem)
             continue
-        if problem := method_problem(one, live, planned):
+        if problem := method_problem(one, live, planned) or quotas.conflict(one, live):
             plan.warnings.append(problem)
             continue
         plan.compared += 1
@@ -132,6 +132,8 @@ def owner_of(manifest_id: str, found: LiveObject) -> str | None:
         owner = found.custom_metadata.get("manifest", "")
     elif is_live_group(found):
         owner = str((found["metadata"] or {}).get("manifest", ""))
+    elif found.get("type") == "rate-limit":
+        return quotas.quota_owner(manifest_id, found)
     else:
         marks = [one for one in found.get("token_policies") or () if one.startswith(OWNER_POLICY)]
         owners = [mark.removeprefix(OWNER_POLICY) for mark in marks]
@@ -228,6 +230,8 @@ def _update_object(
     if fixed:
         draft.plan.warnings.append(objects.cannot_change(one.path, fixed, one.where))
         return None
+    if one.kind is ObjectKind.QUOTA and not quotas.has_path(one, answer):
+        owner = ""
     if owner is not None:
         draft.plan.warnings.append(_needs_adoption(draft, one, owner, changes))
     body = objects.as_written(declared, changes, draft.live, exists=True)

@@ -186,6 +186,7 @@ def access_needed(desired: Iterable[DesiredObject], *, everything: bool = False)
         policies=frozenset(names.get(ObjectKind.POLICY, ())),
         login_methods=bool(names.keys() & _NEED_METHODS),
         objects=objects,
+        quotas=everything or ObjectKind.QUOTA in names,
         secrets=frozenset(secrets),
         everything=everything,
     )

@@ -14,6 +14,7 @@ LEFT_OUT = frozenset(
         "certificate-missing",
         "ctx-not-enforced",
         "login-method-missing",
+        "quota-path-taken",
         "moved-both-live",
         "not-readable",
         "owned-by-other",

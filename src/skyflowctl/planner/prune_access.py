@@ -16,13 +16,16 @@ from skyflowctl.planner.plan import (
     PruneOptions,
     own_path,
 )
+from skyflowctl.planner.quotas import live_quotas
 from skyflowctl.vault.access_api import policy_path
 from skyflowctl.vault.kv import is_kv2, secret_path
 from skyflowctl.vault.live import LiveAccess, LiveMount, LiveSecret
 
-_NEEDS_PERMISSION = frozenset({ObjectKind.LOGIN_METHOD, ObjectKind.ENGINE, ObjectKind.SECRET})
+_NEEDS_PERMISSION = frozenset(
+    {ObjectKind.LOGIN_METHOD, ObjectKind.ENGINE, ObjectKind.SECRET, ObjectKind.QUOTA}
+)
 """Kinds of which each object is deleted only if the caller names it: others may log in by it, and
-secrets cannot be restored."""
+secrets cannot be restored, and a name alone does not tell that a quota is ours."""
 
 _WITH_IT = {
     ObjectKind.ENGINE: " with everything in it",
@@ -189,6 +192,7 @@ def _everything(
         ),
         *((ObjectKind.LOGIN_ROLE, path, one) for path, one in live.login_roles.items()),
         *((ObjectKind.GROUP, path, one) for path, one in live.groups.items()),
+        *((ObjectKind.QUOTA, path, one) for path, one in live_quotas(live)),
         *((ObjectKind.ENGINE, f"sys/mounts/{path}", one) for path, one in engines.items()),
         *((ObjectKind.SECRET, path, one) for path, one in live.secrets.items()),
     ]

@@ -30,6 +30,7 @@ from skyflowctl.vault.transport import Request, Transport
 _T = TypeVar("_T")
 _POLICIES = "sys/policies/acl"
 _DETAILED = "sys/policies/detailed/acl"
+_QUOTAS = "sys/quotas/rate-limit"
 _IGNORED = re.compile(r"ignored these unrecognized parameters: \[([^]]*)\]")
 _NO_ISSUER = ("no default issuer currently configured", "unable to find PKI issuer for reference")
 """What a pki engine answers where it has no such issuer, with 400 or 500 (OpenBao 2.7.2)."""
@@ -45,6 +46,7 @@ class AccessNeeded:
         objects: API paths of login roles and of other objects, each with the API path of the
             engine or login method that it belongs to, or nothing.
         everything: whether all policies, login roles and groups are read, for a prune.
+        quotas: whether every rate limit is read: two cannot have the same path.
         secrets: pairs of an engine's path and a secret's path below it.
         kv_engines: paths of engines of which all secrets are read, without their fields.
     """
@@ -53,6 +55,7 @@ class AccessNeeded:
     login_methods: bool = False
     objects: Mapping[str, str] = field(default_factory=dict)
     everything: bool = False
+    quotas: bool = False
     secrets: frozenset[tuple[str, str]] = frozenset()
     kv_engines: frozenset[str] = frozenset()
 
@@ -143,6 +146,8 @@ class AccessApi:
             for path, owner in needed.objects.items()
             if not owner or owner in there or owner.rpartition("/")[0] in unread
         }
+        if needed.quotas:
+            wanted |= set(self._listed_quotas(unread))
         if needed.everything:
             wanted |= set(self._listed_login_roles(methods, unread))
             wanted |= self._listed_groups(unread)
@@ -154,6 +159,19 @@ class AccessApi:
         except ForbiddenError as error:
             unread[GROUP_PATHS] = error.problems[0]
             return set()
+
+    def _listed_quotas(self, unread: dict[str, Problem]) -> list[str]:
+        """Return the path of each quota; within a namespace the server has no list of them."""
+        try:
+            reply = self._transport.send(Request("LIST", _QUOTAS, fresh=True))
+        except NotFoundError as error:
+            if not error.empty:
+                raise
+            return []
+        except (BadRequestError, ForbiddenError) as error:
+            unread[_QUOTAS] = error.problems[0]
+            return []
+        return [f"{_QUOTAS}/{one}" for one in (reply.data or {}).get("keys") or ()]
 
     def _listed_login_roles(
         self, methods: Mapping[str, LiveLoginMethod], unread: dict[str, Problem]
@@ -274,7 +292,8 @@ class AccessApi:
     def object(self, path: str) -> Mapping[str, Any] | None:
         """Return what the server has at a path, or None if it or its mount does not exist."""
         try:
-            return self._transport.send(Request("GET", path, fresh=True)).data or {}
+            found = self._transport.send(Request("GET", path, fresh=True)).data or {}
+            return _quota(found) if path.startswith(f"{_QUOTAS}/") else found
         except NotFoundError as error:
             if error.empty or isinstance(error, NotMountedError):
                 return None
@@ -308,6 +327,11 @@ def _sort_in(
         unread[path] = found
     elif found is not None:
         kept[path] = found
+
+
+def _quota(raw: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return a quota with its path as manifests have it: the server ends a mount's with a slash."""
+    return {**raw, "path": str(raw.get("path") or "").strip("/")}
 
 
 def _policy(name: str, raw: Mapping[str, Any]) -> LivePolicy:

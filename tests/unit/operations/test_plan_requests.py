@@ -67,9 +67,11 @@ def test_a_plan_asks_for_lists_and_for_nothing_that_a_list_has_given(many):
     assert sum(WHOLE.values()) == 2 + 2 * MOUNTS + 2 + LOGINS
 
 
-def test_a_prune_asks_for_two_lists_more(many):
+def test_a_prune_asks_for_three_lists_more(many):
     prune = PlanOptions(prune=PruneOptions())
-    lists = {"LIST auth/approle/role": 1, "LIST identity/group/name": 1}
+    lists = dict.fromkeys(
+        ("LIST auth/approle/role", "LIST identity/group/name", "LIST sys/quotas/rate-limit"), 1
+    )
     assert _asked(many, prune) == {**WHOLE, **lists}
 
 
