@@ -67,6 +67,17 @@ def time_or_none(text: object) -> datetime | None:
         return None
 
 
+def span_text(seconds: int) -> str:
+    """Return whole seconds as a manifest has them: ``90d``, ``1h30m``; 0 and less as a number."""
+    if seconds <= 0:
+        return str(seconds)
+    parts = ""
+    for unit, letter in zip(_UNIT_SECONDS, "dhms", strict=True):
+        count, seconds = divmod(seconds, unit)
+        parts += f"{count}{letter}" if count else ""
+    return parts
+
+
 def parse_duration(text: str) -> timedelta:
     """Return the span that a text such as ``90d``, ``20m`` or ``1h30m`` names.
 

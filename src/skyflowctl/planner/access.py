@@ -43,13 +43,13 @@ ADOPTED_POLICY = "skyflowctl.adopted."
 
 @dataclass(slots=True)
 class AccessPlan:
-    """The plan for all of these objects; ``not_compared`` counts those that were not read."""
+    """The plan for all of these objects; ``not_compared`` are the paths of those not read."""
 
     actions: list[Action] = field(default_factory=list)
     warnings: list[Problem] = field(default_factory=list)
     drift: list[Drift] = field(default_factory=list)
     compared: int = 0
-    not_compared: int = 0
+    not_compared: list[str] = field(default_factory=list)
 
 
 def plan_access(
@@ -64,7 +64,7 @@ def plan_access(
     planned = {one.path: one for one in desired if one.kind is ObjectKind.LOGIN_METHOD}
     for one in desired:
         if problem := unread(one, live):
-            plan.not_compared += 1
+            plan.not_compared.append(one.path)
             plan.warnings.append(problem)
             continue
         if problem := method_problem(one, live, planned) or quotas.conflict(one, live):

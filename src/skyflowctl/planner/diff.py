@@ -192,6 +192,7 @@ def _add_access(
     everything = desired.desired_access(manifest, options)
     skipped |= _not_moved(draft, manifest, live)
     waits = desired.paths_of_mounts(manifest, skipped) | _absent_roles(draft, manifest, live)
+    left = [one.path for one in everything if waits & {one.path, *one.after}]
     wanted = [one for one in everything if not waits & {one.path, *one.after}]
     secrets = [one for one in wanted if one.kind is ObjectKind.SECRET]
     others = [one for one in wanted if one.kind is not ObjectKind.SECRET]
@@ -202,8 +203,8 @@ def _add_access(
         draft.warnings += part.warnings
         draft.drift += part.drift
         draft.objects += part.compared
-    if left := found.not_compared + stored.not_compared + len(everything) - len(wanted):
-        draft.not_compared["access"] = left
+    unread = (*found.not_compared, *stored.not_compared)
+    draft.not_compared |= dict.fromkeys((*unread, *left), 1)
     if options.prune is not None:
         draft.warnings += access.not_searched(live.access, wanted)
     if options.only is None:

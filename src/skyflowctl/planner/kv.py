@@ -32,11 +32,11 @@ def plan_secrets(
     for one in desired:
         found = live.secrets.get(one.path)
         if problem := unread(one, live):
-            plan.not_compared += 1
+            plan.not_compared.append(one.path)
             plan.warnings.append(problem)
             continue
         if found is not None and found.deleted:
-            plan.not_compared += 1
+            plan.not_compared.append(one.path)
             plan.drift.append(_deleted(one, found))
             continue
         plan.compared += 1

@@ -274,7 +274,7 @@ class Plan:
         unchanged: the number of managed objects that already match the manifest.
         drift: differences that a person must resolve.
         settings: by mount name, the desired settings of every mount of the plan.
-        not_compared: by mount name, the number of its objects that were not compared, because
+        not_compared: by mount name, or by path, the number of objects that were not compared:
             the mount is skipped or left out, or a part of it could not be read.
     """
 

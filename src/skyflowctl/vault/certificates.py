@@ -1,9 +1,14 @@
-"""Reads when the certificate of an address expires. Only a TLS handshake is sent."""
+"""Reads certificates: when that of an address expires (a TLS handshake only), and PEM texts."""
 
 import socket
 import ssl
 from datetime import datetime
+from hashlib import sha256
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
+
+if TYPE_CHECKING:
+    from cryptography.x509 import Certificate
 
 _SECONDS = 5.0
 
@@ -50,3 +55,32 @@ def public_key_text(certificate: bytes) -> str:
 
     key = x509.load_pem_x509_certificate(certificate).public_key()
     return key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode().strip()
+
+
+def pem_summary(text: str) -> str:
+    """Return what certificates or a public key in PEM form are, in words; empty: neither."""
+    from cryptography import x509
+    from cryptography.exceptions import UnsupportedAlgorithm
+    from cryptography.hazmat.primitives.serialization import (
+        Encoding,
+        PublicFormat,
+        load_pem_public_key,
+    )
+
+    try:
+        if "-----BEGIN CERTIFICATE-----" in text:
+            found = x509.load_pem_x509_certificates(text.encode())
+            return "; ".join(_certificate_summary(one) for one in found)
+        key = load_pem_public_key(text.encode())
+        form = key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    except (ValueError, UnsupportedAlgorithm):
+        return ""
+    return f"public key sha256 {sha256(form).hexdigest()}"
+
+
+def _certificate_summary(one: "Certificate") -> str:
+    from cryptography.hazmat.primitives.serialization import Encoding
+
+    name = one.subject.rfc4514_string() or "without a subject"
+    digest = sha256(one.public_bytes(Encoding.DER)).hexdigest()
+    return f"certificate {name}, until {one.not_valid_after_utc.date()}, sha256 {digest}"

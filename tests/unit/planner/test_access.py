@@ -338,7 +338,7 @@ def test_what_a_skipped_mount_needs_is_left_as_it_is():
     plan = make_plan(manifest, APPLIED, keys, PlanOptions())
     assert [one.kind.value for one in plan.drift if one.mount == "pay"] == ["moved"]
     assert plan.actions == ()
-    assert plan.not_compared["access"] == 3
+    assert sum("/" in one for one in plan.not_compared) == 3
 
 
 def test_an_engine_that_was_taken_out_is_no_mount_of_ours():

@@ -6,9 +6,11 @@ from typing import Any
 
 from skyflowctl.cli.console import Piece, Styled, Terminal, broken, packed, show
 from skyflowctl.cli.envelope import problem_json
+from skyflowctl.clock import span_text
 from skyflowctl.planner.messages import drift_title
 from skyflowctl.planner.plan import LEFT_OUT, UNREADABLE, Action, Plan
 from skyflowctl.text import counted, listed
+from skyflowctl.vault.certificates import pem_summary
 
 _SIGNS = {
     "create": ("+", "green"),
@@ -21,6 +23,8 @@ _SIGNS = {
 _INDENT = "    "
 _WIDEST = 32
 """A longer field name has no column of its own."""
+_SPANS = ("ttl", "period", "interval", "lease")
+"""The ends of the names of fields in seconds."""
 _NOT_BEGUN = {"pending": 0, "waiting": 0, "failed": 0}
 _WORDS = {
     "move": " (move)",
@@ -106,7 +110,7 @@ def no_changes(data: Mapping[str, Any]) -> Sequence[Piece]:
 
 
 def not_compared_line(data: Mapping[str, Any]) -> str:
-    """Return how many objects were not compared, and of which mounts; empty: all were."""
+    """Return how many objects were not compared, of which mounts or which; empty: all were."""
     number = data["summary"]["not_compared"]
     names = listed([one["mount"] for one in data["not_compared"]])
     return f", {number} not compared ({names})" if number else ""
@@ -121,12 +125,30 @@ def _show_action(action: Mapping[str, Any], terminal: Terminal) -> None:
     for change in changes:
         before, after = change["before"], change["after"]
         if action["action"] == "create" and before is None:
-            values: list[Piece] = [show(after)]
+            values: list[Piece] = [_value(change["field"], after)]
         elif action["action"] == "delete":
-            values = [show(before)]
+            values = [_value(change["field"], before)]
         else:
-            values = [Styled(show(before), "red"), "→", Styled(show(after), "green")]
+            old, new = (_value(change["field"], one) for one in (before, after))
+            values = [Styled(old, "red"), "→", Styled(new, "green")]
         _show_change(change["field"], values, left, terminal)
+
+
+def _value(name: str, value: Any) -> str:
+    """Return a field's value for people: seconds as a span, a certificate by its name."""
+    return show(_readable(name, value))
+
+
+def _readable(name: str, value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _readable(str(key), one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_readable(name, one) for one in value]
+    if isinstance(value, str) and "-----BEGIN " in value:
+        return pem_summary(value) or value
+    if isinstance(value, int) and not isinstance(value, bool) and name.endswith(_SPANS):
+        return span_text(value)
+    return value
 
 
 def _show_change(name: str, values: Sequence[Piece], left: int, terminal: Terminal) -> None:
