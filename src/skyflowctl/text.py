@@ -26,6 +26,13 @@ def listed(names: Sequence[str]) -> str:
     return f"{shown} and {more} more" if more > 0 else shown
 
 
+def name_one_of(names: Sequence[str]) -> str:
+    """Return the fix for an unknown name: ``name order``, ``name one of order, payment``."""
+    if len(names) > 1:
+        return f"name one of {', '.join(names)}"
+    return f"name {names[0]}" if names else "add one to the manifest"
+
+
 def duration(span: timedelta) -> str:
     """Return a span in its largest whole unit: ``40 days``, ``3 hours``, ``1 minute``."""
     seconds = int(abs(span).total_seconds())

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TextIO
 
-from skyflowctl.cli.help import wants_color
+from skyflowctl.cli.help import wants_color, wrap
 from skyflowctl.cli.streams import drop
 
 _CODES = {
@@ -96,6 +96,12 @@ class Terminal:
         """Write one line to stderr; nothing with ``--quiet``."""
         if not self.quiet:
             self._write_err(pieces)
+
+    def notice(self, text: str) -> None:
+        """Write a sentence to stderr, on a terminal wrapped at blanks; nothing with ``--quiet``."""
+        width = max(40, shutil.get_terminal_size().columns)
+        for line in wrap(safe(text), width) if self.interactive_err else [text]:
+            self.note(line)
 
     def alert(self, *pieces: Piece) -> None:
         """Write one line to stderr, also with ``--quiet``."""

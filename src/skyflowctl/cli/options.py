@@ -99,7 +99,7 @@ ParallelismOption = Annotated[
     ),
 ]
 YesOption = Annotated[
-    bool, option("-y", "--yes", help="Do not ask for confirmation; never permits a deletion.")
+    bool, option("-y", "--yes", help="Do not ask for confirmation; never replaces --allow-destroy.")
 ]
 AllowDestroyOption = Annotated[
     list[str] | None,

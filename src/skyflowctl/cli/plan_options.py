@@ -25,7 +25,8 @@ class PermitOptions(OptionGroup):
         list[str] | None,
         option(
             "--adopt",
-            help="Take over this mount, role or config that others created; repeatable.",
+            help="Take over what others created: this mount, role, config, policy, login, engine "
+            "or secret; repeatable.",
             metavar="PATH",
         ),
     ] = None
@@ -57,7 +58,8 @@ class PermitOptions(OptionGroup):
         list[str] | None,
         option(
             "--allow-destroy",
-            help="Let --prune delete this mount, or this adopted object; repeatable.",
+            help="Let --prune delete this mount, login method, engine, secret or adopted object; "
+            "repeatable.",
             panel=PRUNE_PANEL,
             metavar="PATH",
         ),

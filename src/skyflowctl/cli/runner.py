@@ -60,7 +60,7 @@ class CommandRun:
 
     def notice(self, text: str) -> None:
         """Write a notice to stderr."""
-        self.terminal.note(text)
+        self.terminal.notice(text)
 
     def warn(self, problem: Problem) -> None:
         """Show a warning on stderr in three lines."""

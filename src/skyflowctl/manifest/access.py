@@ -20,7 +20,7 @@ from skyflowctl.manifest.logins import (
     network,
     read_file,
 )
-from skyflowctl.manifest.messages import shown
+from skyflowctl.manifest.messages import did_you_mean, joined_names, shown
 from skyflowctl.manifest.model import Consumer, DeclaredPolicy, LoginMethod
 from skyflowctl.manifest.nodes import (
     Path,
@@ -234,11 +234,13 @@ def _bad_policy(path: Path, node: YamlNode) -> Iterator[tuple[Path, Problem]]:
         return
     rules = [(keys[1:], rule) for keys, rule in found.items if keys[:1] == ("path",)]
     for paths, rule in rules:
-        summary = _bad_capability(rule)
-        if summary:
+        unknown = _bad_capability(rule)
+        if unknown is not None:
             name = shown("/".join(paths))
+            summary = f'"{shown(unknown)}" is not a capability'
             why = f"the server refuses the policy; it is at path {name}"
-            fix = f"use {', '.join(sorted(_CAPABILITIES))}"
+            known = sorted(_CAPABILITIES)
+            fix = did_you_mean(unknown, known) or f"use {joined_names(known)}"
             yield about, Problem("bad-policy", summary, why, fix, where)
     if not rules:
         summary, why = "the policy has no path", "it would allow nothing"
@@ -246,12 +248,11 @@ def _bad_policy(path: Path, node: YamlNode) -> Iterator[tuple[Path, Problem]]:
         yield about, Problem("bad-policy", summary, why, fix, where)
 
 
-def _bad_capability(rule: object) -> str:
-    """Return what is wrong with a rule's capabilities; empty: nothing, or it has none."""
+def _bad_capability(rule: object) -> str | None:
+    """Return a word of a rule that is not a capability; None: there is none."""
     found = rule.values("capabilities") if isinstance(rule, Block) else []
     words = found[0] if found and isinstance(found[0], list) else []
-    unknown = next((one for one in words if one not in _CAPABILITIES), None)
-    return f"{shown(str(unknown))} is no capability" if unknown is not None else ""
+    return next((str(one) for one in words if one not in _CAPABILITIES), None)
 
 
 def _bad_rules(path: Path, rules: YamlNode | None) -> Iterator[tuple[Path, Problem]]:

@@ -27,6 +27,7 @@ from skyflowctl.manifest.nodes import (
     items,
 )
 from skyflowctl.manifest.schema import consumer_rule
+from skyflowctl.text import name_one_of
 
 _Found = Iterator[tuple[Path, Problem]]
 
@@ -107,7 +108,7 @@ def _oidc_method(path: Path, node: YamlNode) -> _Found:
     if default is not None and roles and as_text(default) not in roles:
         about = (*path, "default_role")
         summary = f"{shown(str(path[1]))} has no role {shown(as_text(default))}"
-        fix = did_you_mean(as_text(default), roles) or f"name one of {joined_names(roles)}"
+        fix = did_you_mean(as_text(default), roles) or name_one_of(roles)
         why = "a login that names no role would fail"
         yield about, Problem("bad-value", summary, why, fix, at_value(default, about))
 

@@ -292,3 +292,16 @@ class Manifest:
     engines: tuple[DeclaredEngine, ...] = ()
     objects: tuple[DeclaredObject, ...] = ()
     groups: tuple[DeclaredGroup, ...] = ()
+
+    @property
+    def references(self) -> list[Reference]:
+        """Every reference to a secret."""
+        found = [one for m in self.mounts for one in (m.credentials, m.rotation.operator_token)]
+        return [one for one in found if one is not None] + self.references_of_objects
+
+    @property
+    def references_of_objects(self) -> list[Reference]:
+        """The references of all but the mounts: of secrets, engines and login methods."""
+        secrets = (secret.fields for engine in self.engines for secret in engine.secrets)
+        sources = (*secrets, *(one.secret for one in self.objects))
+        return [one for each in sources for one in each.values() if isinstance(one, Reference)]

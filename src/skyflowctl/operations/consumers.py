@@ -9,6 +9,7 @@ from typing import Any, Literal
 from skyflowctl.errors import ExitCode, Problem, RefusedError, SkyflowctlError, UsageError
 from skyflowctl.manifest.model import Consumer, Manifest
 from skyflowctl.planner.access import owner_of
+from skyflowctl.text import name_one_of
 from skyflowctl.vault.approle import AppRoleApi, SecretIdInfo, WrappedSecretId
 from skyflowctl.vault.errors import NotFoundError, VaultError
 from skyflowctl.vault.gateway import Gateway
@@ -82,16 +83,16 @@ def find_consumer(manifest: Manifest, name: str) -> Consumer:
         raise UsageError(
             f"{len(matches)} consumers are called {name}",
             why="each belongs to another login method",
-            fix=f"name one of {', '.join(f'{one.method}/{one.name}' for one in matches)}",
+            fix=name_one_of([f"{one.method}/{one.name}" for one in matches]),
             code="ambiguous-consumer",
         )
     found = next(iter(matches), None)
     if found is None:
-        names = ", ".join(sorted({one.name for one in manifest.consumers}))
+        names = sorted({one.name for one in manifest.consumers})
         raise UsageError(
             f"the manifest has no consumer {name}",
-            why=f"its consumers are {names}" if names else "it declares no consumers",
-            fix="name one of them" if names else "add one to a role, below consumers",
+            why=f"its consumers: {', '.join(names)}" if names else "it declares no consumers",
+            fix=name_one_of(names) if names else "add one to a role, below consumers",
             code="unknown-consumer",
         )
     return found

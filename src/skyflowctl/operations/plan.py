@@ -33,6 +33,7 @@ from skyflowctl.planner.plan import (
 )
 from skyflowctl.planner.prune import mounts_to_destroy
 from skyflowctl.planner.prune_access import engines_to_search
+from skyflowctl.text import name_one_of
 from skyflowctl.vault.errors import ForbiddenError
 from skyflowctl.vault.gateway import Gateway
 from skyflowctl.vault.live import LiveState
@@ -268,7 +269,7 @@ def _check_names(manifest: Manifest, options: PlanOptions) -> None:
         raise UsageError(
             f"--replace-credential names no mount of the plan: {', '.join(unknown)}",
             why="a credential is replaced only where the manifest says by which",
-            fix=f"name one of {', '.join(sorted(known))}",
+            fix=name_one_of(sorted(known)),
         )
 
 

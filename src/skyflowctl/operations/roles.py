@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 from skyflowctl.errors import UsageError
 from skyflowctl.operations.mounts import not_found_is_usage_error
+from skyflowctl.text import name_one_of
 from skyflowctl.vault.errors import VaultError
 from skyflowctl.vault.gateway import Gateway
 from skyflowctl.vault.live import LiveRole
@@ -45,12 +46,12 @@ def no_such_role(gateway: Gateway, path: str, name: str) -> UsageError:
     It names the existing roles, if this login may list them; one request.
     """
     try:
-        names = ", ".join(sorted(gateway.engine(path).roles()))
+        names = sorted(gateway.engine(path).roles())
     except VaultError:
-        names = ""
+        names = []
     return UsageError(
         f"{path} has no role {name}",
         why="the engine says that it does not exist",
-        fix=f"name one of: {names}" if names else f"'skyflowctl role list {path}' names its roles",
+        fix=name_one_of(names) if names else f"'skyflowctl role list {path}' names its roles",
         code="no-such-role",
     )

@@ -63,7 +63,7 @@ class Validation:
         return {
             "mounts": len(mounts),
             "roles": sum(len(mount.roles) for mount in mounts),
-            "references": len(_references(self.manifest)) if self.manifest else 0,
+            "references": len(self.manifest.references) if self.manifest else 0,
             "resolved": self.resolved,
         }
 
@@ -135,7 +135,7 @@ class _Check:
                 self._credential(mount.name, mount.credentials)
             if mount.rotation.operator_token:
                 self._read(mount.rotation.operator_token)
-        for reference in _of_secrets(manifest):
+        for reference in manifest.references_of_objects:
             self._read(reference)
         self._exposure(manifest)
 
@@ -189,7 +189,7 @@ class _Check:
 
     def _exposure(self, manifest: Manifest) -> None:
         files = [
-            one for one in _references(manifest) if one.scheme == "file" and _is_file(one.target[0])
+            one for one in manifest.references if one.scheme == "file" and _is_file(one.target[0])
         ]
         for reference in files:
             mode = wider_than_owner(reference.target[0])
@@ -234,18 +234,3 @@ def _versioned(files: Sequence[Reference]) -> Iterator[Problem]:
             fix = "add its folder to .gitignore; if it was ever committed, replace the key"
             why = "the next commit of everything would publish it"
             yield Problem("file-in-git", summary, why, fix, reference.where)
-
-
-def _references(manifest: Manifest) -> list[Reference]:
-    found: list[Reference] = []
-    for mount in manifest.mounts:
-        named = (mount.credentials, mount.rotation.operator_token)
-        found += [reference for reference in named if reference is not None]
-    return [*found, *_of_secrets(manifest)]
-
-
-def _of_secrets(manifest: Manifest) -> Iterator[Reference]:
-    """Yield the references of the secret fields of engines."""
-    secrets = (secret.fields for engine in manifest.engines for secret in engine.secrets)
-    for fields in (*secrets, *(one.secret for one in manifest.objects)):
-        yield from (source for source in fields.values() if isinstance(source, Reference))

@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from skyflowctl.clock import time_or_none
 from skyflowctl.credentials.model import CredentialId
 from skyflowctl.errors import Problem
 from skyflowctl.manifest.model import Mount
@@ -15,7 +16,7 @@ _DRIFT_TITLES = {
     DriftKind.REVOKED: "has been cut off",
     DriftKind.OPEN_ROTATION: "has an open rotation",
     DriftKind.MOVED: "is a mount that the manifest has at another path",
-    DriftKind.DELETED: "has been deleted",
+    DriftKind.DELETED: "was deleted",
 }
 
 
@@ -280,7 +281,8 @@ def drift_title(kind: str, path: str, since: str, by: str) -> str:
     if kind == DriftKind.UNDECLARED:
         created = f", created {since}," if since else ""
         return f"{path}{created} {_DRIFT_TITLES[DriftKind.UNDECLARED]}"
-    when = f" since {since}" if since else ""
+    moment = time_or_none(since) if kind == DriftKind.DELETED else None
+    when = f" at {moment:%Y-%m-%d %H:%M:%S} UTC" if moment else f" since {since}" if since else ""
     who = f" by {by}" if by else ""
     return f"{path} {_DRIFT_TITLES[DriftKind(kind)]}{when}{who}"
 

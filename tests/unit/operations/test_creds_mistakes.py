@@ -56,7 +56,7 @@ def test_the_engines_refusals_of_arguments_are_usage_errors(rig, path, read):
     with pytest.raises(UsageError) as refused:
         read(rig, path, "nobody", None)
     assert refused.value.problems[0].code == "no-such-role"
-    assert refused.value.problems[0].fix == "name one of: writer"
+    assert refused.value.problems[0].fix == "name writer"
     for ctx in (None, "ticket:secret", {"a": "secret"}):
         with pytest.raises(UsageError) as refused:
             read(rig, path, "writer", ctx)

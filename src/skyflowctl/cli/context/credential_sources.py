@@ -70,7 +70,7 @@ def credentials_for(
 
     own = manifest_credentials(manifest, run, allow_hosts, resolver)
     source = credential_source(gateway, manifest, own)
-    if not isinstance(source, ManifestSource):
+    if not isinstance(source, ManifestSource) and manifest.references:
         run.notice("the dev stack: generated credentials replace the manifest's")
     return source
 

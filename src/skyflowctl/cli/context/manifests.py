@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from skyflowctl.cli.runner import CommandRun
 from skyflowctl.manifest.discover import DEFAULT_PLUGIN, DEFAULT_PREFIX, existing_files
+from skyflowctl.text import name_one_of
 
 if TYPE_CHECKING:
     from skyflowctl.manifest.load import LoadedManifest
@@ -140,7 +141,7 @@ def named_mounts(manifest: "Manifest", names: Sequence[str] | None) -> frozenset
         raise UsageError(
             f"the manifest has no mount {', '.join(unknown)}",
             why="this command is about the manifest's mounts",
-            fix=near or f"name one of {', '.join(names) or 'none'}",
+            fix=near or name_one_of(names),
             code="unknown-mount",
         )
     return frozenset(known[name.strip("/")] for name in names)

@@ -37,6 +37,7 @@ from skyflowctl.planner.plan import Action, Plan, PlanOptions
 from skyflowctl.plugin.settings import ArgumentError, parse_arguments
 from skyflowctl.rotation.ports import Dependencies
 from skyflowctl.skyflow.token_uri import SKYFLOW_HOSTS
+from skyflowctl.text import name_one_of
 from skyflowctl.vault.errors import TokenServiceFailedError, VaultError
 from skyflowctl.vault.gateway import Gateway
 from skyflowctl.vault.live import SERVER_FILE, LiveEngine, LiveState
@@ -367,10 +368,9 @@ def _cannot_mint(manifest: Manifest, mount: str, *, known: bool) -> UsageError:
             fix=f"add `credentials:` to {mount}",
             code="no-credential",
         )
-    names = ", ".join(one.name for one in manifest.mounts)
     return UsageError(
         f"the manifest has no mount {mount!r}",
         why="without a server only the manifest says which mounts there are",
-        fix=f"name one of: {names or 'none'}",
+        fix=name_one_of([one.name for one in manifest.mounts]),
         code="unknown-mount",
     )

@@ -7,6 +7,7 @@ from skyflowctl.cli.context import dev_stack, manifests
 from skyflowctl.cli.runner import CommandRun
 from skyflowctl.clock import rfc3339
 from skyflowctl.errors import Problem, UsageError
+from skyflowctl.text import name_one_of
 
 if TYPE_CHECKING:
     from skyflowctl.credentials.sources import ManifestSource
@@ -119,6 +120,6 @@ def _unknown(kind: str, name: str, known: Sequence[str]) -> UsageError:
     return UsageError(
         f"the manifest has no {kind} {name}",
         why=f"without a server only the manifest says which {kind}s there are",
-        fix=f"name one of: {', '.join(known) or 'none'}",
+        fix=name_one_of(known),
         code=f"unknown-{kind}",
     )
