@@ -20,7 +20,7 @@ def manifest(*secrets: str, attic: bool = True, policies: tuple[str, ...] = POLI
         fields = ", ".join(f"{name}: {{user: {{value: app}}}}" for name in names)
         return f"  {path}: {{type: kv, version: 2, secrets: {{{fields}}}}}\n"
 
-    rules = ", ".join(f"{name}: {{rules: {{kept/x: [read]}}}}" for name in policies)
+    rules = ", ".join(f"{name}: {{rules: {{kept/data/x: [read]}}}}" for name in policies)
     text = HEAD + engine("kept", secrets) + (engine("attic", ("box",)) if attic else "")
     return text + f"policies: {{{rules}}}\n"
 

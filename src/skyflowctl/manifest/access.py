@@ -66,7 +66,7 @@ def declared_login_methods(root: YamlNode) -> tuple[LoginMethod, ...]:
 def declared_policies(root: YamlNode) -> tuple[DeclaredPolicy, ...]:
     """Return the declared policies; files are read again, after they were checked."""
     return tuple(
-        DeclaredPolicy(name, _policy_text(node) or "", at_key(node, ("policies", name)))
+        DeclaredPolicy(name, policy_text(node) or "", at_key(node, ("policies", name)))
         for name, node in entries(child(root, "policies"))
     )
 
@@ -100,7 +100,7 @@ def with_cidrs(consumer: Consumer, cidr: str) -> Consumer:
     return replace(consumer, settings={**consumer.settings, **restricted})
 
 
-def _policy_text(node: YamlNode) -> str | None:
+def policy_text(node: YamlNode) -> str | None:
     """Return a policy's text; None if its file cannot be read."""
     rules = child(node, "rules")
     if rules is not None:
@@ -214,7 +214,7 @@ def _bad_policy(path: Path, node: YamlNode) -> Iterator[tuple[Path, Problem]]:
         yield from _bad_rules((*path, key), source)
     if source is None or text_of(source) is None:
         return
-    about, text = (*path, key), _policy_text(node)
+    about, text = (*path, key), policy_text(node)
     where = at_value(source, about)
     if text is None:
         summary = f"cannot read the policy file {shown(text_of(source) or '')}"

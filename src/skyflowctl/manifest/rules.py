@@ -18,6 +18,7 @@ from skyflowctl.manifest.access import (
     role_policy_name,
 )
 from skyflowctl.manifest.engine_rules import engine_rules
+from skyflowctl.manifest.kv_policy_rules import kv_policy_rules
 from skyflowctl.manifest.login_rules import login_rules
 from skyflowctl.manifest.messages import shown
 from skyflowctl.manifest.moved_rules import moved_rules
@@ -36,6 +37,7 @@ from skyflowctl.manifest.objects import object_rules
 from skyflowctl.manifest.paths import RESERVED, mount_path, parents
 from skyflowctl.manifest.people_rules import people_rules
 from skyflowctl.manifest.quotas import quota_rules
+from skyflowctl.manifest.pki_rules import pki_rules
 from skyflowctl.manifest.reference_rules import reference_rules
 from skyflowctl.manifest.schema_problems import is_below
 from skyflowctl.manifest.typed_engines import typed_rules
@@ -283,10 +285,12 @@ _RULES: tuple[Callable[[YamlNode], Iterator[RuleViolation]], ...] = (
     login_rules,
     people_rules,
     check_policies,
+    kv_policy_rules,
     engine_rules,
     object_rules,
     typed_rules,
     quota_rules,
+    pki_rules,
     moved_rules,
 )
 

@@ -8,7 +8,6 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from skyflowctl.clock import parse_duration
 from skyflowctl.errors import Problem
 from skyflowctl.manifest.messages import shown
 from skyflowctl.manifest.model import DeclaredObject
@@ -26,6 +25,7 @@ from skyflowctl.manifest.nodes import (
     entries,
     plain,
 )
+from skyflowctl.manifest.pki_rules import seconds
 from skyflowctl.manifest.references import reference
 
 TYPED_KEYS: Mapping[str, tuple[str, ...]] = {
@@ -212,7 +212,7 @@ def typed_rules(root: YamlNode) -> Iterator[tuple[Path, Problem]]:
 
 def _bad_period(path: Path, node: YamlNode) -> Iterator[tuple[Path, Problem]]:
     period = child(node, "auto_rotate_period")
-    if period is not None and 0 < _span(period) < _HOUR:
+    if period is not None and 0 < seconds(period) < _HOUR:
         about = (*path, "auto_rotate_period")
         summary, why = "auto_rotate_period is shorter than an hour", "the server refuses that"
         where = at_value(period, about)
@@ -229,20 +229,12 @@ def _role(kind: str, path: Path, node: YamlNode, body: YamlNode) -> Iterator[tup
     if kind == "database":
         yield from _bad_database_role(path, node, body)
     shorter, longest = child(node, "default_ttl") or child(node, "ttl"), child(node, "max_ttl")
-    spans = [_span(one) for one in (shorter, longest)]
+    spans = [seconds(one) for one in (shorter, longest)]
     if shorter is not None and spans[0] and spans[1] and spans[0] > spans[1]:
         about = (*path, "default_ttl" if child(node, "default_ttl") else "ttl")
         summary, why = f"{about[-1]} is longer than max_ttl", "the server would shorten it"
         where = at_value(shorter, about)
         yield about, Problem("bad-duration", summary, why, "use 1h and 24h", where)
-
-
-def _span(node: YamlNode | None) -> float:
-    """Return the seconds of a duration; 0 for none, or one that the schema refuses."""
-    try:
-        return parse_duration(as_text(node)).total_seconds() if node else 0
-    except (ValueError, OverflowError):
-        return 0
 
 
 def _bad_database_role(

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from skyflowctl.errors import InvalidInputError
 from skyflowctl.manifest.load import load_manifest
 from skyflowctl.manifest.model import DeclaredObject
 
@@ -140,3 +141,30 @@ def test_a_password_in_a_url_is_refused(tmp_path, url, refused):
         return
     with pytest.raises(Exception, match="the connection URL contains a password"):
         load_manifest([str(file)], environ={})
+
+
+@pytest.mark.parametrize(
+    ("body", "fix"),
+    [
+        ("max_lease_ttl: 3650d, root: {common_name: R, ttl: 3650d}", ""),
+        ("root: {common_name: R, ttl: 768h}", ""),
+        ("root: {common_name: R, ttl: 3650d}", "add max_lease_ttl: 3650d"),
+        (
+            "max_lease_ttl: 365d, root: {common_name: R, ttl: 3650d}",
+            "use 365d, or max_lease_ttl: 3650d",
+        ),
+        ("max_lease_ttl: 24h, roles: {web: {ttl: 1h, max_ttl: 24h}}", ""),
+        ("max_lease_ttl: 24h, roles: {web: {max_ttl: 48h}}", "use 24h, or max_lease_ttl: 48h"),
+        ("roles: {web: {ttl: 800h}}", "add max_lease_ttl: 800h"),
+    ],
+)
+def test_a_certificate_that_the_server_would_shorten_is_refused(tmp_path, body, fix):
+    file = tmp_path / "mounts.yaml"
+    file.write_text(f"{HEAD}  pki: {{type: pki, {body}}}\n")
+    if not fix:
+        assert load_manifest([str(file)], environ={}).manifest.objects
+        return
+    with pytest.raises(InvalidInputError) as raised:
+        load_manifest([str(file)], environ={})
+    (problem,) = raised.value.problems
+    assert (problem.code, problem.fix, problem.where.line) == ("bad-duration", fix, 5)
