@@ -36,8 +36,8 @@ from skyflowctl.manifest.nodes import (
 from skyflowctl.manifest.objects import object_rules
 from skyflowctl.manifest.paths import RESERVED, mount_path, parents
 from skyflowctl.manifest.people_rules import people_rules
-from skyflowctl.manifest.quotas import quota_rules
 from skyflowctl.manifest.pki_rules import pki_rules
+from skyflowctl.manifest.quotas import quota_rules
 from skyflowctl.manifest.reference_rules import reference_rules
 from skyflowctl.manifest.schema_problems import is_below
 from skyflowctl.manifest.typed_engines import typed_rules
