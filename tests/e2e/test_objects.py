@@ -123,6 +123,7 @@ def test_a_field_that_the_server_does_not_return_is_refused(stack, changed, fiel
     (error,) = [one for one in refused["errors"] if one["code"] == "not-readable"]
     assert name in error["summary"]
     assert error["where"]["line"] == 9
+    assert "only once: once: {exists: roles/ops}; if it is a secret" in error["fix"]
     assert actions(stack, "plan") == []
 
 
@@ -132,7 +133,9 @@ def test_a_field_that_a_new_object_ignores_is_partly_done(stack, changed):
         "      roles/new: {fields: {key_type: otp, default_user: a, x_y: z}}\n      roles/ops:",
     )
     partly = stack.json("apply", "-y", "-f", file, check=3)
-    assert "x_y" in partly["errors"][0]["summary"]
+    (error,) = partly["errors"]
+    assert error["summary"] == "the server does not return x_y: ssh/roles/new"
+    assert "once: {exists: roles/new}; if it is a secret, declare it below secret" in error["fix"]
     stack.api("DELETE", "ssh/roles/new")
 
 

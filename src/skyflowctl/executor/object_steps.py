@@ -4,10 +4,16 @@ from collections.abc import Mapping
 from typing import Any
 
 from skyflowctl.credentials.model import CredentialSource
-from skyflowctl.executor.access_steps import check_written, ignored_by_server, refuse_if_changed
+from skyflowctl.executor.access_steps import (
+    check_written,
+    differing,
+    ignored_by_server,
+    refuse_if_changed,
+)
 from skyflowctl.executor.secret_steps import resolved_value
 from skyflowctl.planner import objects
 from skyflowctl.planner.plan import Action, ActionType
+from skyflowctl.vault.errors import SilentlyIgnoredError
 from skyflowctl.vault.system_api import SystemApi
 
 _GENERATE = "/intermediate/generate/internal"
@@ -41,7 +47,7 @@ def write_object(action: Action, server: SystemApi, credentials: CredentialSourc
         else:
             ignored = server.access.write(action.path, sent) & sent.keys()
         if body["fields"] or body["once"]:
-            check_written(action, _live(action, server))
+            _check_written(action, _live(action, server))
         if body["once"] and ignored:
             raise ignored_by_server(action, sorted(ignored))
     if body["options"]:
@@ -58,7 +64,26 @@ def _live(action: Action, server: SystemApi) -> dict[str, Any] | None:
         return None
     if action.body["once"]:
         return dict(fields)
-    return {name: objects.live_value(found, name) for name in fields}
+    returned = (name for name in fields if objects.is_readable(found, name))
+    return {name: objects.live_value(found, name) for name in returned}
+
+
+def _check_written(action: Action, now: Mapping[str, Any] | None) -> None:
+    """Raise if a field that was written is not returned, or has another value.
+
+    Raises:
+        SilentlyIgnoredError: the server took the write, but not all of its fields.
+    """
+    absent = [name for name in differing(action, now) if now is not None and name not in now]
+    if absent:
+        raise SilentlyIgnoredError(
+            f"the server does not return {', '.join(absent)}: {action.path}",
+            why="it accepted the write without them or keeps them to itself, so they cannot be "
+            "compared",
+            fix=objects.fix_of_not_readable(action.path, action.body["owner"]),
+            path=action.path,
+        )
+    check_written(action, now)
 
 
 def _sign_intermediate(path: str, fields: Mapping[str, Any], server: SystemApi) -> None:

@@ -225,7 +225,9 @@ def _update_object(
         if change.field in one.fields and not objects.is_readable(answer, change.field)
     ]
     if hidden:
-        draft.plan.warnings.append(objects.not_readable(one.path, hidden, one.where))
+        draft.plan.warnings.append(
+            objects.not_readable(one.path, hidden, declared.owner, one.where)
+        )
         return None
     if fixed:
         draft.plan.warnings.append(objects.cannot_change(one.path, fixed, one.where))

@@ -8,7 +8,7 @@ from typing import Any
 
 from skyflowctl.errors import Problem, Where
 from skyflowctl.manifest.model import DeclaredObject, FieldSource, GeneratedText, Reference
-from skyflowctl.planner.plan import NOT_READABLE, TYPE_DIFFERS, Change
+from skyflowctl.planner.plan import NOT_READABLE, TYPE_DIFFERS, Change, own_path
 from skyflowctl.vault.live import LiveAccess
 
 _VERSION = "secret_version"
@@ -64,14 +64,30 @@ def source_text(source: FieldSource) -> str:
     return "from the manifest"
 
 
-def not_readable(path: str, names: list[str], where: Where) -> Problem:
+def fix_of_not_readable(path: str, owner: str) -> str:
+    """Return what to do about a field that the server takes and never returns.
+
+    Args:
+        path: the object's path.
+        owner: the API path of its engine or login method.
+    """
+    engine = own_path(owner)
+    if engine == owner:  # a login has no keys for such fields
+        return "remove it"
+    return (
+        f"if it is to be written only once: once: {{exists: {path.removeprefix(f'{engine}/')}}}; "
+        "if it is a secret, declare it below secret with a secret_version; else remove it"
+    )
+
+
+def not_readable(path: str, names: list[str], owner: str, where: Where) -> Problem:
     """Return the warning that fields of a live object cannot be compared."""
     listed = ", ".join(names)
     return Problem(
         NOT_READABLE,
         f"{path} cannot be compared: the server does not return {listed}",
         "a field that is never returned would be written by every apply, or never",
-        "remove it, or declare it below secret with a secret_version",
+        fix_of_not_readable(path, owner),
         where,
     )
 
