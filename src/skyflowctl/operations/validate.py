@@ -99,7 +99,12 @@ def validate(
         problems=tuple(sorted(check.problems, key=order)),
         warnings=tuple(
             sorted(
-                (*loaded.warnings, *check.warnings, *_unknown_policies(loaded.manifest)),
+                (
+                    *loaded.warnings,
+                    *check.warnings,
+                    *_unknown_policies(loaded.manifest),
+                    *_unknown_signers(loaded.manifest),
+                ),
                 key=order,
             )
         ),
@@ -216,6 +221,21 @@ def _unknown_policies(manifest: Manifest) -> Iterator[Problem]:
                     did_you_mean(name, known) or "'skyflowctl plan' asks the server",
                     login.where,
                 )
+
+
+def _unknown_signers(manifest: Manifest) -> Iterator[Problem]:
+    """Yield a warning for each certificate whose signing engine only the server may have."""
+    known = {engine.path for engine in manifest.engines if engine.type == "pki"}
+    for one in manifest.objects:
+        signer = one.fields.get("signed_by") if one.once else None
+        if isinstance(signer, str) and signer not in known:
+            yield Problem(
+                "signer-missing",
+                f"signed_by names no pki engine of the manifest: {shown(signer)}",
+                "if the server has none there either, the certificate cannot be signed",
+                did_you_mean(signer, known) or "'skyflowctl plan' asks the server",
+                one.where,
+            )
 
 
 def _is_file(path: str) -> bool:

@@ -17,6 +17,7 @@ from skyflowctl.planner.login_problems import (
     method_problem,
     missing_policies,
     of_other_type,
+    signer_problem,
 )
 from skyflowctl.planner.plan import (
     ACCESS_UNREADABLE,
@@ -62,6 +63,7 @@ def plan_access(
     plan, live = AccessPlan(), quotas.after_moves(manifest, live)
     draft = _Draft(manifest, live, options, plan)
     planned = {one.path: one for one in desired if one.kind is ObjectKind.LOGIN_METHOD}
+    signers = {one.path for one in manifest.engines if one.type == "pki"}
     for one in desired:
         if problem := unread(one, live):
             plan.not_compared.append(one.path)
@@ -72,7 +74,9 @@ def plan_access(
             continue
         plan.compared += 1
         found = _found(one, live)
-        if found is None and (problem := certificate_problem(one)):
+        if found is None and (
+            problem := certificate_problem(one) or signer_problem(one, live, signers)
+        ):
             plan.warnings.append(problem)
         elif found is None:
             changes = (*fields.all_new(one.fields), *_secrets(one, live, exists=False))

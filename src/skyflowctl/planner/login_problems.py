@@ -1,6 +1,6 @@
-"""Warns about logins and groups whose login method, certificate or policy is not there."""
+"""Warns about logins, groups and certificates that need something which is not there."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
 from skyflowctl.errors import Problem
 from skyflowctl.manifest.messages import did_you_mean
@@ -68,6 +68,35 @@ def certificate_problem(one: DesiredObject) -> Problem | None:
         f"{one.path} cannot be created: no authority issues its client certificates",
         f"neither {name} nor the login method {method} has a certificate in the manifest",
         f"add it to the manifest:  auth: {{{method}: {{certificate: {{file: clients-ca.pem}}}}}}",
+        one.where,
+    )
+
+
+def signer_problem(
+    one: DesiredObject, live: LiveAccess, declared: Collection[str]
+) -> Problem | None:
+    """Return why an intermediate certificate cannot be signed, or None.
+
+    Args:
+        one: any object.
+        live: the server's engines.
+        declared: the paths of the pki engines that the manifest declares.
+    """
+    signer = one.fields.get("signed_by")
+    if one.kind is not ObjectKind.OBJECT or not signer or signer in declared:
+        return None
+    found = live.engines.get(signer)
+    if found is not None and found.type == "pki":
+        return None
+    state = f"is of type {found.type!r}" if found else "is not there"
+    known = {*declared, *(path for path, there in live.engines.items() if there.type == "pki")}
+    return Problem(
+        "signer-missing",
+        f"{one.path} cannot be signed: the engine {signer} {state}",
+        f"neither the manifest nor the server has a pki engine at {signer}",
+        did_you_mean(signer, known)
+        or f"add it to the manifest:  engines: {{{signer}: "
+        "{type: pki, root: {common_name: NAME}}}",
         one.where,
     )
 

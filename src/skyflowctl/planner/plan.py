@@ -20,6 +20,7 @@ LEFT_OUT = frozenset(
         "owned-by-other",
         "path-in-use",
         "revoked-key",
+        "signer-missing",
         "type-differs",
     }
 )

@@ -7,9 +7,11 @@ from typing import Any
 
 import pytest
 
+from skyflowctl.clock import SystemClock
 from skyflowctl.errors import InvalidInputError
 from skyflowctl.manifest.load import load_manifest
 from skyflowctl.manifest.model import DeclaredObject
+from skyflowctl.operations.validate import validate
 
 HEAD = "version: 1\nmanifest: shop\nmounts: {}\nengines:\n"
 DATABASE = """\
@@ -168,3 +170,14 @@ def test_a_certificate_that_the_server_would_shorten_is_refused(tmp_path, body, 
         load_manifest([str(file)], environ={})
     (problem,) = raised.value.problems
     assert (problem.code, problem.fix, problem.where.line) == ("bad-duration", fix, 5)
+
+
+def test_a_signer_that_only_the_server_may_have_is_a_warning(tmp_path):
+    file = tmp_path / "mounts.yaml"
+    body = "intermediate: {common_name: S, signed_by: pkii}"
+    file.write_text(f"{HEAD}  pki: {{type: pki}}\n  services: {{type: pki, {body}}}\n")
+    (warning,) = validate([str(file)], environ={}, clock=SystemClock()).warnings
+    assert (warning.code, warning.fix) == ("signer-missing", 'did you mean "pki"?')
+    assert warning.where.line == 6
+    file.write_text(file.read_text().replace("pkii", "pki"))
+    assert validate([str(file)], environ={}, clock=SystemClock()).warnings == ()

@@ -8,13 +8,20 @@ import pytest
 from support import planning as p
 
 from skyflowctl.errors import Problem
-from skyflowctl.manifest.model import Consumer, DeclaredCtx, DeclaredPolicy, LoginMethod
+from skyflowctl.manifest.model import (
+    Consumer,
+    DeclaredCtx,
+    DeclaredEngine,
+    DeclaredObject,
+    DeclaredPolicy,
+    LoginMethod,
+)
 from skyflowctl.planner.access import live_object
 from skyflowctl.planner.desired import access_needed, desired_access, role_policy
 from skyflowctl.planner.diff import make_plan
 from skyflowctl.planner.plan import ActionType, ObjectKind, PlanOptions, PruneOptions
 from skyflowctl.planner.policy_text import policy_fields, policy_mark
-from skyflowctl.vault.live import LiveAccess, LiveLoginMethod, LivePolicy
+from skyflowctl.vault.live import LiveAccess, LiveLoginMethod, LiveMount, LivePolicy
 
 SETTINGS = {"bind_secret_id": True, "token_ttl": 1200, "token_bound_cidrs": ["10.0.0.0/8"]}
 GRANTS = (("order", "writer"), ("payment", "writer"))
@@ -401,3 +408,33 @@ def test_a_login_method_of_another_manifest_is_to_be_left_out_of_one_of_the_two(
     assert warning.fix.startswith("leave approle out of `auth` in one of the two manifests")
     options = PlanOptions(adopt=frozenset({"sys/auth/approle"}), adopt_from=frozenset({"other"}))
     assert make_plan(MANIFEST, live, p.identities(MANIFEST), options).unadopted == ()
+
+
+class TestSigner:
+    """An intermediate certificate needs a pki engine that signs it."""
+
+    made = DeclaredObject(
+        "object",
+        "web/intermediate/generate/internal",
+        {"common_name": "Web", "signed_by": "root"},
+        p.HERE,
+        "sys/mounts/web",
+        once="web/cert/ca",
+    )
+
+    def codes(self, *engines: str, **live: str) -> list[str]:
+        declared = tuple(DeclaredEngine(one, "pki", "", (), p.HERE) for one in ("web", *engines))
+        manifest = dataclasses.replace(MANIFEST, engines=declared, objects=(self.made,))
+        mounts = {
+            path: LiveMount(path, kind, "", {}, (), (), (), "", "", "")
+            for path, kind in live.items()
+        }
+        plan = planned(changed(engines=mounts), manifest)
+        return [one.code for one in plan.left_out if one.code == "signer-missing"]
+
+    def test_one_that_neither_has_is_refused(self):
+        assert self.codes() == ["signer-missing"]
+        assert self.codes(root="kv") == ["signer-missing"]
+
+    def test_one_of_the_manifest_or_of_the_server_is_used(self):
+        assert self.codes("root") == self.codes(root="pki") == []
