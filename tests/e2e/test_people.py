@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from support.bao import BaoServer, running_bao
 from support.identity import Issuer, discovery_server
 from support.stack import BIN
@@ -114,6 +115,16 @@ def log_in(site: Site, **claims: Any) -> tuple[int, dict]:
 def test_the_second_plan_is_empty(applied: Site) -> None:
     made = applied.run("plan", "--detailed-exitcode")["data"]
     assert (made["actions"], made["drift"], made["warnings"]) == ([], [], [])
+
+
+def test_an_export_has_groups_and_no_passwords_and_its_plan_is_empty(applied: Site) -> None:
+    text = applied.run("export")["data"]["text"]
+    wanted = {"policies": ["operator"], "aliases": {"corp": "payments-oncall"}}
+    assert yaml.safe_load(text)["groups"] == {"payments-oncall": wanted}
+    assert "alice" not in text
+    applied.run("validate", manifest=text)
+    planned = applied.run("plan", "--detailed-exitcode", manifest=text)["data"]
+    assert (planned["actions"], planned["drift"], planned["warnings"]) == ([], [], [])
 
 
 def test_a_person_of_the_group_logs_in_and_has_its_policies(applied: Site) -> None:

@@ -178,6 +178,27 @@ def test_each_login_reads_its_own_and_nothing_else(applied: Site) -> None:
         assert ("read" in rights) == allowed, (path, rights)
 
 
+def test_an_export_is_valid_its_plan_is_empty_and_what_it_lacks_is_named(
+    applied: Site, tmp_path: Path
+) -> None:
+    file = tmp_path / "exported.yaml"
+    told = applied.stack.cli("export", "--out", str(file)).stderr
+    text = file.read_text()
+    for password in (applied.orders.password, applied.billing.password):
+        assert password not in text + told
+    written = yaml.safe_load(text)
+    assert list(written["engines"]) == sorted(MOUNTS)
+    assert written["engines"]["pki"]["max_lease_ttl"] == "365d"
+    assert list(written["auth"]) == ["approle", "kubernetes"]
+    assert written["auth"]["kubernetes"]["roles"]["orders"]["service_accounts"] == ["orders"]
+    for engine in set(MOUNTS) - {"secret"}:
+        assert f"{engine}: its objects were left out" in told
+    assert "secret: these secrets were left out: secret/data/orders" in told
+    applied.stack.cli("validate", "-f", str(file))
+    made = applied.stack.json("plan", "--detailed-exitcode", "-f", str(file))["data"]
+    assert (made["actions"], made["drift"], made["warnings"]) == ([], [], [])
+
+
 DRIFTS = [
     ("sys/mounts/pki", "sys/mounts/pki/tune", {"description": "x"}, "description"),
     ("database/config/orders", "database/config/orders", {"allowed_roles": "*"}, "allowed_roles"),

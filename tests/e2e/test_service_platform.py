@@ -76,6 +76,49 @@ def test_the_second_plan_is_empty(stack):
     assert (made["actions"], made["drift"], made["warnings"]) == ([], [], [])
 
 
+def test_an_export_is_valid_its_plan_is_empty_and_it_has_no_secret(stack, tmp_path):
+    file = tmp_path / "exported.yaml"
+    told = stack.cli("export", "--out", str(file), exported=True).stderr
+    assert stack.json("export")["data"]["text"] == file.read_text()
+    written = yaml.safe_load(file.read_text())
+    declared = yaml.safe_load(EXAMPLE.read_text())
+    assert written["manifest"] == declared["manifest"]
+    roles = written["auth"]["approle"]["roles"]
+    assert list(roles) == sorted(declared["auth"]["approle"]["roles"])
+    wanted = {"policies": ["backend-policy"], "token_ttl": "20m", "token_max_ttl": "1d"}
+    assert roles["backend"] == wanted
+    assert written["policies"].keys() == declared["policies"].keys()
+    described = declared["engines"]["secret"]["description"]
+    assert written["engines"]["secret"] == {"type": "kv", "description": described}
+    assert "secret/data/airflow" in told
+    assert "secret/data/backend" in told
+    texts = [one for name in FIELDS for one in values(stack, name).values() if len(one) > 12]
+    assert texts
+    assert not [one for one in texts if one in file.read_text() + told]
+    stack.cli("validate", "-f", str(file))
+    planned = plan(stack, 0, str(file))
+    assert (planned["actions"], planned["drift"], planned["warnings"]) == ([], [], [])
+    again = stack.json("export", "--out", str(file), check=5)
+    assert [error["code"] for error in again["errors"]] == ["file-exists"]
+
+
+def test_a_login_method_that_may_not_be_listed_is_a_warning(stack):
+    policy = """path "*" { capabilities = ["create", "read", "update", "list", "sudo"] }
+path "auth/approle/role" { capabilities = ["deny"] }"""
+    stack.api("POST", "sys/policies/acl/no-list", {"policy": policy})
+    made = stack.api("POST", "auth/token/create", {"policies": ["no-list"]})
+    token = {"BAO_TOKEN": made["auth"]["client_token"]}
+    done = stack.cli("export", "-o", "json", exported=True, env=token)
+    assert "auth/approle/role: its entries were left out" in done.stderr
+    assert "backend-policy" in done.stdout
+    stack.api("DELETE", "sys/policies/acl/no-list")
+
+
+def test_an_export_without_anything_to_write_says_so(stack):
+    refused = stack.json("export", "--manifest", "nobody", check=64)
+    assert [error["code"] for error in refused["errors"]] == ["no-mounts"]
+
+
 def test_every_named_field_is_there_and_generated_ones_are_strong(stack):
     for service, names in FIELDS.items():
         found = values(stack, service)

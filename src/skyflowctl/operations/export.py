@@ -1,9 +1,7 @@
 """``export``: the manifest of what is live, without any secret."""
 
-import re
-from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from skyflowctl.engine.names import is_name
@@ -12,16 +10,22 @@ from skyflowctl.manifest.access import role_policy_name
 from skyflowctl.manifest.discover import DEFAULT_PREFIX
 from skyflowctl.manifest.messages import looks_like_credential
 from skyflowctl.manifest.write import manifest_text
+from skyflowctl.operations.exported_engines import (
+    exported_engine,
+    exported_groups,
+    unread_logins,
+)
 from skyflowctl.operations.exported_logins import NotExpressibleError, exported_login
+from skyflowctl.operations.exported_names import common_prefix, mount_names
 from skyflowctl.planner.access import ADOPTED_POLICY, owner_of
 from skyflowctl.planner.desired import OWNER_POLICY
 from skyflowctl.planner.fields import MANAGED_BY, mount_is_protected
-from skyflowctl.planner.policy_text import policy_mark
 from skyflowctl.text import listed
 from skyflowctl.vault.gateway import Gateway
 from skyflowctl.vault.live import (
     LiveAccess,
     LiveEngine,
+    LiveLoginMethod,
     LiveMount,
     LiveRole,
     LiveState,
@@ -54,56 +58,57 @@ def export(
     manifest_id: str = "",
     parallelism: int = 10,
 ) -> Exported:
-    """Return the manifest of live mounts, and of the logins and policies that it made.
+    """Return the manifest of live mounts, and of what else it made on the server.
 
     Args:
         gateway: the server.
         paths: the mounts; empty: every mount of the plugin.
         plugin: the mount type.
-        manifest_id: the manifest's id; empty: the one that the mounts record.
+        manifest_id: the manifest's id; empty: the one that the mounts record or, without a mount,
+            the engines and login methods.
         parallelism: how many requests run at once.
 
     Raises:
-        UsageError: there is no such mount, or the mounts do not record one id.
-        RefusedError: a mount, or what belongs to the manifest, cannot be read.
+        UsageError: there is no such mount, nothing to write, or not one id.
+        RefusedError: a mount, or a policy that belongs to the manifest, cannot be read.
     """
     everything = gateway.sys.mounts()
     chosen = [one for one in everything.values() if one.type == plugin]
     if paths:
         chosen = [one for one in chosen if one.path in paths]
         _refuse_unknown(set(paths) - {one.path for one in chosen}, plugin)
-    if not chosen:
-        raise UsageError(
-            f"the server has no mount of type {plugin}",
-            why="export writes the manifest of live mounts",
-            fix="name another type with --plugin; 'skyflowctl mount list' shows the mounts",
-            code="no-mounts",
-        )
     chosen.sort(key=lambda one: one.path)
-    owner = manifest_id or _recorded_id(chosen)
+    others = [one for _, one in sorted(everything.items()) if one.type != plugin]
+    owner = manifest_id or _recorded_id(chosen or _marked(gateway, others, plugin))
     live = gateway.read_live_state([one.path for one in chosen], plugin, parallelism=parallelism)
     _refuse_unread(live.problems.values())
-    access = gateway.sys.access.read_marked(
-        lambda policy: policy_mark(policy.text)[0] == owner,
-        f"{OWNER_POLICY}{owner}",
-        parallelism,
-    )
-    _refuse_unread(access.unread.values())
-    made = _Export(owner, plugin, chosen, live, access).exported()
-    engines = [
-        one.path
-        for one in everything.values()
-        if one.type != plugin and one.options.get("manifest") == owner
-    ]
-    return replace(made, warnings=(*made.warnings, *map(_engine_left_out, sorted(engines))))
+    access = gateway.sys.access.read_marked(lambda one: owner_of(owner, one) is None, parallelism)
+    made = _Export(owner, plugin, chosen, live, access)
+    _refuse_unread(unread_logins(access.unread, made.warn))
+    for one in others:
+        if owner_of(owner, one) is None:
+            made.add_engine(gateway, one)
+    return made.exported()
 
 
-def _engine_left_out(path: str) -> Problem:
-    return Problem(
-        "not-exported",
-        f"{path}: was left out",
-        "export writes no engines of other types and no secrets",
-        "copy its section from the manifest that made it",
+def _marked(
+    gateway: Gateway, engines: Iterable[LiveMount], plugin: str
+) -> list[LiveMount | LiveLoginMethod]:
+    """Return the engines and login methods that manifests made."""
+    methods = gateway.sys.access.login_methods().values()
+    found: list[LiveMount | LiveLoginMethod] = [*engines, *methods]
+    marked = [one for one in found if one.options.get("managed_by") == MANAGED_BY]
+    if not marked:
+        raise _nothing(plugin, "no engine or login method that a manifest made")
+    return marked
+
+
+def _nothing(plugin: str, other: str) -> UsageError:
+    return UsageError(
+        "there is nothing to export",
+        why=f"the server has no mount of type {plugin}, and {other}",
+        fix="name another type with --plugin, or another id with --manifest",
+        code="no-mounts",
     )
 
 
@@ -124,7 +129,7 @@ def _refuse_unread(problems: Iterable[Problem]) -> None:
         raise RefusedError.of(found)
 
 
-def _recorded_id(mounts: Sequence[LiveMount]) -> str:
+def _recorded_id(mounts: Iterable[LiveMount | LiveLoginMethod]) -> str:
     ids = sorted({one.options.get("manifest", "") for one in mounts})
     if len(ids) == 1 and is_name(ids[0]):
         return ids[0]
@@ -153,9 +158,17 @@ class _Export:
         self._live = live
         self._access = access
         self._warnings: list[Problem] = []
-        self._prefix = _common_prefix(mounts)
-        self._names = _names(mounts)
+        self._prefix = common_prefix(mounts)
+        self._names = mount_names(mounts)
         self._mounts = mounts
+        self._engines: dict[str, dict[str, Any]] = {}
+        self._direct: dict[str, dict[str, Any]] = {}
+
+    def add_engine(self, gateway: Gateway, one: LiveMount) -> None:
+        """Add an engine that is no mount of ours."""
+        description = self._description(one.path, one.description)
+        if written := exported_engine(gateway, one, description, self.warn):
+            self._engines[one.path] = written
 
     def exported(self) -> Exported:
         consumers = self._consumers()
@@ -168,18 +181,24 @@ class _Export:
         if self._prefix != DEFAULT_PREFIX:
             data["defaults"] = {"path_prefix": self._prefix}
         data["mounts"] = mounts
-        data |= self._methods() | self._policies()
+        groups = exported_groups(self._access.groups, self.warn)
+        added = _filled({"engines": self._engines, "groups": groups})
+        added |= self._methods() | self._policies()
+        if not (mounts or added):
+            raise _nothing(self._plugin, f"nothing that the manifest {self._owner} made")
+        data |= added
         comments = ("Exported from the server. Rotation rules are not stored there.",)
         paths = tuple(one.path for one in self._mounts)
         return Exported(self._owner, manifest_text(data, comments), paths, tuple(self._warnings))
 
-    def _warn(self, path: str, summary: str, why: str, fix: str) -> None:
+    def warn(self, path: str, summary: str, why: str, fix: str) -> None:
+        """Add a warning of something that the manifest does not have."""
         self._warnings.append(Problem("not-exported", f"{path}: {summary}", why, fix))
 
     def _description(self, path: str, text: str) -> str:
         if text.isprintable() and not looks_like_credential(text):
             return text
-        self._warn(
+        self.warn(
             path,
             "its description was left out",
             "it looks like a credential, or contains an unprintable character",
@@ -190,14 +209,14 @@ class _Export:
     def _version(self) -> dict[str, str]:
         versions = sorted({one.plugin_version for one in self._mounts})
         if len(versions) > 1:
-            self._warn(
+            self.warn(
                 self._plugin,
                 f"the mounts run different versions: {listed([one or 'none' for one in versions])}",
                 "a manifest has one version, so it has none here",
                 "add plugin.version; the next apply then upgrades the other mounts",
             )
             return {}
-        return {"version": versions[0]} if versions[0] else {}
+        return {"version": versions[0]} if any(versions) else {}
 
     def _mount(
         self, mount: LiveMount, engine: LiveEngine, consumers: Mapping[str, dict[str, Any]]
@@ -207,7 +226,7 @@ class _Export:
         if mount.path != f"{self._prefix}/{name}":
             data["path"] = mount.path
         if config.configured and config.description != mount.description:
-            self._warn(
+            self.warn(
                 mount.path,
                 "mount and config have different descriptions",
                 "a manifest has one for both, and takes the mount's",
@@ -226,7 +245,7 @@ class _Export:
         if "ctx" in mount.audit_non_hmac_request_keys:
             data["audit"] = {"plain_ctx": True}
         for role, why in engine.unusable.items():
-            self._warn(f"{mount.path}/roles/{role}", "was left out", why, "declare it by hand")
+            self.warn(f"{mount.path}/roles/{role}", "was left out", why, "declare it by hand")
         roles = {
             role: self._role(mount, one, consumers)
             for role, one in sorted(engine.roles.items())
@@ -237,7 +256,7 @@ class _Export:
     def _is_expressible(self, mount: LiveMount, role: LiveRole) -> bool:
         if len(role.role_ids) == 1 and is_name(role.name):
             return True
-        self._warn(
+        self.warn(
             f"{mount.path}/roles/{role.name}",
             "was left out",
             "a manifest's role has a plain name and exactly one Skyflow role id",
@@ -280,8 +299,13 @@ class _Export:
         for path, settings in sorted(self._access.login_roles.items()):
             method, name = login_role_parts(path)
             policies = [one for one in settings.get("token_policies") or () if one not in marks]
+            if policies and not any(one.startswith("skyflow.") for one in policies):
+                if login := self._login(path, method, settings, direct=True):
+                    of_method = self._direct.setdefault(method, {})
+                    of_method[name] = {"policies": policies, **login[0]}
+                continue
             if not policies or set(policies) - known:
-                self._warn(
+                self.warn(
                     path,
                     "was left out",
                     "its policies are not those of exported roles",
@@ -294,16 +318,16 @@ class _Export:
         return found
 
     def _login(
-        self, path: str, method: str, settings: Mapping[str, Any]
+        self, path: str, method: str, settings: Mapping[str, Any], *, direct: bool = False
     ) -> tuple[dict[str, Any]] | None:
         """Return a login as a manifest writes it, or None if it is left out."""
         kind = self._access.login_methods[method].type
         try:
-            if method != kind and not self._is_ours(method):
+            if (direct or method != kind) and not self._is_ours(method):
                 raise NotExpressibleError("the manifest did not make its login method")
             return (exported_login(kind, settings),)
         except NotExpressibleError as error:
-            self._warn(path, "was left out", str(error), "declare it by hand")
+            self.warn(path, "was left out", str(error), "declare it by hand")
             return None
 
     def _is_ours(self, method: str) -> bool:
@@ -311,10 +335,11 @@ class _Export:
 
     def _methods(self) -> dict[str, Any]:
         """Return our login methods; their configuration is left as it is."""
-        ours = [one for one in self._access.login_methods.values() if self._is_ours(one.name)]
+        methods = sorted(self._access.login_methods.values(), key=lambda one: one.name)
+        ours = [one for one in methods if self._is_ours(one.name)]
         for one in ours:
             if one.type != "approle":
-                self._warn(
+                self.warn(
                     f"auth/{one.name}",
                     "its configuration and its certificates were left out",
                     "they stay on the server as they are",
@@ -324,7 +349,8 @@ class _Export:
             one.name: _filled(
                 {
                     "type": one.type if one.type != one.name else "",
-                    "description": one.description,
+                    "description": self._description(f"auth/{one.name}", one.description),
+                    "roles": self._direct.get(one.name, {}),
                 }
             )
             for one in ours
@@ -346,38 +372,3 @@ def _filled(data: Mapping[str, Any]) -> dict[str, Any]:
 
 def _plain(probe: str | Mapping[str, Any]) -> str | dict[str, Any]:
     return probe if isinstance(probe, str) else dict(probe)
-
-
-def _common_prefix(mounts: Sequence[LiveMount]) -> str:
-    """Return the folder of most mounts, as path_prefix."""
-    folders = Counter(one.path.rpartition("/")[0] for one in mounts if is_name(_last(one.path)))
-    folders.pop("", None)
-    return max(
-        folders, key=lambda one: (folders[one], one == DEFAULT_PREFIX), default=DEFAULT_PREFIX
-    )
-
-
-def _last(path: str) -> str:
-    return path.rpartition("/")[2]
-
-
-def _names(mounts: Sequence[LiveMount]) -> dict[str, str]:
-    """Return a name for each mount by path: its last segment, if that is a unique name."""
-    counts = Counter(_last(one.path) for one in mounts)
-    names: dict[str, str] = {}
-    for one in mounts:
-        last = _last(one.path)
-        if counts[last] == 1 and is_name(last):
-            names[one.path] = last
-    for one in mounts:
-        if one.path not in names:
-            names[one.path] = _free_name(one.path, set(names.values()))
-    return names
-
-
-def _free_name(path: str, used: set[str]) -> str:
-    slug = re.sub(r"[^a-z0-9_-]+", "-", path.lower()).strip("-_")[:50] or "mount"
-    name, number = slug, 2
-    while name in used:
-        name, number = f"{slug}-{number}", number + 1
-    return name

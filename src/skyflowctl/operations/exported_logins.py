@@ -25,9 +25,11 @@ def exported_login(kind: str, live: Mapping[str, Any]) -> dict[str, Any]:
         NotExpressibleError: a manifest cannot declare it.
     """
     write = _WRITERS.get(kind)
+    if kind == "userpass":
+        raise NotExpressibleError("its password cannot be read, and a manifest must have one")
     if write is None:
-        raise NotExpressibleError(f"a manifest has no logins of the type {kind}")
-    spans = {key: _span(live, key) for key in _SPANS}
+        raise NotExpressibleError(f"export writes no logins of the type {kind}")
+    spans = {key: span(live, key) for key in _SPANS}
     common = {
         **spans,
         "token_num_uses": live.get("token_num_uses"),
@@ -38,7 +40,7 @@ def exported_login(kind: str, live: Mapping[str, Any]) -> dict[str, Any]:
 
 def _approle(live: Mapping[str, Any]) -> dict[str, Any]:
     uses = live.get("secret_id_num_uses")
-    return {"secret_id_ttl": _span(live, "secret_id_ttl"), "secret_id_num_uses": uses}
+    return {"secret_id_ttl": span(live, "secret_id_ttl"), "secret_id_num_uses": uses}
 
 
 def _kubernetes(live: Mapping[str, Any]) -> dict[str, Any]:
@@ -107,7 +109,7 @@ def _exact(live: Mapping[str, Any], name: str) -> list[str]:
     return found
 
 
-def _span(live: Mapping[str, Any], name: str) -> str:
+def span(live: Mapping[str, Any], name: str) -> str:
     """Return seconds as a manifest's duration, such as 1h30m; empty for 0."""
     seconds, text = int(live.get(name) or 0), ""
     for unit, length in _UNITS:

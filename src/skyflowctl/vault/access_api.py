@@ -192,10 +192,12 @@ class AccessApi:
         return found
 
     def read_marked(
-        self, is_ours: Callable[[LivePolicy], bool], mark: str, parallelism: int
+        self,
+        is_ours: Callable[[LivePolicy | Mapping[str, Any]], bool],
+        parallelism: int,
     ) -> LiveAccess:
-        """Read all policies that are ours, every login method, and the login roles whose
-        policies include the mark; one request for each login role of the server.
+        """Read every login method, and the policies, login roles and groups that are ours; one
+        request for each login role and group of the server.
 
         What this login may not read is in ``unread``.
         """
@@ -208,11 +210,11 @@ class AccessApi:
             methods = self.login_methods()
         except ForbiddenError as error:
             unread[error.path] = error.problems[0]
-        listed = self._listed_login_roles(methods, unread)
+        listed = self._listed_login_roles(methods, unread) + sorted(self._listed_groups(unread))
         with Workers(parallelism) as pool:
             found = pool.map(lambda path: self._or_error(self.object, path), listed)
         for path, one in zip(listed, found, strict=True):
-            if isinstance(one, Problem) or (one and mark in (one.get("token_policies") or ())):
+            if isinstance(one, Problem) or (one and is_ours(one)):
                 _sort_in(path, one, roles, unread)
         return LiveAccess(policies, methods, roles, unread)
 

@@ -42,7 +42,7 @@ def test_a_method_whose_roles_may_not_be_listed_is_unread_and_the_others_are_rea
     api = AccessApi(Forbids(rig.transport, "auth/theirs/role"))
     pruned = api.read(NEEDED, 1, {})
     assert set(pruned.login_roles) == {"auth/ours/role/app", "auth/theirs/role/app"}
-    marked = api.read_marked(lambda _: True, "mark", 1)
+    marked = api.read_marked(lambda _: True, 1)
     assert set(marked.login_roles) == {"auth/ours/role/app"}
     for found in (pruned, marked):
         assert set(found.unread) == {"auth/theirs/role/"}

@@ -54,10 +54,10 @@ def export(
     plugin: PluginOption = "skyflow",
     parallelism: ParallelismOption = 10,
 ) -> None:
-    """Write the manifest of live mounts, with their roles, and of the consumers, login methods
-    and policies that their manifest made. It contains no secret: each mount keeps its
-    credential. A plan of it is empty. What a manifest cannot express is a warning. An existing
-    file is not overwritten."""
+    """Write the manifest of live mounts, with their roles, and of the engines, login methods,
+    logins, groups and policies that their manifest made. It contains no secret: each mount keeps
+    its credential. A plan of it is empty. What is left out is a warning. An existing file is not
+    overwritten."""
 
     def work(run: CommandRun) -> CommandResult:
         from dataclasses import asdict
