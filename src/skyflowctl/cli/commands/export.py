@@ -56,8 +56,8 @@ def export(
 ) -> None:
     """Write the manifest of live mounts, with their roles, and of the engines, login methods,
     logins, groups and policies that their manifest made. It contains no secret: each mount keeps
-    its credential. A plan of it is empty. What is left out is a warning. An existing file is not
-    overwritten."""
+    its credential. A plan of it is empty. What of these is left out is a warning. An existing
+    file is not overwritten."""
 
     def work(run: CommandRun) -> CommandResult:
         from dataclasses import asdict
