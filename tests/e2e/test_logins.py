@@ -349,10 +349,26 @@ def test_check_finds_a_right_that_the_manifest_does_not_give(site):
 
 def test_check_with_a_token_of_another_repository_is_refused_with_the_servers_reason(site):
     jwt = ISSUER.github(repository="shop/payment")
-    (problem,) = check(site, "order-ci", "--jwt", "env:JOB_TOKEN", code=5, JOB_TOKEN=jwt)["errors"]
+    (problem,) = check(site, "order-ci", "--jwt", "env:JOB_TOKEN", code=4, JOB_TOKEN=jwt)["errors"]
     assert problem["code"] == "cannot-log-in"
     assert "repository" in problem["why"]
+    assert problem["fix"] == "give a token with the claims that the manifest names for order-ci"
     assert jwt not in json.dumps(problem)
+
+
+def test_check_with_a_token_that_is_none_says_nothing_of_claims(site):
+    words = ("order-ci", "--jwt", "env:JOB_TOKEN")
+    (problem,) = check(site, *words, code=4, JOB_TOKEN="no-token")["errors"]
+    assert (problem["code"], "claims" in problem["fix"]) == ("cannot-log-in", False)
+
+
+def test_check_with_a_certificate_without_its_key_says_how_to_join_them(site, tmp_path):
+    pem, end = certificate_of_edge(site).read_text(), "-----END CERTIFICATE-----"
+    alone = tmp_path / "edge.crt"
+    alone.write_text(pem[pem.index("-----BEGIN CERTIFICATE-----") : pem.index(end) + len(end)])
+    (problem,) = check(site, "order-edge", "--cert", f"file:{alone}", code=64)["errors"]
+    assert (problem["code"], problem["why"]) == ("bad-client-certificate", "it has no key")
+    assert problem["fix"].endswith("into one PEM file: cat edge.crt edge.key > edge.pem")
 
 
 MISTAKES = [

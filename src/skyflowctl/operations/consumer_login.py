@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from skyflowctl.errors import Problem, RefusedError, UsageError
+from skyflowctl.errors import NotPermittedError, Problem, RefusedError, UsageError
 from skyflowctl.manifest.model import Consumer, Manifest
 from skyflowctl.operations.consumers import checked_api, checked_role
 from skyflowctl.secret import Secret
@@ -68,7 +68,8 @@ def logged_in(
         warnings: gets what could not be cleaned up.
 
     Raises:
-        RefusedError: the consumer cannot log in from this machine, or the login role is not ours.
+        NotPermittedError: the server refuses the login.
+        RefusedError: the login role is not ours.
         UsageError: the login role does not exist, or takes no such proof.
     """
     check_proof(consumer, proof)
@@ -121,14 +122,46 @@ def _proved(gateway: Gateway, consumer: Consumer, proof: LoginProof) -> Secret:
     path = f"auth/{consumer.method}/login"
     if proof.jwt:
         body = {"role": consumer.name, "jwt": proof.jwt.reveal()}
-        with _naming_login(consumer, "give a token that has what the manifest names"):
+        with _naming_login(consumer, ""):
             return _token(gateway.transport, Request("POST", path, body=body))
-    transport = gateway.transport.as_login(None, proof.certificate)
+    with _usable_certificate(proof.certificate):
+        transport = gateway.transport.as_login(None, proof.certificate)
+        try:
+            with _naming_login(consumer, _OTHER_CERTIFICATE):
+                return _token(transport, Request("POST", path, body={"name": consumer.name}))
+        finally:
+            transport.close()
+
+
+_OTHER_CERTIFICATE = (
+    "give a certificate that the login's authority issued and that has the names in the manifest"
+)
+_BAD_CERTIFICATE = "bad-client-certificate"
+
+
+@contextmanager
+def _usable_certificate(certificate: Secret | None) -> Iterator[None]:
+    """Say how a certificate and its key are given, if they cannot be used.
+
+    Raises:
+        UsageError: they cannot.
+    """
+    why = "" if certificate and "PRIVATE KEY-----" in certificate.reveal() else "it has no key"
     try:
-        with _naming_login(consumer, "give a certificate that has what the manifest names"):
-            return _token(transport, Request("POST", path, body={"name": consumer.name}))
-    finally:
-        transport.close()
+        if not why:
+            yield
+    except UsageError as error:
+        if error.problems[0].code != _BAD_CERTIFICATE:
+            raise
+        why = error.problems[0].why
+    if why:
+        raise UsageError(
+            "the value of --cert cannot be used as a client certificate",
+            why=why,
+            fix="put the certificate and its key, without a passphrase, into one PEM file: "
+            "cat edge.crt edge.key > edge.pem",
+            code=_BAD_CERTIFICATE,
+        )
 
 
 def _child(gateway: Gateway, consumer: Consumer, role: Mapping[str, Any]) -> Secret:
@@ -157,18 +190,33 @@ def _token(transport: Transport, request: Request) -> Secret:
 
 @contextmanager
 def _naming_login(consumer: Consumer, fix: str) -> Iterator[None]:
-    """Turn the server's refusal of a login into ours."""
+    """Turn the server's refusal of a login into ours.
+
+    Args:
+        consumer: who logs in.
+        fix: what to do; empty for a token, of which the server's reason tells it.
+    """
     try:
         yield
     except VaultError as error:
-        if not error.status:
+        if not error.status or error.status >= 500:
             raise
-        raise RefusedError(
+        why = error.problems[0].why or error.problems[0].summary
+        raise NotPermittedError(
             f"cannot log in as {consumer.name}",
-            why=error.problems[0].why or error.problems[0].summary,
-            fix=fix,
+            why=why,
+            fix=fix or _other_token(consumer, why),
             code="cannot-log-in",
         ) from error
+
+
+def _other_token(consumer: Consumer, why: str) -> str:
+    """Return which token to give instead of one that the server refused."""
+    if consumer.type == "kubernetes":
+        return "give a current token of a service account that the manifest names"
+    if any(word in why for word in ("claim", "subject", "audience")):
+        return f"give a token with the claims that the manifest names for {consumer.name}"
+    return "give a token that has not expired and that the login method's issuer signed"
 
 
 def _left_over(what: str, error: VaultError) -> Problem:
