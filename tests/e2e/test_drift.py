@@ -158,7 +158,7 @@ def difference(before: dict[str, Any], after: dict[str, Any]) -> dict[str, set[s
 
 
 # Objects besides the mounts: test_access.py and test_service_platform.py change them.
-OTHER_OBJECTS = ("role.consumers", "engines", "auth", "policies", "groups", "quotas")
+OTHER_OBJECTS = ("role.consumers", "engines", "auth", "policies", "groups", "quotas", "namespaces")
 
 
 def leaves(schema: dict[str, Any], node: dict[str, Any], at: str) -> Iterator[str]:

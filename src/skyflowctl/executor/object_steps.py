@@ -12,7 +12,7 @@ from skyflowctl.executor.access_steps import (
 )
 from skyflowctl.executor.secret_steps import resolved_value
 from skyflowctl.planner import objects
-from skyflowctl.planner.plan import Action, ActionType
+from skyflowctl.planner.plan import Action, ActionType, ObjectKind
 from skyflowctl.vault.errors import SilentlyIgnoredError
 from skyflowctl.vault.system_api import SystemApi
 
@@ -41,9 +41,12 @@ def write_object(action: Action, server: SystemApi, credentials: CredentialSourc
         if not body["appears"]:
             refuse_if_changed(action, before)
         sent = {**body["fields"], **body["flags"], **secret}
-        if _SIGNED_BY in sent:
-            _sign_intermediate(action.path, sent, server)
+        if action.kind is ObjectKind.NAMESPACE:
+            server.access.write_namespace(action.path, sent, new=before is None)
             ignored: frozenset[str] = frozenset()
+        elif _SIGNED_BY in sent:
+            _sign_intermediate(action.path, sent, server)
+            ignored = frozenset()
         else:
             ignored = server.access.write(action.path, sent) & sent.keys()
         if body["fields"] or body["once"]:

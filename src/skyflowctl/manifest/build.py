@@ -12,6 +12,7 @@ from skyflowctl.manifest.logins import login_configs
 from skyflowctl.manifest.model import (
     DeclaredCtx,
     DeclaredEngine,
+    DeclaredObject,
     DeclaredSecret,
     Manifest,
     Mount,
@@ -56,6 +57,7 @@ def build(root: YamlNode, files: tuple[str, ...]) -> Manifest:
         policies=access.declared_policies(root),
         engines=tuple(_engine(path, node) for path, node in entries(child(root, "engines"))),
         objects=(
+            *(_namespace(root, name, one) for name, one in entries(child(root, "namespaces"))),
             *login_configs(root),
             *declared_users(root),
             *declared_objects(root),
@@ -168,3 +170,11 @@ def _secret(path: str, node: YamlNode, place: TreePath) -> DeclaredSecret:
         rotate_version=as_number(child(node, ROTATE_VERSION)),
         where=at_key(node, place),
     )
+
+
+def _namespace(root: YamlNode, name: str, node: YamlNode) -> DeclaredObject:
+    """Each field is one key of its custom metadata, so that it keeps its other keys."""
+    metadata = {key: as_text(one) for key, one in entries(child(node, "metadata"))}
+    mark = {"managed_by": "skyflowctl", "manifest": as_text(child(root, "manifest"))}
+    where = at_key(node, ("namespaces", name))
+    return DeclaredObject("namespace", f"sys/namespaces/{name}", {**metadata, **mark}, where)

@@ -105,7 +105,7 @@ _WHOLE_VALUES = frozenset(
 _WHOLE_ENTRIES = frozenset({"policies", "fields", "secret"})
 _WITH_SOURCES = frozenset({"secrets"})
 _NAMED_BY_USER = frozenset(
-    {"mounts", "roles", "auth", "engines", "objects", "connections", "keys", *TYPES}
+    {"mounts", "namespaces", "roles", "auth", "engines", "objects", "connections", "keys", *TYPES}
 )
 
 

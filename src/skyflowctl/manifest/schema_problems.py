@@ -119,6 +119,8 @@ _NAMED = {
     **dict.fromkeys(TYPES, "a consumer"),
     "auth": "a login method",
     "policies": "a policy",
+    "namespaces": "a namespace",
+    "metadata": "a field",
     "engines": "an engine",
     "secrets": "a secret",
     "objects": "an object of an engine",

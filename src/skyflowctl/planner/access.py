@@ -29,7 +29,7 @@ from skyflowctl.planner.plan import (
     PlanOptions,
 )
 from skyflowctl.planner.policy_text import mark_line, policy_fields, policy_mark
-from skyflowctl.vault.access_api import policy_path
+from skyflowctl.vault.access_api import NAMESPACE_ID, policy_path
 from skyflowctl.vault.live import (
     LiveAccess,
     LiveLoginMethod,
@@ -136,6 +136,8 @@ def owner_of(manifest_id: str, found: LiveObject) -> str | None:
         owner = found.custom_metadata.get("manifest", "")
     elif is_live_group(found):
         owner = str((found["metadata"] or {}).get("manifest", ""))
+    elif NAMESPACE_ID in found:
+        owner = str(found.get("manifest", ""))
     elif found.get("type") == "rate-limit":
         return quotas.quota_owner(manifest_id, found)
     else:
@@ -155,6 +157,8 @@ def is_adopted(manifest_id: str, found: LiveObject) -> bool:
         return found.custom_metadata.get("adopted") == "true"
     if is_live_group(found):
         return (found["metadata"] or {}).get("adopted") == "true"
+    if NAMESPACE_ID in found:
+        return found.get("adopted") == "true"
     return f"{ADOPTED_POLICY}{manifest_id}" in (found.get("token_policies") or ())
 
 
@@ -214,8 +218,8 @@ def _update_object(
     if declared.once:
         return None
     owner = _owner_of_object(draft.manifest.id, declared, found, draft.live)
-    is_login = one.kind is ObjectKind.LOGIN_ROLE
-    if is_login and (owner is not None or is_adopted(draft.manifest.id, found)):
+    marked = one.kind in {ObjectKind.LOGIN_ROLE, ObjectKind.NAMESPACE}
+    if marked and (owner is not None or is_adopted(draft.manifest.id, found)):
         one = _marked_adopted(draft.manifest.id, one)
         declared = one.declared or declared
     now = {name: objects.live_value(answer, name) for name in one.fields}
@@ -226,7 +230,9 @@ def _update_object(
     hidden = [
         change.field
         for change in changes
-        if change.field in one.fields and not objects.is_readable(answer, change.field)
+        if change.field in one.fields
+        and one.kind is not ObjectKind.NAMESPACE
+        and not objects.is_readable(answer, change.field)
     ]
     if hidden:
         draft.plan.warnings.append(
@@ -312,8 +318,11 @@ def _marked_adopted(manifest_id: str, one: DesiredObject) -> DesiredObject:
         return DesiredObject(one.kind, one.path, wanted, one.body, one.where, one.after)
     if one.kind is ObjectKind.GROUP:
         return replace(one, fields={**one.fields, "metadata.adopted": "true"})
-    policies = [*one.fields["token_policies"], f"{ADOPTED_POLICY}{manifest_id}"]
-    wanted = {**one.fields, "token_policies": policies}
+    if one.kind is ObjectKind.NAMESPACE:
+        wanted = {**one.fields, "adopted": "true"}
+    else:
+        policies = [*one.fields["token_policies"], f"{ADOPTED_POLICY}{manifest_id}"]
+        wanted = {**one.fields, "token_policies": policies}
     declared = replace(one.declared, fields=wanted) if one.declared else None
     return replace(one, fields=wanted, body=wanted, declared=declared)
 

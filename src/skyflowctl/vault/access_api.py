@@ -14,7 +14,7 @@ from skyflowctl.vault.errors import (
     NotMountedError,
     VaultError,
 )
-from skyflowctl.vault.kv import KvApi, is_kv2, secret_path
+from skyflowctl.vault.kv import MERGE_PATCH, KvApi, is_kv2, secret_path
 from skyflowctl.vault.live import (
     GROUP_PATHS,
     LOGIN_ROLES,
@@ -31,6 +31,9 @@ _T = TypeVar("_T")
 _POLICIES = "sys/policies/acl"
 _DETAILED = "sys/policies/detailed/acl"
 _QUOTAS = "sys/quotas/rate-limit"
+_NAMESPACES = "sys/namespaces/"
+NAMESPACE_ID = "namespace id"
+"""A key beside the custom metadata of a namespace; no metadata has a name with a blank."""
 _IGNORED = re.compile(r"ignored these unrecognized parameters: \[([^]]*)\]")
 _NO_ISSUER = ("no default issuer currently configured", "unable to find PKI issuer for reference")
 """What a pki engine answers where it has no such issuer, with 400 or 500 (OpenBao 2.7.2)."""
@@ -295,6 +298,8 @@ class AccessApi:
         """Return what the server has at a path, or None if it or its mount does not exist."""
         try:
             found = self._transport.send(Request("GET", path, fresh=True)).data or {}
+            if path.startswith(_NAMESPACES):
+                return {**(found.get("custom_metadata") or {}), NAMESPACE_ID: found.get("id")}
             return _quota(found) if path.startswith(f"{_QUOTAS}/") else found
         except NotFoundError as error:
             if error.empty or isinstance(error, NotMountedError):
@@ -309,6 +314,15 @@ class AccessApi:
         """Write, and return what the server answers; sent again after a lost reply."""
         request = Request("POST", path, body=body, idempotent=True, fresh=True)
         return self._transport.send(request).data or {}
+
+    def write_namespace(self, path: str, custom: Mapping[str, Any], *, new: bool) -> None:
+        """Create a namespace, or add to its custom metadata and keep the rest of it."""
+        body = {"custom_metadata": dict(custom)}
+        headers = None if new else MERGE_PATCH
+        method = "POST" if new else "PATCH"
+        self._transport.send(
+            Request(method, path, body=body, headers=headers, idempotent=True, fresh=True)
+        )
 
     def write(self, path: str, body: Mapping[str, Any]) -> frozenset[str]:
         """Write an object; sent again after a lost reply.

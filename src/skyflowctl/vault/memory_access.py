@@ -129,6 +129,11 @@ class MemoryAccess:
         }
         return None
 
+    def _namespace(self, method: str, path: str, body: Mapping[str, Any]) -> Mapping[str, Any]:
+        kept = self.objects.get(path, {}).get("custom_metadata", {}) if method == "PATCH" else {}
+        custom = {**kept, **(body.get("custom_metadata") or {})}
+        return {"id": f"id-of-{path}", "custom_metadata": custom}
+
     def _names(self, collection: str) -> Mapping[str, Any]:
         found = [path for path in self.objects if path.rpartition("/")[0] == collection]
         if not found:
@@ -156,6 +161,8 @@ class MemoryAccess:
             self.objects[path] = {**made, **self.objects.get(path, {}), **body}
             return None
         approle = mounted and self.methods[mounted]["type"] == "approle"
+        if path.startswith("sys/namespaces/"):
+            body = self._namespace(method, path, body)
         known = {key: value for key, value in body.items() if not approle or key in _ROLE_DEFAULTS}
         defaults = _ROLE_DEFAULTS if approle else {}
         self.objects[path] = {**defaults, **self.objects.get(path, {}), **known}

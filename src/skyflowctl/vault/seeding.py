@@ -1,6 +1,8 @@
 """Writes a live state to the in-process server, so that a dry run starts from it."""
 
+from collections.abc import Mapping
 from datetime import datetime
+from typing import Any
 
 from skyflowctl.clock import parse_rfc3339
 from skyflowctl.engine.contract import Storage
@@ -14,6 +16,7 @@ from skyflowctl.engine.records import (
     RotationRecord,
 )
 from skyflowctl.secret import Secret
+from skyflowctl.vault.access_api import NAMESPACE_ID
 from skyflowctl.vault.live import (
     LiveAccess,
     LiveConfig,
@@ -128,7 +131,10 @@ def _seed_access(server: MemoryServer, live: LiveAccess) -> None:
             "options": dict(one.options),
             "accessor": one.accessor,
         }
-    server.access.objects.update({path: dict(one) for path, one in live.objects.items()})
+    for path, found in live.objects.items():
+        custom = {name: value for name, value in found.items() if name != NAMESPACE_ID}
+        raw: Mapping[str, Any] = {"custom_metadata": custom} if NAMESPACE_ID in found else found
+        server.access.objects[path] = dict(raw)
     server.kv.secrets.update(live.secrets)
 
 
