@@ -12,13 +12,13 @@ from skyflowctl.clock import parse_duration
 from skyflowctl.errors import Problem
 from skyflowctl.hcl import Block, HclError, parse_hcl
 from skyflowctl.manifest.logins import (
-    FILE_MAX_BYTES,
     consumer_entries,
     login_settings,
     method_roles,
     method_type,
     network,
     read_file,
+    why_unread,
 )
 from skyflowctl.manifest.messages import did_you_mean, joined_names, shown
 from skyflowctl.manifest.model import Consumer, DeclaredPolicy, LoginMethod
@@ -218,7 +218,7 @@ def _bad_policy(path: Path, node: YamlNode) -> Iterator[tuple[Path, Problem]]:
     where = at_value(source, about)
     if text is None:
         summary = f"cannot read the policy file {shown(text_of(source) or '')}"
-        why = f"it is not a readable UTF-8 file of at most {FILE_MAX_BYTES // 1024} KiB"
+        why = why_unread(node.source.folder, text_of(source) or "")
         fix = "check its name, relative to the manifest, and its permissions"
         yield about, Problem("policy-unreadable", summary, why, fix, where)
         return

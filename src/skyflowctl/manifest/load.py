@@ -10,10 +10,12 @@ from skyflowctl.errors import InvalidInputError, Problem
 from skyflowctl.manifest.build import build
 from skyflowctl.manifest.files import read_manifest, source_name
 from skyflowctl.manifest.logins import TYPES
+from skyflowctl.manifest.messages import shown
 from skyflowctl.manifest.model import Manifest
-from skyflowctl.manifest.nodes import Path, YamlNode
+from skyflowctl.manifest.nodes import Path, YamlNode, as_text, at_value, child
+from skyflowctl.manifest.objects import foreign_keys
 from skyflowctl.manifest.rules import check_privacy, check_rules
-from skyflowctl.manifest.schema_problems import check_schema
+from skyflowctl.manifest.schema_problems import check_schema, is_below
 from skyflowctl.manifest.yaml_tree import read_tree
 
 
@@ -59,15 +61,34 @@ def _read(files: Sequence[str], environ: Mapping[str, str]) -> YamlNode:
             roots.append(tree.root)
     if len(roots) == len(files):
         root = merge(roots)
-        problems += _check(root, refused)
+        problems += [*_other_manifests(roots), *_check(root, refused)]
         if not problems:
             return root
     raise InvalidInputError.of(_in_order(problems, [source_name(file) for file in files]))
 
 
+def _other_manifests(roots: Sequence[YamlNode]) -> Iterator[Problem]:
+    """Yield each id of a file that is not the id of the first: they would be one manifest."""
+    named = [one for root in roots if (one := child(root, "manifest")) and as_text(one)]
+    for one in named[1:]:
+        if as_text(one) != as_text(named[0]):
+            first, where = at_value(named[0], ("manifest",)), at_value(one, ("manifest",))
+            yield Problem(
+                "manifest-differs",
+                f"this file is of the manifest {shown(as_text(one))}, "
+                f"not of {shown(as_text(named[0]))}",
+                f"{first.file}:{first.line}:{first.column} names the other; files that are given "
+                "together are one manifest",
+                "give them the same id, or apply them one after the other",
+                where,
+            )
+
+
 def _check(root: YamlNode, refused: set[Path]) -> list[Problem]:
+    foreign = [one for one in foreign_keys(root) if not is_below(one[0], refused)]
+    refused = refused | {path for path, _ in foreign}
     problems, about = check_schema(root, refused)
-    return problems + check_rules(root, refused | about)
+    return [one for _, one in foreign] + problems + check_rules(root, refused | about)
 
 
 def _in_order(problems: Sequence[Problem], names: Sequence[str]) -> list[Problem]:

@@ -14,6 +14,7 @@ from skyflowctl.manifest.logins import (
     method_roles,
     method_type,
     public_text,
+    why_unread,
 )
 from skyflowctl.manifest.messages import did_you_mean, joined_names, shown
 from skyflowctl.manifest.nodes import (
@@ -156,7 +157,7 @@ def _public_file(path: Path, node: YamlNode | None) -> _Found:
     where = at_value(source, about)
     if text is None:
         summary = f"cannot read the file {shown(source.value)}"
-        why = "it is not a readable text file of at most 64 KiB"
+        why = why_unread(source.source.folder, source.value)
         fix = "check its name, relative to the manifest, and its permissions"
         yield about, Problem("file-unreadable", summary, why, fix, where)
     elif "PRIVATE KEY-----" in text:

@@ -277,5 +277,16 @@ def read_file(folder: str, name: str) -> str:
     return raw.decode("utf-8")
 
 
+def why_unread(folder: str, name: str) -> str:
+    """Return why :func:`read_file` fails for a file."""
+    try:
+        exists = FilePath(folder, name).exists()
+    except (OSError, ValueError):  # no file can have such a name, or its folder is closed
+        exists = True
+    if not exists:
+        return "there is no such file"
+    return f"it is not a readable UTF-8 text file of at most {FILE_MAX_BYTES // 1024} KiB"
+
+
 def _without_waiting(name: str, flags: int) -> int:
     return os.open(name, flags | os.O_NONBLOCK | os.O_CLOEXEC)

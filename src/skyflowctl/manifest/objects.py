@@ -57,9 +57,7 @@ def _object(engine: str, path: str, node: YamlNode) -> DeclaredObject:
 
 
 def object_rules(root: YamlNode) -> Iterator[tuple[Path, Problem]]:
-    """Yield keys of other types of engines, secrets among the fields, and unclear versions."""
-    for engine, body in entries(child(root, "engines")):
-        yield from _foreign_keys(("engines", engine), body)
+    """Yield secrets among the fields of objects, and unclear versions."""
     for engine, name, node in _objects(root):
         place: Path = ("engines", engine, "objects", name)
         yield from _versions(place, node)
@@ -75,6 +73,12 @@ def object_rules(root: YamlNode) -> Iterator[tuple[Path, Problem]]:
             yield from _secret_field((*place, "fields", field), field, value)
 
 
+def foreign_keys(root: YamlNode) -> Iterator[tuple[Path, Problem]]:
+    """Yield keys that only engines of another type have; what is below them is not checked."""
+    for engine, body in entries(child(root, "engines")):
+        yield from _foreign_keys(("engines", engine), body)
+
+
 def _foreign_keys(path: Path, body: YamlNode) -> Iterator[tuple[Path, Problem]]:
     kind = as_text(child(body, "type"))
     known = _KEYS.get(kind, ("objects",))
@@ -84,7 +88,10 @@ def _foreign_keys(path: Path, body: YamlNode) -> Iterator[tuple[Path, Problem]]:
             about = (*path, key)
             summary = f"an engine of type {shown(kind)} has no {key}"
             why = f"it has {' and '.join(known)}"
-            yield about, Problem("unknown-key", summary, why, "remove it", at_key(node, about))
+            fix = "remove it"
+            if known == ("objects",) and isinstance(node.value, dict):
+                fix = f"write objects: {{{key}/NAME: {{fields: …}}}}"
+            yield about, Problem("unknown-key", summary, why, fix, at_key(node, about))
 
 
 def _versions(place: Path, node: YamlNode) -> Iterator[tuple[Path, Problem]]:

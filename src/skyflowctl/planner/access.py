@@ -191,7 +191,7 @@ def _update(draft: _Draft, one: DesiredObject, found: LiveObject) -> Action | No
     if not changes:
         return None
     if isinstance(found, LiveLoginMethod | LiveMount) and (other := _other_type(one, before)):
-        plan.warnings.append(of_other_type(one, other))
+        plan.warnings.append(of_other_type(one, *other))
         return None
     fixed = [change for change in changes if change.field == "type"]
     if one.kind is ObjectKind.GROUP and fixed:
@@ -366,10 +366,11 @@ def unread(one: DesiredObject, live: LiveAccess) -> Problem | None:
     )
 
 
-def _other_type(one: DesiredObject, before: Mapping[str, Any]) -> str:
-    """Return a live type or version that cannot be changed into the desired one, or nothing."""
+def _other_type(one: DesiredObject, before: Mapping[str, Any]) -> tuple[str, str] | None:
+    """Return a live type or version that cannot be changed, and the desired one; None: they do
+    not differ."""
     if before["type"] != one.fields["type"]:
-        return f"type {before['type']!r}"
+        return f"type {before['type']!r}", str(one.fields["type"])
     version = "options.version"
     same = before[version] == one.fields.get(version, before[version])
-    return "" if same else f"version {before[version] or 1}"
+    return None if same else (f"version {before[version] or 1}", str(one.fields[version]))

@@ -48,13 +48,9 @@ def method_problem(
             one.where,
         )
     declared = planned.get(f"sys/auth/{method}")
-    is_login = one.kind is ObjectKind.LOGIN_ROLE
-    if (
-        is_login
-        and found is not None
-        and found.type != (declared.fields["type"] if declared else method)
-    ):
-        return of_other_type(one, f"type {found.type!r}")
+    wanted = str(declared.fields["type"]) if declared else method
+    if one.kind is ObjectKind.LOGIN_ROLE and found is not None and found.type != wanted:
+        return of_other_type(one, f"type {found.type!r}", wanted)
     return None
 
 
@@ -101,13 +97,22 @@ def signer_problem(
     )
 
 
-def of_other_type(one: DesiredObject, live: str) -> Problem:
-    """Return the warning that an engine or login method is of another type."""
+def of_other_type(one: DesiredObject, live: str, wanted: str) -> Problem:
+    """Return the warning that an engine or login method is of another type.
+
+    Args:
+        one: what the manifest declares.
+        live: the kind of difference and what is live: ``type 'ssh'`` or ``version 1``.
+        wanted: what the manifest says instead.
+    """
     what = "secrets engine" if one.kind is ObjectKind.ENGINE else "login method"
+    there = live.partition(" ")[2].strip("'")
     return Problem(
         TYPE_DIFFERS,
-        f"{one.name} cannot be written: the {what} there is of {live}",
+        f"{one.name} cannot be written: the {what} there is of {live}, "
+        f"the manifest says {wanted!r}",
         f"the type of a {what} cannot be changed in place",
-        f"use another name in the manifest, or move the other {what} away",
+        did_you_mean(wanted, [there])
+        or f"use another name in the manifest, or move the other {what} away",
         one.where,
     )

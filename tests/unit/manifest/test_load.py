@@ -9,7 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from skyflowctl.errors import InvalidInputError
+from skyflowctl.errors import InvalidInputError, Problem
 from skyflowctl.manifest.discover import default_files, existing_files
 from skyflowctl.manifest.load import load_manifest
 
@@ -391,3 +391,40 @@ def test_two_hundred_thousand_nested_lists_do_not_crash(write):
     assert problem.code in ("too-deep", "yaml-syntax")
     (problem,) = problems_of(write("a: " + "[" * 200_000))
     assert problem.code == "too-deep"
+
+
+def refusals(*files: Path) -> tuple[Problem, ...]:
+    with pytest.raises(InvalidInputError) as caught:
+        load_manifest([str(file) for file in files], environ={})
+    return caught.value.problems
+
+
+def test_files_of_two_manifests_are_refused_with_both_positions(tmp_path):
+    one, other = tmp_path / "one.yaml", tmp_path / "other.yaml"
+    one.write_text("version: 1\nmanifest: shop\nmounts: {}\n")
+    other.write_text("version: 1\nmounts: {}\nmanifest: stock\n")
+    (problem,) = refusals(one, other)
+    assert problem.code == "manifest-differs"
+    assert (problem.where.file, problem.where.line) == (str(other), 3)
+    assert problem.why.startswith(f"{one}:2:11 names the other")
+
+
+def test_a_file_that_does_not_exist_is_told_from_one_that_cannot_be_read(tmp_path):
+    file = tmp_path / "mounts.yaml"
+    file.write_text(
+        "version: 1\nmanifest: shop\nmounts: {}\npolicies: {p: {file: p.hcl}}\n"
+        "auth: {cert: {certificate: {file: no.pem}}}\n"
+    )
+    found = {one.code: one.why for one in refusals(file)}
+    assert found == dict.fromkeys(["file-unreadable", "policy-unreadable"], "there is no such file")
+    (tmp_path / "p.hcl").write_bytes(b"\xff")
+    found = {one.code: one.why for one in refusals(file)}
+    assert found["policy-unreadable"].startswith("it is not a readable UTF-8 text file")
+
+
+def test_keys_of_another_engine_are_one_error_with_the_form_that_is_meant(tmp_path):
+    file = tmp_path / "mounts.yaml"
+    body = "{type: ssh, roles: {ops: {key_type: otp, default_user: ops}}}"
+    file.write_text(f"version: 1\nmanifest: shop\nmounts: {{}}\nengines: {{ssh: {body}}}\n")
+    (problem,) = refusals(file)
+    assert problem.fix == "write objects: {roles/NAME: {fields: …}}"

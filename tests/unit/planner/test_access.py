@@ -410,6 +410,15 @@ def test_a_login_method_of_another_manifest_is_to_be_left_out_of_one_of_the_two(
     assert make_plan(MANIFEST, live, p.identities(MANIFEST), options).unadopted == ()
 
 
+def test_an_engine_of_another_type_is_named_with_both_types():
+    engine = DeclaredEngine("ssh", "sshh", "", (), p.HERE)
+    live = LiveMount("ssh", "ssh", "", {}, (), (), (), "", "", "")
+    plan = planned(changed(engines={"ssh": live}), dataclasses.replace(MANIFEST, engines=(engine,)))
+    (problem,) = plan.left_out
+    assert problem.summary.endswith("there is of type 'ssh', the manifest says 'sshh'")
+    assert problem.fix == 'did you mean "ssh"?'
+
+
 class TestSigner:
     """An intermediate certificate needs a pki engine that signs it."""
 
