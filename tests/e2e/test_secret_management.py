@@ -19,6 +19,7 @@ import pytest
 import yaml
 from support.bao import BaoServer, running_bao
 from support.databases import Database, databases_installed, running_mariadb, running_postgres
+from support.identity import Issuer, discovery_server
 from support.stack import REPO, Stack, clean_environ
 
 pytestmark = [
@@ -29,7 +30,17 @@ pytestmark = [
 ]
 
 EXAMPLE = REPO / "examples" / "secret-management.yaml"
-KINDS = {"engine": 5, "object": 12, "secret": 1, "policy": 2, "login_method": 2}
+KINDS = {
+    "engine": 5,
+    "object": 12,
+    "secret": 1,
+    "policy": 3,
+    "login_method": 4,
+    "login_role": 4,
+    "group": 1,
+    "quota": 2,
+}
+SECRETS = {"OIDC_CLIENT_SECRET": "oidc-hidden-1", "BREAK_GLASS_PASSWORD": "glass-hidden-1"}
 MOUNTS = ("secret", "database", "pki-root", "pki", "transit")
 
 
@@ -70,7 +81,12 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     folder = tmp_path_factory.mktemp("management")
     shutil.copy(EXAMPLE, folder / "mounts.yaml")
     shutil.copy(EXAMPLE.with_name("k8s-ca.pem"), folder)
-    with running_bao() as server, running_postgres() as orders, running_mariadb() as billing:
+    with (
+        running_bao() as server,
+        running_postgres() as orders,
+        running_mariadb() as billing,
+        discovery_server(Issuer()) as issuer,
+    ):
         environ = {
             **clean_environ(),
             **server.env(),
@@ -80,6 +96,8 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
             "ORDERS_DB_PASSWORD": orders.password,
             "BILLING_DB": f"127.0.0.1:{billing.port}",
             "BILLING_DB_PASSWORD": billing.password,
+            "OIDC_ISSUER": issuer,
+            **SECRETS,
         }
         yield Site(server, orders, billing, Stack(folder, environ, {}))
 
@@ -90,7 +108,7 @@ def applied(site: Site) -> Site:
     done = site.stack.cli("apply", "-y", "-o", "json")
     shown = done.stdout + done.stderr
     assert site.orders.password not in shown
-    assert site.billing.password not in shown
+    assert not [one for one in (site.billing.password, *SECRETS.values()) if one in shown]
     return site
 
 
@@ -189,7 +207,7 @@ def test_an_export_is_valid_its_plan_is_empty_and_what_it_lacks_is_named(
     written = yaml.safe_load(text)
     assert list(written["engines"]) == sorted(MOUNTS)
     assert written["engines"]["pki"]["max_lease_ttl"] == "365d"
-    assert list(written["auth"]) == ["approle", "kubernetes"]
+    assert list(written["auth"]) == ["approle", "corp", "kubernetes", "userpass"]
     assert written["auth"]["kubernetes"]["roles"]["orders"]["service_accounts"] == ["orders"]
     for engine in set(MOUNTS) - {"secret"}:
         assert f"{engine}: its objects were left out" in told
@@ -209,6 +227,10 @@ DRIFTS = [
     ("transit/keys/orders/config", "transit/keys/orders/config", {"deletion_allowed": True}, "deletion_allowed"),
     ("auth/approle/role/billing", "auth/approle/role/billing", {"token_ttl": 60}, "token_ttl"),
     ("sys/auth/kubernetes", "sys/auth/kubernetes/tune", {"description": "x"}, "description"),
+    ("auth/corp/role/employee", "auth/corp/role/employee", {"user_claim": "sub"}, "user_claim"),
+    ("auth/userpass/users/break-glass", "auth/userpass/users/break-glass", {"token_ttl": 7}, "token_ttl"),
+    ("identity/group/name/payments-oncall", "identity/group/name/payments-oncall", {"policies": ["x"]}, "policies"),
+    ("sys/quotas/rate-limit/skyflowctl.secret-management.transit", "sys/quotas/rate-limit/skyflowctl.secret-management.transit", {"path": "transit", "rate": 9}, "rate"),
     ("auth/kubernetes/config", "auth/kubernetes/config", {"kubernetes_host": "https://x:1"}, "kubernetes_host"),
 ]  # fmt: skip
 
@@ -243,12 +265,20 @@ def test_a_prune_removes_what_left_the_manifest_and_nothing_else(applied: Site) 
         shutil.copy(applied.stack.folder / "whole.yaml", applied.stack.folder / kept)
 
 
+def test_a_person_logs_in_when_the_identity_provider_is_down(applied: Site) -> None:
+    password = {"password": SECRETS["BREAK_GLASS_PASSWORD"]}
+    made = applied.call("POST", "auth/userpass/login/break-glass", password)["auth"]
+    assert "support" in made["policies"]
+    assert applied.get("sys/namespaces/shop")["custom_metadata"]["owner"] == "payments"
+
+
 def start_over(site: Site) -> None:
     for mount in MOUNTS:
         site.server.api("DELETE", f"sys/mounts/{mount}")
-    for method in ("approle", "kubernetes"):
+    for method in ("approle", "kubernetes", "corp", "userpass"):
         site.server.api("DELETE", f"sys/auth/{method}")
-    for policy in ("orders-service", "billing-service"):
+    site.server.api("DELETE", "identity/group/name/payments-oncall")
+    for policy in ("orders-service", "billing-service", "support"):
         site.server.api("DELETE", f"sys/policies/acl/{policy}")
 
 

@@ -52,6 +52,7 @@ class Validation:
             secret=sum(len(engine.secrets) for engine in self.manifest.engines),
             policy=len(self.manifest.policies),
             login_method=len(self.manifest.login_methods),
+            group=len(self.manifest.groups),
             login_role=len(self.manifest.consumers),
         )
         found.update(one.kind for one in self.manifest.objects)
