@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from skyflowctl.errors import Problem, RefusedError, SkyflowctlError
+from skyflowctl.errors import PartlyDoneError, Problem, RefusedError
 from skyflowctl.executor.access_steps import access_object
 from skyflowctl.executor.events import ActionSkipped, ApplyListener
 from skyflowctl.executor.outcome import ActionResult, ActionStatus, ApplyOutcome
@@ -86,7 +86,7 @@ def delete_object(action: Action, gateway: Gateway) -> None:
 
     Raises:
         RefusedError: another client changed the object after the plan was made.
-        SkyflowctlError: the server accepted the deletion, and the object still exists.
+        PartlyDoneError: the server accepted the deletion, and the object still exists.
     """
     now = _live(action, gateway)
     if now is None:
@@ -94,7 +94,7 @@ def delete_object(action: Action, gateway: Gateway) -> None:
     _refuse_if_changed(action, now)
     _DELETES[action.kind](action, gateway)
     if _live(action, gateway) is not None:
-        raise SkyflowctlError(
+        raise PartlyDoneError(
             f"{object_path(action)} still exists after it was deleted",
             why="the server accepted the deletion; another client may have created it anew",
             fix="run the command again and look at the new plan",

@@ -235,6 +235,8 @@ def _update_object(
         and not objects.is_readable(answer, change.field)
     ]
     if hidden:
+        draft.plan.compared -= 1
+        draft.plan.not_compared.append(one.path)
         draft.plan.warnings.append(
             objects.not_readable(one.path, hidden, declared.owner, one.where)
         )
