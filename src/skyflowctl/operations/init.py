@@ -2,6 +2,7 @@
 
 import os
 import tempfile
+import textwrap
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +12,10 @@ from skyflowctl.version import semver
 
 _IGNORED = "credentials/"
 _SAME = {"credentials", "/credentials", "credentials/", "/credentials/"}
+# In a wheel beside the code; in an editable install below the repository's docs.
+_PACKAGE = Path(__file__).resolve().parents[1]
+_POLICY_PLACES = (_PACKAGE / "policies", _PACKAGE.parents[1] / "docs" / "policies")
+_PEOPLE = ("operator", "rotator", "auditor", "application")
 _TEXT = """\
 # yaml-language-server: $schema=./mounts.schema.json
 #
@@ -85,12 +90,13 @@ class Started:
         return tuple(lines)
 
 
-def init(path: str = "mounts.yaml", *, force: bool = False) -> Started:
+def init(path: str = "mounts.yaml", *, force: bool = False, operators: bool = False) -> Started:
     """Write a starter manifest.
 
     Args:
         path: the file to write; its folder must exist.
         force: replace an existing file.
+        operators: add the least policies of the people who work with the mounts.
 
     Raises:
         RefusedError: the file exists and ``force`` is not given. Nothing was written.
@@ -107,7 +113,8 @@ def init(path: str = "mounts.yaml", *, force: bool = False) -> Started:
             code="file-exists",
         )
     try:
-        _write(manifest, starter_text(semver()), replace=was_there)
+        text = starter_text(semver()) + (policies_text() if operators else "")
+        _write(manifest, text, replace=was_there)
         return Started(manifest, was_there, _ignore_credentials(manifest.absolute().parent))
     except OSError as error:
         raise UsageError.of_file(
@@ -165,3 +172,18 @@ def _ignore_credentials(folder: Path) -> Path | None:
 def starter_text(plugin_version: str) -> str:
     """Return the manifest for a plugin of this version (such as ``v1.0.0``)."""
     return _TEXT.format(version=plugin_version)
+
+
+def policies_text() -> str:
+    """Return a manifest's ``policies``: the least ones, of docs/policies, word for word."""
+    folder = next((place for place in _POLICY_PLACES if place.is_dir()), _POLICY_PLACES[0])
+    lines = [
+        "",
+        "# Policies for the people and programs that work with the mounts. Only an administrator",
+        "# applies them. Attach each to a login, for example with auth or groups.",
+        "policies:",
+    ]
+    for name in _PEOPLE:
+        text = (folder / f"{name}.hcl").read_text(encoding="utf-8")
+        lines += [f"  {name}:", "    text: |", textwrap.indent(text, " " * 6).rstrip("\n"), ""]
+    return "\n".join(lines).rstrip("\n") + "\n"

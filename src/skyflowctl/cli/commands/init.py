@@ -1,5 +1,6 @@
 """``skyflowctl init``."""
 
+from enum import StrEnum
 from typing import Annotated
 
 from skyflowctl.cli.command import command
@@ -15,16 +16,32 @@ PathOption = Annotated[
 ForceOption = Annotated[bool, option("--force", help="Overwrite an existing file.")]
 
 
+class Addition(StrEnum):
+    """What init adds to the first manifest."""
+
+    OPERATORS = "operators"
+
+
+WithOption = Annotated[
+    Addition | None,
+    option("--with", help="Add least policies: operator, rotator, auditor, application."),
+]
+
+
 @command(
     examples=[
         ("skyflowctl init", "write ./mounts.yaml"),
         ("skyflowctl init -f shop.yaml", "write it elsewhere"),
+        ("skyflowctl init -f people.yaml --with operators", "with policies for people"),
         ("skyflowctl init && skyflowctl validate", "write it, then check it"),
     ],
     exits=[ExitCode.REFUSED],
 )
 def init(
-    output: OutputOptions, file: PathOption = "mounts.yaml", force: ForceOption = False
+    output: OutputOptions,
+    file: PathOption = "mounts.yaml",
+    with_: WithOption = None,
+    force: ForceOption = False,
 ) -> None:
     """Write a commented manifest with one mount and one role. In a git work tree, the folder
     for credentials is added to .gitignore. An existing file is not overwritten."""
@@ -32,7 +49,7 @@ def init(
     def work(_: CommandRun) -> CommandResult:
         from skyflowctl.operations.init import init as start
 
-        started = start(file, force=force)
+        started = start(file, force=force, operators=with_ is not None)
         return CommandResult({"manifest": str(started.manifest), "done": list(started.done())})
 
     run_command("init", output, work, _view)

@@ -1,0 +1,54 @@
+# The least policy for an operator of the mounts below skyflow/: plan, status, and apply of
+# changed mounts and roles. It writes no policy and no new mount type: an administrator applies
+# the manifest the first time, and whenever its policies change. It cannot read tokens.
+
+# plan, apply, status: find the mounts, and compare configuration and roles.
+path "sys/mounts" {
+  capabilities = ["read"]
+}
+path "skyflow/+/roles/" {
+  capabilities = ["list"]
+}
+path "skyflow/+/config/history/" {
+  capabilities = ["list"]
+}
+
+# plan: compare the policies of the manifest. Never grant writes to policies: that is every right.
+path "sys/policies/detailed/acl/" {
+  capabilities = ["list"]
+}
+
+# apply: enable a mount, read it back, change its description and options.
+path "sys/mounts/skyflow/+" {
+  capabilities = ["read", "update"]
+}
+path "sys/mounts/skyflow/+/tune" {
+  capabilities = ["update"]
+}
+
+# apply: check a credential before it is written, then write it; write roles.
+path "skyflow/+/config" {
+  capabilities = ["read", "update"]
+}
+path "skyflow/+/config/verify" {
+  capabilities = ["update"]
+}
+path "skyflow/+/roles/+" {
+  capabilities = ["read", "create", "update"]
+}
+
+# apply: does a change wait for an approval?
+path "sys/control-group/request" {
+  capabilities = ["update"]
+}
+
+# apply, status: does every role mint? Which plugin is registered?
+path "skyflow/+/health" {
+  capabilities = ["read"]
+}
+path "sys/plugins/catalog" {
+  capabilities = ["read"]
+}
+path "sys/plugins/catalog/secret/skyflow" {
+  capabilities = ["read"]
+}
