@@ -1,5 +1,5 @@
 # The least policy for an operator of the mounts below skyflow/: plan, status, and apply of
-# changed mounts and roles. It writes no policy and no new mount type: an administrator applies
+# changed mounts and roles. It writes no policy and registers no plugin: an administrator applies
 # the manifest the first time, and whenever its policies change. It cannot read tokens.
 
 # plan, apply, status: find the mounts, and compare configuration and roles.
