@@ -83,6 +83,7 @@ def test_a_path_in_use_is_refused(stack: Stack, file: Path, path, words, code) -
     assert [one["code"] for one in refused["errors"]] == [code]
 
 
+@pytest.mark.slow
 def test_a_mount_that_was_moved_is_not_enabled_twice(stack: Stack, file: Path) -> None:
     run(stack, file, "mount", "enable", "ledger")
     stack.bao("secrets", "move", PATH, "enabling/books")
