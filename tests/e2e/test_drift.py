@@ -294,7 +294,9 @@ def test_a_mount_that_was_moved_by_hand_is_said_and_moved_back(applied: Stack) -
     for path in changed:
         options = applied.api("GET", path.strip("/"))["data"]["options"]
         assert options["files"] == "mounts.yaml,moved.yaml"
+        applied.api("POST", f"{path.strip('/')}/tune", {"options": {"files": "mounts.yaml"}})
     assert applied.json("plan", "--detailed-exitcode", check=0)["data"]["drift"] == []
+    assert difference(before, snapshot(applied)) == {}
 
 
 def test_what_the_manifest_does_not_name_is_drift(applied: Stack) -> None:
