@@ -69,7 +69,7 @@ def check_consumer(
     """
     report = ConsumerReport()
     check_proof(consumer, proof)
-    checked_role(gateway, manifest, consumer)
+    role = checked_role(gateway, manifest, consumer)
     own = _own_rules(gateway, manifest, consumer)
     denied = [
         path
@@ -77,7 +77,7 @@ def check_consumer(
         if not any(_covers(rule, path) for rule in own)
     ]
     by_default = _default_rules(gateway, report)
-    with logged_in(gateway, manifest, consumer, proof, report.warnings) as (login, by):
+    with logged_in(gateway, consumer, role, proof, report.warnings) as (login, by):
         report.by = by
         report.checks += _own_checks(login, own)
         report.checks += [

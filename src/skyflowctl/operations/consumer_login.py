@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from skyflowctl.errors import NotPermittedError, Problem, RefusedError, UsageError
-from skyflowctl.manifest.model import Consumer, Manifest
-from skyflowctl.operations.consumers import checked_api, checked_role
+from skyflowctl.manifest.model import Consumer
 from skyflowctl.secret import Secret
 from skyflowctl.vault.approle import AppRoleApi
 from skyflowctl.vault.errors import BadRequestError, ForbiddenError, VaultError
@@ -52,8 +51,8 @@ def check_proof(consumer: Consumer, proof: LoginProof) -> None:
 @contextmanager
 def logged_in(
     gateway: Gateway,
-    manifest: Manifest,
     consumer: Consumer,
+    role: Mapping[str, Any],
     proof: LoginProof,
     warnings: list[Problem],
 ) -> Iterator[tuple[Gateway, By]]:
@@ -61,21 +60,18 @@ def logged_in(
 
     Args:
         gateway: the operator's.
-        manifest: that of the consumer.
         consumer: an AppRole login gets a secret id for one login.
+        role: its login role, after a look at who made it (see ``checked_role``).
         proof: what other logins are tried with; without one, the caller's token makes a child
             token with the same policies.
         warnings: gets what could not be cleaned up.
 
     Raises:
         NotPermittedError: the server refuses the login.
-        RefusedError: the login role is not ours.
-        UsageError: the login role does not exist, or takes no such proof.
+        RefusedError: no token with its policies can be made.
     """
-    check_proof(consumer, proof)
-    role = checked_role(gateway, manifest, consumer)
     if consumer.type == "approle":
-        api = checked_api(gateway, manifest, consumer)
+        api = AppRoleApi(gateway.transport, consumer.method, consumer.name)
         with (
             _by_secret_id(api, consumer, warnings) as token,
             _session(gateway, token, warnings) as login,
