@@ -43,6 +43,12 @@ class Block:
         return [value for keys, value in self.items if keys == (key,)]
 
 
+def quoted(text: str) -> str:
+    """Return a printable text as a quoted one of HCL, or of Go's templates."""
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped}"'
+
+
 def parse_hcl(text: str) -> Block:
     """Return the whole text as one object.
 

@@ -26,7 +26,8 @@ def write_group(action: Action, server: SystemApi) -> None:
         refuse_if_changed(action, before)
     wanted = fields.as_body(action.changes)
     alias = wanted.pop("alias", None)
-    body = {**wanted, "metadata": {**((found or {}).get("metadata") or {}), **_marks(action)}}
+    kept = (found or {}).get("metadata") or {}
+    body = {**wanted, "metadata": {**kept, **wanted.get("metadata", {})}}
     accessor = _accessor(action, server) if alias else ""
     if alias:
         _refuse_taken(action, accessor, str((found or {}).get("id") or ""), server)
@@ -38,11 +39,6 @@ def write_group(action: Action, server: SystemApi) -> None:
         server.access.write("identity/group-alias", parts)
     now = server.access.object(action.path)
     check_written(action, access.live_fields(now) if now is not None else None)
-
-
-def _marks(action: Action) -> dict[str, Any]:
-    marks: dict[str, Any] = fields.as_body(action.changes).get("metadata") or {}
-    return marks
 
 
 def _was_cut_short(action: Action, before: dict[str, Any] | None) -> bool:

@@ -3,9 +3,9 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from skyflowctl.clock import span_text
 from skyflowctl.manifest.logins import PRESET_CLAIMS
 
-_UNITS = (("d", 86_400), ("h", 3_600), ("m", 60), ("s", 1))
 _SPANS = ("token_ttl", "token_max_ttl")
 _NO_CLAIM = "it is bound to no claim, or to values of other forms"
 
@@ -111,8 +111,5 @@ def _exact(live: Mapping[str, Any], name: str) -> list[str]:
 
 def span(live: Mapping[str, Any], name: str) -> str:
     """Return seconds as a manifest's duration, such as 1h30m; empty for 0."""
-    seconds, text = int(live.get(name) or 0), ""
-    for unit, length in _UNITS:
-        number, seconds = divmod(seconds, length)
-        text += f"{number}{unit}" if number else ""
-    return text
+    seconds = int(live.get(name) or 0)
+    return span_text(seconds) if seconds else ""

@@ -130,19 +130,13 @@ def owner_of(manifest_id: str, found: LiveObject) -> str | None:
     """Return the id of the manifest that made an object; None for this one, empty for none."""
     if isinstance(found, LivePolicy):
         owner, _ = policy_mark(found.text)
-    elif isinstance(found, LiveLoginMethod | LiveMount):
-        owner = found.options.get("manifest", "")
-    elif isinstance(found, LiveSecret):
-        owner = found.custom_metadata.get("manifest", "")
-    elif is_live_group(found):
-        owner = str((found["metadata"] or {}).get("manifest", ""))
-    elif NAMESPACE_ID in found:
-        owner = str(found.get("manifest", ""))
-    elif found.get("type") == "rate-limit":
+    elif (marks := _marks(found)) is not None:
+        owner = str(marks.get("manifest", ""))
+    elif isinstance(found, Mapping) and found.get("type") == "rate-limit":
         return quotas.quota_owner(manifest_id, found)
     else:
-        marks = [one for one in found.get("token_policies") or () if one.startswith(OWNER_POLICY)]
-        owners = [mark.removeprefix(OWNER_POLICY) for mark in marks]
+        marked = [one for one in _token_policies(found) if one.startswith(OWNER_POLICY)]
+        owners = [one.removeprefix(OWNER_POLICY) for one in marked]
         owner = manifest_id if manifest_id in owners else next(iter(owners), "")
     return None if owner == manifest_id else owner
 
@@ -151,15 +145,25 @@ def is_adopted(manifest_id: str, found: LiveObject) -> bool:
     """Whether this manifest took the object over instead of creating it."""
     if isinstance(found, LivePolicy):
         return policy_mark(found.text) == (manifest_id, True)
+    if (marks := _marks(found)) is not None:
+        return marks.get("adopted") == "true"
+    return f"{ADOPTED_POLICY}{manifest_id}" in _token_policies(found)
+
+
+def _token_policies(found: LiveObject) -> Sequence[str]:
+    """Return the policies of a login, among which its marks are."""
+    return (found.get("token_policies") or ()) if isinstance(found, Mapping) else ()
+
+
+def _marks(found: LiveObject) -> Mapping[str, Any] | None:
+    """Return the map in which an object carries its marks; None if its kind has no such map."""
     if isinstance(found, LiveLoginMethod | LiveMount):
-        return found.options.get("adopted") == "true"
+        return found.options
     if isinstance(found, LiveSecret):
-        return found.custom_metadata.get("adopted") == "true"
+        return found.custom_metadata
     if is_live_group(found):
-        return (found["metadata"] or {}).get("adopted") == "true"
-    if NAMESPACE_ID in found:
-        return found.get("adopted") == "true"
-    return f"{ADOPTED_POLICY}{manifest_id}" in (found.get("token_policies") or ())
+        return found["metadata"] or {}
+    return found if isinstance(found, Mapping) and NAMESPACE_ID in found else None
 
 
 def is_live_group(found: LiveObject) -> TypeGuard[Mapping[str, Any]]:
@@ -312,12 +316,9 @@ def _marked_adopted(manifest_id: str, one: DesiredObject) -> DesiredObject:
     if one.kind is ObjectKind.POLICY:
         text = str(one.body["policy"]).partition("\n")[2]
         marked = f"{mark_line(manifest_id, adopted=True)}\n{text}"
-        return DesiredObject(
-            one.kind, one.path, policy_fields(marked), {"policy": marked}, one.where, one.after
-        )
+        return replace(one, fields=policy_fields(marked), body={"policy": marked})
     if one.kind in {ObjectKind.LOGIN_METHOD, ObjectKind.ENGINE}:
-        wanted = {**one.fields, "options.adopted": "true"}
-        return DesiredObject(one.kind, one.path, wanted, one.body, one.where, one.after)
+        return replace(one, fields={**one.fields, "options.adopted": "true"})
     if one.kind is ObjectKind.GROUP:
         return replace(one, fields={**one.fields, "metadata.adopted": "true"})
     if one.kind is ObjectKind.NAMESPACE:

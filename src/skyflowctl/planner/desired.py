@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from skyflowctl.errors import Where
+from skyflowctl.hcl import quoted
 from skyflowctl.manifest.access import role_policy_name
 from skyflowctl.manifest.model import (
     Consumer,
@@ -86,13 +87,9 @@ def role_policy(mount_path: str, role: Role) -> str:
     if role.ctx.required:
         lines.append('  required_parameters = ["ctx"]')
     if role.ctx.required or role.ctx.pattern:
-        values = f'"{_escaped(role.ctx.pattern)}"' if role.ctx.pattern else ""
+        values = quoted(role.ctx.pattern) if role.ctx.pattern else ""
         lines.append(f'  allowed_parameters = {{\n    "ctx" = [{values}]\n  }}')
     return "\n".join((*lines, "}", ""))
-
-
-def _escaped(text: str) -> str:
-    return text.replace("\\", "\\\\").replace('"', '\\"')
 
 
 def desired_access(manifest: Manifest, options: PlanOptions) -> tuple[DesiredObject, ...]:

@@ -192,8 +192,10 @@ def _add_access(
     everything = desired.desired_access(manifest, options)
     skipped |= _not_moved(draft, manifest, live)
     waits = desired.paths_of_mounts(manifest, skipped) | _absent_roles(draft, manifest, live)
-    left = [one.path for one in everything if waits & {one.path, *one.after}]
-    wanted = [one for one in everything if not waits & {one.path, *one.after}]
+    wanted: list[desired.DesiredObject] = []
+    left: list[desired.DesiredObject] = []
+    for one in everything:
+        (left if waits & {one.path, *one.after} else wanted).append(one)
     secrets = [one for one in wanted if one.kind is ObjectKind.SECRET]
     others = [one for one in wanted if one.kind is not ObjectKind.SECRET]
     found = access.plan_access(manifest, live.access, others, options)
@@ -204,7 +206,7 @@ def _add_access(
         draft.drift += part.drift
         draft.objects += part.compared
     unread = (*found.not_compared, *stored.not_compared)
-    draft.not_compared |= dict.fromkeys((*unread, *left), 1)
+    draft.not_compared |= dict.fromkeys((*unread, *(one.path for one in left)), 1)
     if options.prune is not None:
         draft.warnings += access.not_searched(live.access, wanted)
     if options.only is None:

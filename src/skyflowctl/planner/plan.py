@@ -157,7 +157,6 @@ class ObjectKind(StrEnum):
     LOGIN_CONFIG = "login_config"
     LOGIN_ROLE = "login_role"
     GROUP = "group"
-    GROUP_ALIAS = "group_alias"
     QUOTA = "quota"
 
 

@@ -106,9 +106,8 @@ def engines_to_search(
     manifest: Manifest, live: Mapping[str, LiveMount], options: PruneOptions
 ) -> frozenset[str]:
     """Return the paths of the kv engines of which a prune must know every secret."""
-    named = {own_path(one) for one in options.allow_destroy}
     declared = {engine.path for engine in manifest.engines}
-    return frozenset(path for path in named | declared if is_kv2(live.get(path)))
+    return frozenset(path for path in options.own_paths | declared if is_kv2(live.get(path)))
 
 
 def _foreign_objects(manifest: Manifest, path: str, live: LiveAccess) -> list[str]:

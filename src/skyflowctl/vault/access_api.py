@@ -166,15 +166,10 @@ class AccessApi:
     def _listed_quotas(self, unread: dict[str, Problem]) -> list[str]:
         """Return the path of each quota; within a namespace the server has no list of them."""
         try:
-            reply = self._transport.send(Request("LIST", _QUOTAS, fresh=True))
-        except NotFoundError as error:
-            if not error.empty:
-                raise
-            return []
+            return [f"{_QUOTAS}/{one}" for one in self._names(_QUOTAS)]
         except (BadRequestError, ForbiddenError) as error:
             unread[_QUOTAS] = error.problems[0]
             return []
-        return [f"{_QUOTAS}/{one}" for one in (reply.data or {}).get("keys") or ()]
 
     def _listed_login_roles(
         self, methods: Mapping[str, LiveLoginMethod], unread: dict[str, Problem]

@@ -473,7 +473,6 @@ def test_the_order_of_kinds_is_the_order_of_stages():
         ObjectKind.LOGIN_CONFIG,
         ObjectKind.LOGIN_ROLE,
         ObjectKind.GROUP,
-        ObjectKind.GROUP_ALIAS,
         ObjectKind.QUOTA,
     ]
 

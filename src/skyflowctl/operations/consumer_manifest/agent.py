@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Mapping
 
+from skyflowctl.hcl import quoted
 from skyflowctl.operations.consumer_manifest.request import REFRESH, SnippetRequest
 
 
@@ -19,7 +20,7 @@ template_config {{
 }}
 
 template {{
-  destination = {_text(f"{folder}/skyflow-token")}
+  destination = {quoted(f"{folder}/skyflow-token")}
   perms       = "0600"
   contents    = <<EOT
 {token_template(request).removesuffix("}}")}-}}}}
@@ -54,7 +55,7 @@ listener "tcp" {{
 
 def token_template(request: SnippetRequest) -> str:
     """Return the template that reads a token; a ctx is sent in the request's body."""
-    ctx = f" {_text(f'ctx={request.ctx}')}" if request.ctx else ""
+    ctx = f" {quoted(f'ctx={request.ctx}')}" if request.ctx else ""
     return f'{{{{ with secret "{request.path}"{ctx} }}}}{{{{ .Data.access_token }}}}{{{{ end }}}}'
 
 
@@ -65,12 +66,12 @@ def _login(request: SnippetRequest) -> str:
     lines = "\n".join(f"      {name:<{width}} = {value}" for name, value in config.items())
     return f"""
 vault {{
-  address = {_text(request.address)}
+  address = {quoted(request.address)}
 }}
 
 auto_auth {{
   method "{kind}" {{
-    mount_path = {_text(f"auth/{consumer.method}")}
+    mount_path = {quoted(f"auth/{consumer.method}")}
     config = {{
 {lines}
     }}
@@ -82,29 +83,29 @@ auto_auth {{
 def _approle(request: SnippetRequest) -> Mapping[str, str]:
     folder = f"/etc/{request.name}"
     return {
-        "role_id_file_path": _text(f"{folder}/role-id"),
-        "secret_id_file_path": _text(f"{folder}/secret-id"),
+        "role_id_file_path": quoted(f"{folder}/role-id"),
+        "secret_id_file_path": quoted(f"{folder}/secret-id"),
         "remove_secret_id_file_after_reading": "false",  # for a restart
     }
 
 
 def _kubernetes(request: SnippetRequest) -> Mapping[str, str]:
-    return {"role": _text(request.consumer.name)}
+    return {"role": quoted(request.consumer.name)}
 
 
 def _jwt(request: SnippetRequest) -> Mapping[str, str]:
     return {
-        "role": _text(request.consumer.name),
-        "path": _text(f"/etc/{request.name}/jwt"),
+        "role": quoted(request.consumer.name),
+        "path": quoted(f"/etc/{request.name}/jwt"),
         "remove_jwt_after_reading": "false",
     }
 
 
 def _cert(request: SnippetRequest) -> Mapping[str, str]:
     return {
-        "name": _text(request.consumer.name),
-        "client_cert": _text(f"/etc/{request.name}/client.pem"),
-        "client_key": _text(f"/etc/{request.name}/client.key"),
+        "name": quoted(request.consumer.name),
+        "client_cert": quoted(f"/etc/{request.name}/client.pem"),
+        "client_key": quoted(f"/etc/{request.name}/client.key"),
     }
 
 
@@ -114,8 +115,3 @@ _LOGINS: Mapping[str, Callable[[SnippetRequest], Mapping[str, str]]] = {
     "jwt": _jwt,
     "kubernetes": _kubernetes,
 }
-
-
-def _text(value: str) -> str:
-    """Return a quoted text of HCL or of Go's templates; the value is printable."""
-    return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
