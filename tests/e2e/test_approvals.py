@@ -326,6 +326,7 @@ def test_a_pending_file_that_is_not_ours_alone_is_refused(place, tmp_path, wrong
         assert target.read_text() == ""
 
 
+@pytest.mark.slow
 def test_the_page_on_approvals_runs_as_it_stands(place):
     """Its operator's commands as the operator, and those of ``bao`` as the approver."""
     operator = place.env(place.operator(guarded("skyflow/order/config")))

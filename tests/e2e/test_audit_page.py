@@ -317,6 +317,7 @@ def test_hostile_texts_run_nothing(show: Open) -> None:
     assert len(requested(page)) == 1
 
 
+@pytest.mark.slow
 def test_it_prints_on_pages_with_repeated_heads_and_every_row(show: Open, artifacts: Path) -> None:
     page = show("huge")
     data = page.pdf(artifacts / "audit-huge.pdf")

@@ -116,6 +116,7 @@ def test_a_certificate_that_is_not_trusted_names_the_ca(env):
     assert "BAO_CACERT" in error["fix"]
 
 
+@pytest.mark.slow
 def test_registering_again_never_drops_arguments_in_silence(env, bao, tmp_path):
     build_from(copy_source(tmp_path), bao.plugin_dir, "again")
     words = ("plugin", "register", str(bao.plugin_dir / "again"), "--name", "again")

@@ -28,6 +28,7 @@ def run_demo(environ: dict[str, str]) -> str:
     return done.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(240)
 def test_the_demo_twice(tmp_path: Path) -> None:
     environ = {**clean_environ(), "HOME": str(tmp_path), "SKYFLOWCTL_DEV_DIR": str(tmp_path / "d")}

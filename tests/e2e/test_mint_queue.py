@@ -63,6 +63,7 @@ def test_256_callers_at_once_on_one_mount_see_no_refusal(server, emulator, slowl
     assert max(one.seconds for one in told) < 10
 
 
+@pytest.mark.slow
 def test_one_too_many_is_refused_and_the_mount_serves_afterwards(server, emulator, slowly):
     path, client_id = mount(server, emulator, "overrun")
     slowly(client_id, 3.5)

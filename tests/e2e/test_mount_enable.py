@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from support.stack import Stack
 
-pytestmark = pytest.mark.real_server
+pytestmark = [pytest.mark.real_server, pytest.mark.slow]
 
 PATH = "enabling/ledger"
 MANIFEST = """version: 1
@@ -83,7 +83,6 @@ def test_a_path_in_use_is_refused(stack: Stack, file: Path, path, words, code) -
     assert [one["code"] for one in refused["errors"]] == [code]
 
 
-@pytest.mark.slow
 def test_a_mount_that_was_moved_is_not_enabled_twice(stack: Stack, file: Path) -> None:
     run(stack, file, "mount", "enable", "ledger")
     stack.bao("secrets", "move", PATH, "enabling/books")

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from support.stack import Stack, running_stack
 
-pytestmark = pytest.mark.real_server
+pytestmark = [pytest.mark.real_server, pytest.mark.slow]
 
 MANIFEST = """\
 version: 1

@@ -154,6 +154,7 @@ def test_a_reload_loses_nothing_on_the_mount_itself(life: BaoServer):
     assert set(answers) == {200}
 
 
+@pytest.mark.slow
 def test_a_failed_mount_leaves_no_process(bao: BaoServer, source: Path):
     sha256 = write_probe(source, bao.plugin_dir, "failing")
     assert register(bao, "failing", sha256, env=["PROBE_FAILS=1"])[0] == 204
@@ -165,6 +166,7 @@ def test_a_failed_mount_leaves_no_process(bao: BaoServer, source: Path):
     wait_for(lambda: not processes_of(bao, "failing"))
 
 
+@pytest.mark.slow
 def test_a_server_whose_sockets_cannot_be_made_is_told_so(source: Path, tmp_path: Path):
     long = tmp_path / ("x" * 130)
     long.mkdir()

@@ -221,6 +221,7 @@ def test_shutdown_is_answered_and_nothing_is_left(folder: Path):
         assert not plugin.socket.exists()
 
 
+@pytest.mark.slow
 def test_after_shutdown_the_process_is_gone_as_soon_as_the_kernel_can(folder: Path):
     """Other mounts of the server wait for this exit, so nothing of ours may delay it.
 

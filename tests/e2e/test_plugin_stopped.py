@@ -39,6 +39,7 @@ def test_h5_a_stopped_plugin_is_unreachable_with_its_node_within_the_deadline(st
     assert stack.cli("health", "-q", exported=True).returncode == 0
 
 
+@pytest.mark.slow
 def test_one_stopped_plugin_blinds_nobody_and_what_is_printed_mends_it(stack: Stack):
     (mounts,) = [stack.json("status")["data"]["mounts"]]
     stopped = plugin_of(stack)[-1]

@@ -128,6 +128,7 @@ def test_the_same_account_on_two_mounts_is_critical(own_stack):
     assert shared["summary"] == "one key serves 2 mounts: skyflow/order, skyflow/twin"
 
 
+@pytest.mark.slow
 def test_the_policy_lines_that_it_names_are_enough(own_stack):
     """Granted what each answer asks for, a login that could read nothing reads everything."""
     narrow = f'path "{CREDS}/order-producer" {{ capabilities = ["read"] }}'

@@ -10,7 +10,7 @@ import pytest
 from support.bao import BaoServer, running_bao
 from support.stack import Stack, clean_environ
 
-pytestmark = pytest.mark.real_server
+pytestmark = [pytest.mark.real_server, pytest.mark.slow]
 
 API = "sys/quotas/rate-limit"
 MINE = f"{API}/skyflowctl.limits.keys"
