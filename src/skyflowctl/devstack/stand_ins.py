@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
+from skyflowctl.devstack import audit_devices
 from skyflowctl.devstack.layout import DevLayout
 from skyflowctl.manifest.access import with_cidrs
 from skyflowctl.manifest.model import DeclaredObject, Manifest
@@ -33,6 +34,8 @@ def _is_oidc(one: DeclaredObject) -> bool:
 
 
 def _stand_in(one: DeclaredObject, layout: DevLayout) -> DeclaredObject:
+    if one.kind == "audit_device":
+        return audit_devices.stand_in(one, layout)
     fields: dict[str, Any] = dict(one.fields)
     if one.kind != "login_config":
         return one
@@ -48,11 +51,12 @@ def _stand_in(one: DeclaredObject, layout: DevLayout) -> DeclaredObject:
 def _replaced(manifest: Manifest, planned: Manifest, layout: DevLayout) -> Iterator[str]:
     if planned.consumers != manifest.consumers:
         yield f"{LOOPBACK} replaces the cidrs of consumers"
+    yield from audit_devices.replaced_devices(planned.objects)
     for one in filter(_is_oidc, manifest.objects):
         yield f"{one.path} is left out: a dev stack has no issuer at which people log in"
     kept = (one for one in manifest.objects if not _is_oidc(one))
     for before, after in zip(kept, planned.objects, strict=True):
-        if before == after:
+        if before == after or before.kind == "audit_device":
             continue
         method = before.owner.removeprefix("sys/auth/")
         if "kubernetes_host" in after.fields:

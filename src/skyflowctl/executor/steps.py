@@ -7,6 +7,7 @@ from typing import Any
 from skyflowctl.credentials.model import Credential, CredentialSource
 from skyflowctl.errors import PartlyDoneError, Problem, RefusedError, SkyflowctlError
 from skyflowctl.executor.access_steps import write_access
+from skyflowctl.executor.audit_device_steps import enable_device
 from skyflowctl.executor.deletes import delete_object
 from skyflowctl.executor.group_steps import write_group
 from skyflowctl.executor.moving import move_mount
@@ -85,6 +86,11 @@ _SEE_LOG = "see the server's log and its manual for this path"
 
 def _audited_header(action: Action, tools: StepContext) -> tuple[Problem, ...]:
     tools.gateway.sys.put_audited_header(action.path.rpartition("/")[2], hmac=action.body["hmac"])
+    return ()
+
+
+def _audit_device(action: Action, tools: StepContext) -> tuple[Problem, ...]:
+    enable_device(action, tools.gateway.transport)
     return ()
 
 
@@ -279,6 +285,7 @@ def _secret(action: Action, tools: StepContext) -> tuple[Problem, ...]:
 
 
 _STEPS: Mapping[ObjectKind, _Step] = {
+    ObjectKind.AUDIT_DEVICE: _audit_device,
     ObjectKind.AUDITED_HEADER: _audited_header,
     ObjectKind.MOUNT: _mount,
     ObjectKind.ROLE: _role,

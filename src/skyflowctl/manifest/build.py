@@ -5,6 +5,7 @@ from typing import Any, Literal, cast
 
 from skyflowctl.clock import parse_duration
 from skyflowctl.manifest import access
+from skyflowctl.manifest.audit_devices import declared_audit_devices
 from skyflowctl.manifest.discover import DEFAULT_PREFIX
 from skyflowctl.manifest.engine_rules import LEASE_TTLS, ROTATE_VERSION
 from skyflowctl.manifest.files import file_set
@@ -63,6 +64,7 @@ def build(root: YamlNode, files: tuple[str, ...]) -> Manifest:
             *declared_objects(root),
             *typed_objects(root),
             *declared_quotas(root),
+            *declared_audit_devices(root),
         ),
         groups=declared_groups(root),
         moved=tuple(

@@ -21,6 +21,8 @@ _CREDENTIAL_SHAPES = re.compile(
 )
 
 EXPECTED = {
+    "^0[0-7]{3}$":
+        "a 0 and three digits from 0 to 7, in quotes",
     "^[a-z][a-z0-9-]{0,62}$":
         "a type of the server's, such as kv, ssh or transit",
     "^[a-z][a-z0-9_]{0,127}$":

@@ -17,6 +17,7 @@ from skyflowctl.manifest.access import (
     check_policies,
     role_policy_name,
 )
+from skyflowctl.manifest.audit_devices import audit_device_rules
 from skyflowctl.manifest.engine_rules import engine_rules
 from skyflowctl.manifest.kv_policy_rules import kv_policy_rules
 from skyflowctl.manifest.login_rules import login_rules
@@ -290,6 +291,7 @@ _RULES: tuple[Callable[[YamlNode], Iterator[RuleViolation]], ...] = (
     object_rules,
     typed_rules,
     quota_rules,
+    audit_device_rules,
     pki_rules,
     moved_rules,
 )

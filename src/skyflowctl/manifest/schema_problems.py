@@ -119,6 +119,7 @@ _NAMED = {
     **dict.fromkeys(TYPES, "a consumer"),
     "auth": "a login method",
     "policies": "a policy",
+    "audit_devices": "an audit device",
     "namespaces": "a namespace",
     "metadata": "a field",
     "engines": "an engine",

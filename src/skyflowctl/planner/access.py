@@ -9,7 +9,7 @@ from typing import Any, TypeGuard
 
 from skyflowctl.errors import Problem
 from skyflowctl.manifest.model import DeclaredObject, Manifest
-from skyflowctl.planner import adoption, fields, objects, quotas
+from skyflowctl.planner import adoption, audit_devices, fields, objects, quotas
 from skyflowctl.planner.desired import OWNER_POLICY, DesiredObject
 from skyflowctl.planner.groups import live_group
 from skyflowctl.planner.login_problems import (
@@ -79,6 +79,8 @@ def plan_access(
         ):
             plan.warnings.append(problem)
         elif found is None:
+            if one.kind is ObjectKind.AUDIT_DEVICE:
+                plan.warnings.append(audit_devices.by_configuration(one))
             changes = (*fields.all_new(one.fields), *_secrets(one, live, exists=False))
             body = _create_body(one, changes, live)
             plan.actions.append(
@@ -219,6 +221,10 @@ def _update_object(
 ) -> Action | None:
     """Return the update of an object that is read by its path alone."""
     answer = live_fields(found)
+    if one.kind is ObjectKind.AUDIT_DEVICE:
+        problem = audit_devices.differs_from_live(one, answer)
+        draft.plan.warnings += [problem] if problem else []
+        return None
     if declared.once:
         return None
     owner = _owner_of_object(draft.manifest.id, declared, found, draft.live)
@@ -288,6 +294,8 @@ def _secrets(one: DesiredObject, live: LiveAccess, *, exists: bool) -> tuple[Cha
 def _create_body(
     one: DesiredObject, changes: tuple[Change, ...], live: LiveAccess
 ) -> Mapping[str, Any]:
+    if one.kind is ObjectKind.AUDIT_DEVICE:
+        return audit_devices.body_of(one)
     if one.declared:
         return objects.as_written(one.declared, changes, live, exists=False)
     return _with_cas(one, None)

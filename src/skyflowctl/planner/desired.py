@@ -176,13 +176,14 @@ def access_needed(desired: Iterable[DesiredObject], *, everything: bool = False)
             objects[one.path] = f"sys/auth/{login_role_parts(one.path)[0]}"
         if one.kind is ObjectKind.GROUP:
             objects[one.path] = ""
-        if one.declared and one.read_path_is_read:
+        if one.declared and one.read_path_is_read and one.kind is not ObjectKind.AUDIT_DEVICE:
             objects[one.read_path] = one.declared.owner
         names.setdefault(ObjectKind.POLICY, set()).update(granted_policies(one))
     return AccessNeeded(
         policies=frozenset(names.get(ObjectKind.POLICY, ())),
         login_methods=bool(names.keys() & _NEED_METHODS),
         objects=objects,
+        audit_devices=ObjectKind.AUDIT_DEVICE in names,
         quotas=everything or ObjectKind.QUOTA in names,
         secrets=frozenset(secrets),
         everything=everything,

@@ -144,6 +144,7 @@ class ObjectKind(StrEnum):
     before it accepts it.
     """
 
+    AUDIT_DEVICE = "audit_device"
     AUDITED_HEADER = "audited_header"
     NAMESPACE = "namespace"
     MOUNT = "mount"

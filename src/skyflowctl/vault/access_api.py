@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 
 from skyflowctl.concurrency import Workers
 from skyflowctl.errors import Problem
+from skyflowctl.vault.audit_devices import AUDIT_DEVICES, audit_devices
 from skyflowctl.vault.errors import (
     BadRequestError,
     ForbiddenError,
@@ -50,6 +51,7 @@ class AccessNeeded:
             engine or login method that it belongs to, or nothing.
         everything: whether all policies, login roles and groups are read, for a prune.
         quotas: whether every rate limit is read: two cannot have the same path.
+        audit_devices: whether the audit devices are read, in one request.
         secrets: pairs of an engine's path and a secret's path below it.
         kv_engines: paths of engines of which all secrets are read, without their fields.
     """
@@ -59,6 +61,7 @@ class AccessNeeded:
     objects: Mapping[str, str] = field(default_factory=dict)
     everything: bool = False
     quotas: bool = False
+    audit_devices: bool = False
     secrets: frozenset[tuple[str, str]] = frozenset()
     kv_engines: frozenset[str] = frozenset()
 
@@ -98,6 +101,10 @@ class AccessApi:
             unread["sys/auth"] = error.problems[0]
         objects: dict[str, Mapping[str, Any]] = {}
         secrets = self._listed_secrets(needed, unread)
+        try:
+            objects |= audit_devices(self._transport) if needed.audit_devices else {}
+        except ForbiddenError as error:
+            unread[AUDIT_DEVICES] = error.problems[0]
         with Workers(parallelism) as pool:
             wanted = self._objects_to_read(needed, methods, mounts, unread)
             found = pool.map(lambda path: self._or_error(self.object, path), wanted)

@@ -4,7 +4,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-SERVED_PATHS = ("sys/policies/", "sys/auth", "auth/", "sys/quotas/", "sys/namespaces", "identity/")
+from skyflowctl.vault.audit_devices import AUDIT_DEVICES
+
+SERVED_PATHS = (
+    *("sys/policies/", "sys/auth", "auth/", "sys/quotas/", "sys/namespaces", "identity/"),
+    AUDIT_DEVICES,
+)
 BUILT_IN_ENGINES = frozenset(
     {"database", "kubernetes", "kv", "pki", "rabbitmq", "ssh", "totp", "transit"}
 )
@@ -64,13 +69,19 @@ class MemoryAccess:
             return {"keys": sorted(self.policies), "key_info": self.policies}
         if path.startswith("sys/policies/acl/"):
             return self._policy(method, path.removeprefix("sys/policies/acl/").lower(), body)
-        if path == "sys/auth":
-            return {f"{name}/": entry for name, entry in self.methods.items()}
+        if path in ("sys/auth", AUDIT_DEVICES):
+            return self._listed(path)
         if path.startswith("sys/auth/"):
             return self._method(method, path.removeprefix("sys/auth/"), body)
         if path in ("identity/lookup/group", "identity/group-alias"):
             return self._alias(path, body)
         return self._object(method, path, body)
+
+    def _listed(self, path: str) -> Mapping[str, Any]:
+        below = f"{path}/"
+        devices = {key: one for key, one in self.objects.items() if key.startswith(below)}
+        found = self.methods if path == "sys/auth" else devices
+        return {f"{name.removeprefix(below)}/": entry for name, entry in found.items()}
 
     def _alias(self, path: str, body: Mapping[str, Any]) -> Mapping[str, Any] | None:
         if path == "identity/group-alias":

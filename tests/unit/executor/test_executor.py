@@ -460,6 +460,7 @@ def test_an_empty_plan_asks_for_nothing(server):
 
 def test_the_order_of_kinds_is_the_order_of_stages():
     assert list(ObjectKind) == [
+        ObjectKind.AUDIT_DEVICE,
         ObjectKind.AUDITED_HEADER,
         ObjectKind.NAMESPACE,
         ObjectKind.MOUNT,

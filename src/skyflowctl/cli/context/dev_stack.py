@@ -110,6 +110,22 @@ def dev_layout(gateway: "Gateway") -> "DevLayout | None":
     return recognise(cluster_id, reply.headers.get(DEV_HEADER.lower(), ""), os.environ)
 
 
+def with_audit_devices(gateway: "Gateway", source: "CredentialSource") -> "Gateway":
+    """Return a gateway that can enable audit devices if the server is a dev stack."""
+    from skyflowctl.credentials.sources import ManifestSource
+
+    if isinstance(source, ManifestSource):
+        return gateway
+    with devstack_extra():
+        from skyflowctl.devstack.audit_devices import ReloadingTransport
+        from skyflowctl.devstack.credentials import DevCredentials
+        from skyflowctl.vault.gateway import Gateway as OpenedGateway
+
+        if not isinstance(source, DevCredentials):
+            return gateway
+        return OpenedGateway(ReloadingTransport(gateway.transport, source.layout))
+
+
 def dev_stack_is_named() -> bool:
     """Return whether the environment's server is the dev stack, as after ``dev env``."""
     from skyflowctl.devstack.recognise import is_address_of_dev_stack

@@ -269,6 +269,7 @@ def _carry_out(
     request: ApplyRequest,
 ) -> CommandResult:
     from skyflowctl.cli.commands.apply.progress import progress
+    from skyflowctl.cli.context.dev_stack import with_audit_devices
     from skyflowctl.cli.context.rotation import replacer_for
     from skyflowctl.executor.stop import stop_on_signals
     from skyflowctl.operations.apply import apply as carry_out
@@ -283,7 +284,7 @@ def _carry_out(
         )
         done = carry_out(
             planned,
-            gateway,
+            with_audit_devices(gateway, source),
             source,
             replacer,
             parallelism=request.parallelism,

@@ -1,0 +1,106 @@
+"""Enables audit devices on the dev stack: in its server's configuration, and by a SIGHUP.
+
+The server takes them from nothing else. Only here is the server's process known to be ours.
+"""
+
+import re
+import signal
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from typing import Any
+
+from skyflowctl.devstack.layout import DevLayout
+from skyflowctl.devstack.processes import alive, find_process, wait_until
+from skyflowctl.devstack.server import log_size
+from skyflowctl.devstack.state import load_state, locked, not_running
+from skyflowctl.errors import SkyflowctlError
+from skyflowctl.manifest.model import DeclaredObject
+from skyflowctl.private_files import write_private
+from skyflowctl.vault.audit_devices import AUDIT_DEVICES, audit_devices, stanza
+from skyflowctl.vault.transport import Reply, Request, Transport, TransportWrapper
+
+RELOAD_SECONDS = 10.0
+_OWN_DEVICE = "file"
+_REFUSED = re.compile(r"failed to set up audit logs on reload: error=(.*)")
+_SHARED = ("elide_list_responses", "format", "hmac_accessor", "log_raw", "mode")
+
+
+class ReloadingTransport(TransportWrapper):
+    """A transport to a dev stack that has the writes to ``sys/audit`` of other servers.
+
+    Args:
+        inner: to the dev stack.
+        layout: its folder.
+    """
+
+    def __init__(self, inner: Transport, layout: DevLayout) -> None:
+        super().__init__(inner)
+        self._layout = layout
+
+    def send(self, request: Request) -> Reply:
+        """Send one request; enable a device by the server's configuration."""
+        if request.reads or not request.path.startswith(f"{AUDIT_DEVICES}/"):
+            return super().send(request)
+        with locked(self._layout):
+            self._enable(request.path, request.body or {})
+        return Reply(204)
+
+    def _enable(self, path: str, body: Mapping[str, Any]) -> None:
+        """Add a device to the configuration, and wait until the server has it.
+
+        Raises:
+            SkyflowctlError: it refuses the device; the configuration is as before.
+        """
+        server = load_state(self._layout).server
+        process = find_process(server.process) if server else None
+        if server is None or process is None:
+            raise not_running()
+        config, log = self._layout.server_config, self._layout.server_log
+        before, start = config.read_text(), log_size(log)
+        write_private(config, f"{_without(path, before)}{stanza(path, body)}\n")
+        process.send_signal(signal.SIGHUP)
+
+        def refused() -> str:
+            found = _REFUSED.search(log.read_bytes()[start:].decode(errors="replace"))
+            return found[1].strip() if found else ""
+
+        def settled() -> bool:
+            return path in audit_devices(self._inner) or bool(refused())
+
+        wait_until(settled, alive=lambda: alive(server.process), seconds=RELOAD_SECONDS)
+        if path in audit_devices(self._inner):
+            return
+        write_private(config, before)
+        raise SkyflowctlError(
+            f"{path} was not enabled: the dev stack's server did not add it",
+            why=refused() or f"it did not within {RELOAD_SECONDS:.0f} s",
+            fix=f"see {log}; correct the device in the manifest, then run the same command again",
+            code="audit-device-refused",
+        )
+
+
+def _without(path: str, config: str) -> str:
+    """Return a configuration without what a run that was killed wrote for this device."""
+    name = re.escape(path.removeprefix(f"{AUDIT_DEVICES}/"))
+    return re.sub(rf'^audit "\w+" "{name}" {{ .*}}\n', "", config, flags=re.MULTILINE)
+
+
+def stand_in(one: DeclaredObject, layout: DevLayout) -> DeclaredObject:
+    """Return an audit device that writes to a file of the dev stack, and to nowhere else."""
+    name = one.path.removeprefix(f"{AUDIT_DEVICES}/")
+    if name == _OWN_DEVICE:
+        options = {"file_path": str(layout.audit_log)}
+        fields = {"type": "file", "description": ""}
+    else:
+        kept = (f"options.{key}" for key in _SHARED)
+        options = {"file_path": str(layout.audit_log.with_name(f"audit-{name}.log"))}
+        fields = {"type": "file", "description": one.fields["description"]}
+        fields |= {key: one.fields[key] for key in kept if key in one.fields}
+    return replace(one, fields={**fields, **{f"options.{k}": v for k, v in options.items()}})
+
+
+def replaced_devices(objects: tuple[DeclaredObject, ...]) -> Iterator[str]:
+    """Yield a sentence for each audit device, as it is planned on a dev stack."""
+    for one in objects:
+        if one.kind == "audit_device":
+            yield f"{one.path} writes to {one.fields['options.file_path']}"

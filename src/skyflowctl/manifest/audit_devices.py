@@ -1,0 +1,119 @@
+"""Builds the audit devices of a manifest, and checks them."""
+
+from collections.abc import Iterator, Mapping
+
+from skyflowctl.errors import Problem
+from skyflowctl.manifest.messages import shown
+from skyflowctl.manifest.model import DeclaredObject
+from skyflowctl.manifest.nodes import (
+    Path,
+    YamlNode,
+    as_text,
+    at_key,
+    at_value,
+    child,
+    entries,
+    plain,
+)
+
+PLACES: Mapping[str, str] = {"file": "file_path", "socket": "address", "http": "uri", "syslog": ""}
+"""By type of device: the option that says where it writes; required where there is one."""
+
+_OWN: Mapping[str, tuple[str, ...]] = {
+    "file": ("file_path", "mode"),
+    "socket": ("address", "socket_type", "write_timeout"),
+    "http": ("uri",),
+    "syslog": ("facility", "tag"),
+}
+_SHARED = frozenset({"elide_list_responses", "format", "hmac_accessor", "log_raw", "prefix"})
+_NO_PATHS = ("stdout", "discard")
+
+
+def declared_audit_devices(root: YamlNode) -> tuple[DeclaredObject, ...]:
+    """Return the audit devices in the manifest's order, with options as the server keeps them."""
+    return tuple(_device(name, node) for name, node in entries(child(root, "audit_devices")))
+
+
+def _device(name: str, node: YamlNode) -> DeclaredObject:
+    options = {f"options.{key}": _text(one) for key, one in entries(child(node, "options"))}
+    fields = {
+        "type": as_text(child(node, "type")),
+        "description": as_text(child(node, "description")),
+        **options,
+    }
+    where = at_key(node, ("audit_devices", name))
+    return DeclaredObject("audit_device", f"sys/audit/{name}", fields, where)
+
+
+def _text(node: YamlNode) -> str:
+    value = plain(node)
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def audit_device_rules(root: YamlNode) -> Iterator[tuple[Path, Problem]]:
+    """Yield options that the type lacks or needs, and two devices that write to one place."""
+    owner: dict[tuple[str, str], str] = {}
+    for name, node in entries(child(root, "audit_devices")):
+        kind, options = as_text(child(node, "type")), child(node, "options")
+        if kind not in PLACES:
+            continue
+        place: Path = ("audit_devices", name, "options")
+        yield from _foreign_options(place, kind, options)
+        where = PLACES[kind]
+        found = child(options, where) if where else None
+        if where and found is None and not _has_unknown(options):
+            about: Path = ("audit_devices", name)
+            summary = f"the audit device {shown(name)} has no {where}"
+            why = f"a device of type {kind} writes there"
+            yield (
+                about,
+                Problem(
+                    "missing-key", summary, why, f"add {where} to its options", at_key(node, about)
+                ),
+            )
+        if found is not None:
+            yield from _bad_place((*place, where), kind, found)
+            text = as_text(found)
+            earlier = owner.setdefault((kind, text), name)
+            if earlier != name and text not in _NO_PATHS:
+                about = (*place, where)
+                summary = f"the audit devices {shown(earlier)} and {shown(name)} write to one place"
+                why = "when it cannot be written, both fail, and the server answers no request"
+                yield (
+                    about,
+                    Problem(
+                        "same-path", summary, why, "give one another place", at_value(found, about)
+                    ),
+                )
+
+
+def _has_unknown(options: YamlNode | None) -> bool:
+    """Whether a key may be a misspelled one; the schema has refused it."""
+    known = {key for keys in _OWN.values() for key in keys} | _SHARED
+    return any(key not in known for key, _ in entries(options))
+
+
+def _foreign_options(
+    place: Path, kind: str, options: YamlNode | None
+) -> Iterator[tuple[Path, Problem]]:
+    for key, node in entries(options):
+        owners = [one for one, keys in _OWN.items() if key in keys]
+        if owners and kind not in owners:
+            about = (*place, key)
+            summary = f"an audit device of type {shown(kind)} has no option {key}"
+            why = f"it has {' and '.join(_OWN[kind])}, and those that every type has"
+            yield about, Problem("unknown-key", summary, why, "remove it", at_key(node, about))
+
+
+def _bad_place(place: Path, kind: str, node: YamlNode) -> Iterator[tuple[Path, Problem]]:
+    text = as_text(node)
+    if kind == "file" and not text.startswith("/") and text not in _NO_PATHS:
+        why = "the server would take it from its own working folder"
+        fix = "use an absolute path, such as /var/log/openbao/audit.log"
+    elif kind == "http" and "@" in text:
+        why = "a user or a password in it would be printed with it"
+        fix = "leave them out, and let the receiver know the server by its network or certificate"
+    else:
+        return
+    summary = f"{place[-1]} cannot be {shown(text)}"
+    yield place, Problem("bad-value", summary, why, fix, at_value(node, place))
