@@ -11,6 +11,7 @@ _DURATION = re.compile(
 # Far beyond any use, and small enough to be added to a date or to wait for.
 LONGEST_DURATION = timedelta(days=36_500)
 _UNIT_SECONDS = (86_400, 3_600, 60, 1)
+_DAYS_FROM = 2 * _UNIT_SECONDS[0]
 
 
 class Clock(Protocol):
@@ -68,11 +69,15 @@ def time_or_none(text: object) -> datetime | None:
 
 
 def span_text(seconds: int) -> str:
-    """Return whole seconds as a manifest has them: ``90d``, ``1h30m``; 0 and less as a number."""
+    """Return whole seconds as people write them: ``90d``, ``24h``, ``1h30m``; days from two on.
+
+    0 and less is a number.
+    """
     if seconds <= 0:
         return str(seconds)
     parts = ""
-    for unit, letter in zip(_UNIT_SECONDS, "dhms", strict=True):
+    days = seconds >= _DAYS_FROM
+    for unit, letter in zip(_UNIT_SECONDS[not days :], "dhms"[not days :], strict=True):
         count, seconds = divmod(seconds, unit)
         parts += f"{count}{letter}" if count else ""
     return parts

@@ -408,8 +408,7 @@ def test_an_export_has_every_login_and_its_plan_is_empty(site):
     file = stack.folder / "exported.yaml"
     file.unlink(missing_ok=True)
     done = stack.cli("export", "--out", str(file), exported=True)
-    for method in ("jwt", "gitlab", "kubernetes", "cert"):
-        assert f"auth/{method}: its configuration" in done.stderr
+    assert "left out" not in done.stderr
     text = file.read_text()
     for part in ("preset: github", "preset: gitlab", "ref_protected: true", "type: jwt"):
         assert part in text

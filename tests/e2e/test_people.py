@@ -121,7 +121,12 @@ def test_an_export_has_groups_and_no_passwords_and_its_plan_is_empty(applied: Si
     text = applied.run("export")["data"]["text"]
     wanted = {"policies": ["operator"], "aliases": {"corp": "payments-oncall"}}
     assert yaml.safe_load(text)["groups"] == {"payments-oncall": wanted}
-    assert "alice" not in text
+    assert PASSWORD not in text
+    auth = yaml.safe_load(text)["auth"]
+    kept = {"live": True}
+    assert auth["corp"]["client_secret"] == kept
+    users = next(one["users"] for one in auth.values() if "users" in one)
+    assert users["alice"]["password"] == kept
     applied.run("validate", manifest=text)
     planned = applied.run("plan", "--detailed-exitcode", manifest=text)["data"]
     assert (planned["actions"], planned["drift"], planned["warnings"]) == ([], [], [])

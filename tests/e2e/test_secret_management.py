@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 import shutil
 import signal
 import socket
@@ -196,25 +197,37 @@ def test_each_login_reads_its_own_and_nothing_else(applied: Site) -> None:
         assert ("read" in rights) == allowed, (path, rights)
 
 
-def test_an_export_is_valid_its_plan_is_empty_and_what_it_lacks_is_named(
+def test_an_export_has_everything_and_neither_its_plan_nor_a_prune_changes_anything(
     applied: Site, tmp_path: Path
 ) -> None:
     file = tmp_path / "exported.yaml"
-    told = applied.stack.cli("export", "--out", str(file)).stderr
-    text = file.read_text()
-    for password in (applied.orders.password, applied.billing.password):
+    done = applied.stack.cli("export", "--out", str(file), "-o", "json")
+    text, told = file.read_text(), done.stdout + done.stderr
+    assert json.loads(done.stdout)["data"]["warnings"] == []
+    for password in (applied.orders.password, applied.billing.password, *SECRETS.values()):
         assert password not in text + told
     written = yaml.safe_load(text)
     assert list(written["engines"]) == sorted(MOUNTS)
     assert written["engines"]["pki"]["max_lease_ttl"] == "365d"
     assert list(written["auth"]) == ["approle", "corp", "kubernetes", "userpass"]
     assert written["auth"]["kubernetes"]["roles"]["orders"]["service_accounts"] == ["orders"]
-    for engine in set(MOUNTS) - {"secret"}:
-        assert f"{engine}: its objects were left out" in told
-    assert "secret: these secrets were left out: secret/data/orders" in told
+    declared = yaml.safe_load(EXAMPLE.read_text())
+    for section in ("engines", "auth", "policies", "groups", "quotas", "namespaces"):
+        assert written[section].keys() == declared[section].keys()
+    for engine, body in declared["engines"].items():
+        assert written["engines"][engine].keys() >= body.keys() - {"version"}
+    for authority in ("root", "intermediate"):
+        engine = "pki" if authority == "intermediate" else "pki-root"
+        wanted = {"key_bits": 256, **declared["engines"][engine][authority]}
+        assert written["engines"][engine][authority] == wanted
+    kept = {"live": True}
+    assert written["engines"]["database"]["connections"]["orders"]["password"] == kept
+    assert written["auth"]["corp"]["client_secret"] == kept
+    assert written["auth"]["userpass"]["users"]["break-glass"]["password"] == kept
     applied.stack.cli("validate", "-f", str(file))
-    made = applied.stack.json("plan", "--detailed-exitcode", "-f", str(file))["data"]
-    assert (made["actions"], made["drift"], made["warnings"]) == ([], [], [])
+    for command in (("plan",), ("plan", "--prune")):
+        made = applied.stack.json(*command, "--detailed-exitcode", "-f", str(file))["data"]
+        assert (made["actions"], made["drift"], made["warnings"]) == ([], [], []), command
 
 
 DRIFTS = [

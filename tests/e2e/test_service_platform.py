@@ -85,19 +85,24 @@ def test_an_export_is_valid_its_plan_is_empty_and_it_has_no_secret(stack, tmp_pa
     assert written["manifest"] == declared["manifest"]
     roles = written["auth"]["approle"]["roles"]
     assert list(roles) == sorted(declared["auth"]["approle"]["roles"])
-    wanted = {"policies": ["backend-policy"], "token_ttl": "20m", "token_max_ttl": "1d"}
+    wanted = {"policies": ["backend-policy"], "token_ttl": "20m", "token_max_ttl": "24h"}
     assert roles["backend"] == wanted
     assert written["policies"].keys() == declared["policies"].keys()
     described = declared["engines"]["secret"]["description"]
+    secrets = written["engines"]["secret"].pop("secrets")
     assert written["engines"]["secret"] == {"type": "kv", "description": described}
-    assert "secret/data/airflow" in told
-    assert "secret/data/backend" in told
+    for service, names in FIELDS.items():
+        assert secrets[service].keys() >= set(names.split())
+        assert list(secrets[service].values()) == [{"live": True}] * len(secrets[service])
+    assert "left out" not in told
     texts = [one for name in FIELDS for one in values(stack, name).values() if len(one) > 12]
     assert texts
     assert not [one for one in texts if one in file.read_text() + told]
     stack.cli("validate", "-f", str(file))
     planned = plan(stack, 0, str(file))
     assert (planned["actions"], planned["drift"], planned["warnings"]) == ([], [], [])
+    pruned = stack.json("plan", "--prune", "--detailed-exitcode", "-f", str(file))["data"]
+    assert (pruned["actions"], pruned["drift"], pruned["warnings"]) == ([], [], [])
     again = stack.json("export", "--out", str(file), check=5)
     assert [error["code"] for error in again["errors"]] == ["file-exists"]
 

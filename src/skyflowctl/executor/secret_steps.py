@@ -7,7 +7,7 @@ from typing import Any
 
 from skyflowctl.credentials.model import CredentialSource
 from skyflowctl.errors import RefusedError
-from skyflowctl.manifest.model import FieldSource, GeneratedText, Reference
+from skyflowctl.manifest.model import FieldSource, GeneratedText, LiveValue, Reference
 from skyflowctl.planner.plan import Action
 from skyflowctl.secret import Secret
 from skyflowctl.vault.errors import BadRequestError, SilentlyIgnoredError
@@ -54,6 +54,8 @@ def resolved_value(source: FieldSource, subject: str, credentials: CredentialSou
     """
     if isinstance(source, Reference):
         return credentials.secret(source, subject)
+    if isinstance(source, LiveValue):
+        raise TypeError(f"{subject} is kept as it is, and never written")
     if isinstance(source, GeneratedText):
         return _generated(source)
     return Secret(source)

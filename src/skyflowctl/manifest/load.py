@@ -12,7 +12,7 @@ from skyflowctl.manifest.files import read_manifest, source_name
 from skyflowctl.manifest.logins import TYPES
 from skyflowctl.manifest.messages import shown
 from skyflowctl.manifest.model import Manifest
-from skyflowctl.manifest.nodes import Path, YamlNode, as_text, at_value, child
+from skyflowctl.manifest.nodes import ManifestFile, Path, YamlNode, as_text, at_value, child
 from skyflowctl.manifest.objects import foreign_keys
 from skyflowctl.manifest.rules import check_privacy, check_rules
 from skyflowctl.manifest.schema_problems import check_schema, is_below
@@ -42,6 +42,13 @@ def load_manifest(files: Sequence[str], *, environ: Mapping[str, str]) -> Loaded
     with _collector_paused():
         root = _read(files, environ)
         return LoadedManifest(build(root, tuple(files)), check_privacy(root))
+
+
+def text_problems(text: str) -> list[Problem]:
+    """Return every problem of one manifest without ``${NAME}``, with its pointer."""
+    tree = read_tree(text, ManifestFile("", "."), {})
+    checked = _check(tree.root, set(tree.refused)) if tree.root is not None else []
+    return [*tree.problems, *checked]
 
 
 def _read(files: Sequence[str], environ: Mapping[str, str]) -> YamlNode:
@@ -120,7 +127,7 @@ def _collector_paused() -> Iterator[None]:
 # A single value in the form of a map: a later file replaces all of it, because a merge could
 # combine two schemes (file and env) in one reference.
 _WHOLE_VALUES = frozenset(
-    {"client_secret", "credentials", "once", "operator_token", "password", "probe"}
+    {"ca", "client_secret", "credentials", "once", "operator_token", "password", "probe"}
     | {"token_reviewer_jwt"}
 )
 _WHOLE_ENTRIES = frozenset({"policies", "fields", "secret"})

@@ -82,6 +82,7 @@ def _method(root: YamlNode, path: Path, node: YamlNode) -> _Found:
         where = at_value(found, about) if found else at_key(node, path)
         yield about, Problem("bad-value", summary, why, close, where)
     yield from _key_sources(path, node)
+    yield from _live_keys(path, node)
     for key in ("ca", "certificate"):
         yield from _public_file((*path, key), child(node, key))
     for index, one in enumerate(items(child(node, "jwt_validation_pubkeys"))):
@@ -134,6 +135,17 @@ def _key_sources(path: Path, node: YamlNode) -> _Found:
         why, fix = "the server takes exactly one of them", f"keep one of {joined_names(given)}"
         if found is not None:
             yield about, Problem("two-sources", summary, why, fix, at_key(found, about))
+
+
+def _live_keys(path: Path, node: YamlNode) -> _Found:
+    """Yield keys beside the live ones: either all are kept, or none is."""
+    given = list(items(child(node, KEY_SOURCES[2])))
+    kept = next((one for one in given if child(one, "live") is not None), None)
+    if kept is not None and len(given) > 1:
+        about = (*path, KEY_SOURCES[2])
+        summary = f"{shown(str(path[1]))} keeps its live keys and names others"
+        why, fix = "live: true keeps all that the server has", "keep live: true alone, or the files"
+        yield about, Problem("two-sources", summary, why, fix, at_value(kept, about))
 
 
 def _other_keys(path: Path, node: YamlNode, known: frozenset[str], kind: str) -> _Found:

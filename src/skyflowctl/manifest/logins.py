@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path as FilePath
 from typing import Any
 
-from skyflowctl.manifest.model import DeclaredObject
+from skyflowctl.manifest.model import DeclaredObject, LiveValue
 from skyflowctl.manifest.nodes import (
     Path,
     YamlNode,
@@ -25,7 +25,7 @@ from skyflowctl.manifest.nodes import (
     entries,
     items,
 )
-from skyflowctl.manifest.references import reference
+from skyflowctl.manifest.references import secret_source
 
 APPLICATIONS = ("approle", "cert", "jwt", "kubernetes")
 PEOPLE = ("oidc", "userpass")
@@ -195,7 +195,7 @@ def _login_config(name: str, node: YamlNode, fields: Mapping[str, Any]) -> Decla
     secret = {
         field: found
         for key, field in SECRETS.items()
-        if (found := reference(child(node, key), (*path, key)))
+        if (found := secret_source(child(node, key), (*path, key)))
     }
     return DeclaredObject(
         kind="login_config",
@@ -214,30 +214,40 @@ def _config(root: YamlNode, name: str, node: YamlNode) -> dict[str, Any]:
     if kind == "kubernetes" and child(node, "host"):
         return {
             "kubernetes_host": as_text(child(node, "host")),
-            "kubernetes_ca_cert": public_text(child(node, "ca")) or "",
+            "kubernetes_ca_cert": _authority(node),
             "disable_local_ca_jwt": as_flag(child(node, "disable_local_ca_jwt")),
         }
     if kind == "jwt" and any(child(node, key) for key in KEY_SOURCES):
-        authority = public_text(child(node, "ca")) or ""
+        authority = _authority(node)
         discovery, keys = (as_text(child(node, key)) for key in KEY_SOURCES[:2])
         return {
             "oidc_discovery_url": discovery,
             "oidc_discovery_ca_pem": authority if discovery else "",
             "jwks_url": keys,
             "jwks_ca_pem": authority if keys else "",
-            "jwt_validation_pubkeys": [
-                (public_text(one) or "").strip() for one in items(child(node, KEY_SOURCES[2]))
-            ],
+            "jwt_validation_pubkeys": _public_keys(node),
             "bound_issuer": issuer(node),
         }
     if kind == "oidc" and child(node, "discovery_url"):
         return {
             "oidc_discovery_url": as_text(child(node, "discovery_url")),
-            "oidc_discovery_ca_pem": public_text(child(node, "ca")) or "",
+            "oidc_discovery_ca_pem": _authority(node),
             "oidc_client_id": as_text(child(node, "client_id")),
             "default_role": as_text(child(node, "default_role")),
         }
     return {}
+
+
+def _authority(node: YamlNode) -> str | LiveValue:
+    authority = child(node, "ca")
+    return LiveValue() if child(authority, "live") else public_text(authority) or ""
+
+
+def _public_keys(node: YamlNode) -> list[str] | LiveValue:
+    given = items(child(node, KEY_SOURCES[2]))
+    if any(child(one, "live") for one in given):
+        return LiveValue()
+    return [(public_text(one) or "").strip() for one in given]
 
 
 KEY_SOURCES = ("oidc_discovery_url", "jwks_url", "jwt_validation_pubkeys")

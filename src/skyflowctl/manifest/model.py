@@ -164,7 +164,12 @@ class GeneratedText:
     bytes: int = 0
 
 
-FieldSource = str | GeneratedText | Reference
+@dataclass(frozen=True, slots=True)
+class LiveValue:
+    """``{live: true}``: the value that the server has, which is kept."""
+
+
+FieldSource = str | GeneratedText | Reference | LiveValue
 """Where a secret's field comes from; a text is the value itself."""
 
 

@@ -14,7 +14,7 @@ from skyflowctl.manifest.nodes import (
     child,
     entries,
 )
-from skyflowctl.manifest.references import reference
+from skyflowctl.manifest.references import secret_source
 
 
 def user_entries(root: YamlNode) -> Iterator[tuple[Path, YamlNode]]:
@@ -31,7 +31,7 @@ def declared_users(root: YamlNode) -> tuple[DeclaredObject, ...]:
 
 def _user(path: Path, node: YamlNode) -> DeclaredObject:
     _, method, _, name = path
-    password = reference(child(node, "password"), (*path, "password"))
+    password = secret_source(child(node, "password"), (*path, "password"))
     return DeclaredObject(
         kind="login_role",
         path=f"auth/{method}/users/{name}",

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import cast
 
-from skyflowctl.manifest.model import FieldSource, GeneratedText, Reference, Scheme
+from skyflowctl.manifest.model import FieldSource, GeneratedText, LiveValue, Reference, Scheme
 from skyflowctl.manifest.nodes import Path as TreePath
 from skyflowctl.manifest.nodes import (
     YamlNode,
@@ -72,11 +72,17 @@ _TARGETS: Mapping[str, Callable[[YamlNode], _Target]] = {
 }
 
 
+def secret_source(node: YamlNode | None, path: TreePath) -> Reference | LiveValue | None:
+    """Return where a secret comes from: its reference, or the server; None without a node."""
+    return LiveValue() if child(node, "live") else reference(node, path)
+
+
 def field_source(node: YamlNode, place: TreePath) -> FieldSource:
-    """Return where a secret's field comes from: a value, a generated text or a reference."""
+    """Return where a secret's field comes from: a value, a generated text, a reference or the
+    server."""
     value, made = child(node, "value"), child(node, "generate")
     if value is None and made is None:
-        return reference(node, place) or ""
+        return secret_source(node, place) or ""
     if made is None:
         return as_text(value)
     return GeneratedText(

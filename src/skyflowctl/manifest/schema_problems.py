@@ -267,9 +267,8 @@ def _size(error: Violation, path: Path) -> _Words:
     if _is_secret_field(path) and len(path) == 5:
         summary, why = f"{_name(path)} must have exactly one source", "a field has one value"
         return "bad-reference", summary, why, _sources(path)
-    if len(path) == 2 and path[0] == "policies":
-        summary, why = f"{_name(path)} must have exactly one source", "a policy has one text"
-        return "bad-policy", summary, why, "keep one of file, text and rules"
+    if words := _one_source(error, path):
+        return words
     if not error.instance:
         fix = "give it a value, or remove the key"
         return "empty-value", f"{_name(path)} is empty", _NO_VALUE, fix
@@ -278,6 +277,17 @@ def _size(error: Violation, path: Path) -> _Words:
     summary = f"{_name(path)} may have {bound} {limit} {unit}"
     fix = "shorten it" if isinstance(error.instance, str) else "remove some"
     return "bad-length", summary, _NOT_THAT, fix if bound == "at most" else "give more"
+
+
+def _one_source(error: Violation, path: Path) -> _Words | None:
+    summary = f"{_name(path)} must have exactly one source"
+    if len(path) == 2 and path[0] == "policies":
+        fix = "keep one of file, text and rules"
+        return "bad-policy", summary, "a policy has one text", fix
+    if path[-1:] == ("ca",) and error.instance:
+        why = "each would be the authority's certificate"
+        return "two-sources", summary, why, "keep file or live"
+    return None
 
 
 def _range(error: Violation, path: Path) -> _Words:

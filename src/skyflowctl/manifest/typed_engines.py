@@ -26,7 +26,7 @@ from skyflowctl.manifest.nodes import (
     plain,
 )
 from skyflowctl.manifest.pki_rules import seconds
-from skyflowctl.manifest.references import reference
+from skyflowctl.manifest.references import secret_source
 
 TYPED_KEYS: Mapping[str, tuple[str, ...]] = {
     "database": ("connections", "roles"),
@@ -36,8 +36,8 @@ TYPED_KEYS: Mapping[str, tuple[str, ...]] = {
 """By type of engine: the keys of its section."""
 
 _HOUR = 3600
-_TTLS = ("default_ttl", "max_ttl", "ttl", "auto_rotate_period")
-_ROLES: Mapping[str, Mapping[str, Any]] = {
+SPANS = ("default_ttl", "max_ttl", "ttl", "auto_rotate_period")
+ROLE_DEFAULTS: Mapping[str, Mapping[str, Any]] = {
     "database": {
         "creation_statements": [],
         "revocation_statements": [],
@@ -64,14 +64,14 @@ _ROLES: Mapping[str, Mapping[str, Any]] = {
     },
 }
 _UNCOMPARED = {"database": ("connection",), "pki": ("key_bits",)}
-_ROLE_KEYS = {kind: (*_UNCOMPARED[kind], *defaults) for kind, defaults in _ROLES.items()}
-_URLS: Mapping[str, Any] = {
+_ROLE_KEYS = {kind: (*_UNCOMPARED[kind], *defaults) for kind, defaults in ROLE_DEFAULTS.items()}
+URL_DEFAULTS: Mapping[str, Any] = {
     "issuing_certificates": [],
     "crl_distribution_points": [],
     "ocsp_servers": [],
 }
-_KEY_FIXED = {"type": "aes256-gcm96", "exportable": False}
-_KEY_CONFIG = {"deletion_allowed": False, "auto_rotate_period": 0}
+KEY_FIXED = {"type": "aes256-gcm96", "exportable": False}
+KEY_CONFIG = {"deletion_allowed": False, "auto_rotate_period": 0}
 _KEY_VERSIONS = ("min_decryption_version", "min_encryption_version")
 _AUTHORITY = ("common_name", "issuer_name", "organization", "ttl", "key_type", "key_bits")
 _PASSWORD_SETTING = re.compile(r"password=(?!\{\{)[^\s&]", re.IGNORECASE)
@@ -92,14 +92,14 @@ def _database(engine: str, body: YamlNode) -> Iterator[DeclaredObject]:
         yield _connection(engine, name, node, using)
     for name, node in roles.items():
         connection = as_text(child(node, "connection"))
-        fields = {"db_name": connection, **_settings(node, _ROLES["database"])}
+        fields = {"db_name": connection, **_settings(node, ROLE_DEFAULTS["database"])}
         after = (f"{engine}/config/{connection}",)
         yield _object(engine, f"roles/{name}", fields, node, ("roles", name), after=after)
 
 
 def _connection(engine: str, name: str, node: YamlNode, roles: list[str]) -> DeclaredObject:
     keys = ("connections", name)
-    password = reference(child(node, "password"), ("engines", engine, *keys, "password"))
+    password = secret_source(child(node, "password"), ("engines", engine, *keys, "password"))
     verify, allowed = child(node, "verify_connection"), child(node, "allowed_roles")
     optional = {key: plain(one) for key in _CONNECTION if (one := child(node, key))}
     return _object(
@@ -127,7 +127,7 @@ def _pki(engine: str, body: YamlNode) -> Iterator[DeclaredObject]:
     urls = child(body, "urls")
     after: tuple[str, ...] = ()
     if urls is not None:
-        yield _object(engine, "config/urls", _settings(urls, _URLS), urls, ("urls",))
+        yield _object(engine, "config/urls", _settings(urls, URL_DEFAULTS), urls, ("urls",))
         after = (f"{engine}/config/urls",)  # the certificate has them too
     for key, path in (("root", "root"), ("intermediate", "intermediate")):
         node = child(body, key)
@@ -136,7 +136,9 @@ def _pki(engine: str, body: YamlNode) -> Iterator[DeclaredObject]:
             after = (f"{engine}/{path}/generate/internal",)
     for name, node in entries(child(body, "roles")):
         bits = child(node, "key_bits")
-        fields = _settings(node, _ROLES["pki"]) | ({"key_bits": as_number(bits)} if bits else {})
+        fields = _settings(node, ROLE_DEFAULTS["pki"]) | (
+            {"key_bits": as_number(bits)} if bits else {}
+        )
         yield _object(engine, f"roles/{name}", fields, node, ("roles", name), after=after)
 
 
@@ -156,11 +158,11 @@ def _transit(engine: str, body: YamlNode) -> Iterator[DeclaredObject]:
     for name, node in entries(child(body, "keys")):
         keys, path = ("keys", name), f"keys/{name}"
         versions = {one: as_number(child(node, one)) for one in _KEY_VERSIONS if child(node, one)}
-        yield _object(engine, path, {}, node, keys, fixed=_settings(node, _KEY_FIXED))
+        yield _object(engine, path, {}, node, keys, fixed=_settings(node, KEY_FIXED))
         yield _object(
             engine,
             f"{path}/config",
-            {**_settings(node, _KEY_CONFIG), **versions},
+            {**_settings(node, KEY_CONFIG), **versions},
             node,
             keys,
             read_at=f"{engine}/{path}",
@@ -192,7 +194,7 @@ def _settings(node: YamlNode, defaults: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _value(name: str, node: YamlNode) -> Any:
-    return as_seconds(node) if name in _TTLS else plain(node)
+    return as_seconds(node) if name in SPANS else plain(node)
 
 
 def typed_rules(root: YamlNode) -> Iterator[tuple[Path, Problem]]:

@@ -5,32 +5,53 @@ from dataclasses import dataclass
 from typing import Any
 
 from skyflowctl.engine.names import is_name
-from skyflowctl.errors import Problem, RefusedError, UsageError
+from skyflowctl.errors import Problem
 from skyflowctl.manifest.access import role_policy_name
 from skyflowctl.manifest.discover import DEFAULT_PREFIX
 from skyflowctl.manifest.messages import looks_like_credential
 from skyflowctl.manifest.write import manifest_text
+from skyflowctl.operations.exported_choice import (
+    marked,
+    mounts_to_export,
+    nothing,
+    recorded_id,
+    refuse_unread,
+)
 from skyflowctl.operations.exported_engines import (
     exported_engine,
     exported_groups,
+    exported_namespaces,
+    exported_quotas,
     unread_logins,
 )
-from skyflowctl.operations.exported_logins import NotExpressibleError, exported_login
+from skyflowctl.operations.exported_logins import (
+    NotExpressibleError,
+    exported_config,
+    exported_login,
+)
 from skyflowctl.operations.exported_names import common_prefix, mount_names
+from skyflowctl.operations.exported_objects import (
+    VERSION,
+    ObjectReader,
+    with_authorities,
+)
+from skyflowctl.operations.exported_valid import valid_parts
 from skyflowctl.planner.access import ADOPTED_POLICY, owner_of
 from skyflowctl.planner.desired import OWNER_POLICY
 from skyflowctl.planner.fields import MANAGED_BY, mount_is_protected
+from skyflowctl.planner.objects import noted_version
 from skyflowctl.text import listed
 from skyflowctl.vault.gateway import Gateway
 from skyflowctl.vault.live import (
     LiveAccess,
     LiveEngine,
-    LiveLoginMethod,
     LiveMount,
     LiveRole,
     LiveState,
     login_role_parts,
 )
+
+_HEAD = "Exported from the server. Rotation rules are not stored there."
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,73 +94,18 @@ def export(
         RefusedError: a mount, or a policy that belongs to the manifest, cannot be read.
     """
     everything = gateway.sys.mounts()
-    chosen = [one for one in everything.values() if one.type == plugin]
-    if paths:
-        chosen = [one for one in chosen if one.path in paths]
-        _refuse_unknown(set(paths) - {one.path for one in chosen}, plugin)
-    chosen.sort(key=lambda one: one.path)
+    chosen = mounts_to_export(everything, paths, plugin)
     others = [one for _, one in sorted(everything.items()) if one.type != plugin]
-    owner = manifest_id or _recorded_id(chosen or _marked(gateway, others, plugin))
+    owner = manifest_id or recorded_id(chosen or marked(gateway, others, plugin))
     live = gateway.read_live_state([one.path for one in chosen], plugin, parallelism=parallelism)
-    _refuse_unread(live.problems.values())
+    refuse_unread(live.problems.values())
     access = gateway.sys.access.read_marked(lambda one: owner_of(owner, one) is None, parallelism)
     made = _Export(owner, plugin, chosen, live, access)
-    _refuse_unread(unread_logins(access.unread, made.warn))
-    for one in others:
-        if owner_of(owner, one) is None:
-            made.add_engine(gateway, one)
+    refuse_unread(unread_logins(access.unread, made.warn))
+    reader = ObjectReader(gateway.sys.access, parallelism, made.warn)
+    made.add_engines(gateway, [one for one in others if owner_of(owner, one) is None], reader)
+    made.add_configs(reader)
     return made.exported()
-
-
-def _marked(
-    gateway: Gateway, engines: Iterable[LiveMount], plugin: str
-) -> list[LiveMount | LiveLoginMethod]:
-    """Return the engines and login methods that manifests made."""
-    methods = gateway.sys.access.login_methods().values()
-    found: list[LiveMount | LiveLoginMethod] = [*engines, *methods]
-    marked = [one for one in found if one.options.get("managed_by") == MANAGED_BY]
-    if not marked:
-        raise _nothing(plugin, "no engine or login method that a manifest made")
-    return marked
-
-
-def _nothing(plugin: str, other: str) -> UsageError:
-    return UsageError(
-        "there is nothing to export",
-        why=f"the server has no mount of type {plugin}, and {other}",
-        fix="name another type with --plugin, or another id with --manifest",
-        code="no-mounts",
-    )
-
-
-def _refuse_unknown(unknown: set[str], plugin: str) -> None:
-    if unknown:
-        raise UsageError(
-            f"the server has no mount of type {plugin} at {listed(sorted(unknown))}",
-            why="export reads live mounts only",
-            fix="'skyflowctl mount list' shows the mounts",
-            code="unknown-mount",
-        )
-
-
-def _refuse_unread(problems: Iterable[Problem]) -> None:
-    """Refuse to export a part: an apply of it would not know the rest."""
-    found = list(problems)
-    if found:
-        raise RefusedError.of(found)
-
-
-def _recorded_id(mounts: Iterable[LiveMount | LiveLoginMethod]) -> str:
-    ids = sorted({one.options.get("manifest", "") for one in mounts})
-    if len(ids) == 1 and is_name(ids[0]):
-        return ids[0]
-    named = listed([one or "none" for one in ids])
-    raise UsageError(
-        f"the mounts do not belong to one manifest: {named}",
-        why="each mount records the id of its manifest, and a manifest has one id",
-        fix="export the mounts of one manifest, or choose an id: --manifest ID",
-        code="several-manifests",
-    )
 
 
 class _Export:
@@ -163,12 +129,31 @@ class _Export:
         self._mounts = mounts
         self._engines: dict[str, dict[str, Any]] = {}
         self._direct: dict[str, dict[str, Any]] = {}
+        self._configs: dict[str, dict[str, Any]] = {}
 
-    def add_engine(self, gateway: Gateway, one: LiveMount) -> None:
-        """Add an engine that is no mount of ours."""
-        description = self._description(one.path, one.description)
-        if written := exported_engine(gateway, one, description, self.warn):
-            self._engines[one.path] = written
+    def add_engines(
+        self, gateway: Gateway, engines: Iterable[LiveMount], reader: ObjectReader
+    ) -> None:
+        """Add engines that are no mounts of ours, with their objects."""
+        for one in engines:
+            description = self._description(one.path, one.description)
+            if written := exported_engine(gateway, self._owner, one, description, reader):
+                self._engines[one.path] = written
+        with_authorities(self._engines, reader)
+
+    def add_configs(self, reader: ObjectReader) -> None:
+        """Add the configurations of our login methods; one request for each type that has one."""
+        for one in self._access.login_methods.values():
+            if self._is_ours(one.name) and one.type in {"jwt", "kubernetes", "oidc"}:
+                path = f"auth/{one.name}/config"
+                version = noted_version(one.options, f"{VERSION}config")
+                try:
+                    found = exported_config(one.type, reader.one(path), version)
+                except NotExpressibleError as error:
+                    fix = "copy its section from the manifest that made it"
+                    self.warn(path, "was left out", str(error), fix)
+                else:
+                    self._configs[one.name] = found
 
     def exported(self) -> Exported:
         consumers = self._consumers()
@@ -184,12 +169,25 @@ class _Export:
         groups = exported_groups(self._access.groups, self.warn)
         added = _filled({"engines": self._engines, "groups": groups})
         added |= self._methods() | self._policies()
+        added |= _filled(
+            {
+                "quotas": exported_quotas(self._owner, self._access),
+                "namespaces": exported_namespaces(self._access),
+            }
+        )
         if not (mounts or added):
-            raise _nothing(self._plugin, f"nothing that the manifest {self._owner} made")
+            raise nothing(self._plugin, f"nothing that the manifest {self._owner} made")
         data |= added
-        comments = ("Exported from the server. Rotation rules are not stored there.",)
+        valid_parts(data, lambda: manifest_text(data), self.warn)
+        text = manifest_text(data, (_HEAD, *self._comments()))
         paths = tuple(one.path for one in self._mounts)
-        return Exported(self._owner, manifest_text(data, comments), paths, tuple(self._warnings))
+        return Exported(self._owner, text, paths, tuple(self._warnings))
+
+    def _comments(self) -> Iterable[str]:
+        """Yield a line for everything that is left out, as the warnings say it."""
+        for one in self._warnings:
+            line = f"Not exported: {one.summary}"
+            yield line if line.isprintable() else ascii(line)
 
     def warn(self, path: str, summary: str, why: str, fix: str) -> None:
         """Add a warning of something that the manifest does not have."""
@@ -334,23 +332,16 @@ class _Export:
         return owner_of(self._owner, self._access.login_methods[method]) is None
 
     def _methods(self) -> dict[str, Any]:
-        """Return our login methods; their configuration is left as it is."""
+        """Return our login methods."""
         methods = sorted(self._access.login_methods.values(), key=lambda one: one.name)
         ours = [one for one in methods if self._is_ours(one.name)]
-        for one in ours:
-            if one.type != "approle":
-                self.warn(
-                    f"auth/{one.name}",
-                    "its configuration and its certificates were left out",
-                    "they stay on the server as they are",
-                    "copy its section from the manifest that made it",
-                )
         named = {
             one.name: _filled(
                 {
                     "type": one.type if one.type != one.name else "",
                     "description": self._description(f"auth/{one.name}", one.description),
-                    "roles": self._direct.get(one.name, {}),
+                    **self._configs.get(one.name, {}),
+                    "users" if one.type == "userpass" else "roles": self._direct.get(one.name, {}),
                 }
             )
             for one in ours

@@ -1,59 +1,80 @@
-"""Writes live engines, groups and further logins as a manifest declares them."""
+"""Writes live engines, groups, rate limits and namespaces as a manifest declares them."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from skyflowctl.engine.names import is_name
 from skyflowctl.errors import Problem
-from skyflowctl.operations.exported_logins import span
+from skyflowctl.manifest.quotas import QUOTAS, quota_prefix
+from skyflowctl.operations.exported_logins import KEPT, span
+from skyflowctl.operations.exported_objects import (
+    BY_HAND,
+    ObjectReader,
+    Warn,
+    exported_objects,
+)
+from skyflowctl.planner.access import owner_of
 from skyflowctl.planner.groups import live_group
+from skyflowctl.planner.quotas import live_quotas
 from skyflowctl.text import listed
+from skyflowctl.vault.access_api import NAMESPACE_ID
 from skyflowctl.vault.errors import ForbiddenError
 from skyflowctl.vault.gateway import Gateway
-from skyflowctl.vault.kv import is_kv2
-from skyflowctl.vault.live import GROUP_PATHS, LiveMount
+from skyflowctl.vault.kv import is_kv2, secret_path
+from skyflowctl.vault.live import GROUP_PATHS, LiveAccess, LiveMount, LiveSecret
 
-Warn = Callable[[str, str, str, str], None]
-"""Adds a warning: path, what was left out, why, and the fix."""
-
-_BY_HAND = "declare it by hand"
+NAMESPACE_PATHS = "sys/namespaces/"
+_MARKS = frozenset({"managed_by", "manifest", "adopted", NAMESPACE_ID})
 
 
 def exported_engine(
-    gateway: Gateway, engine: LiveMount, description: str, warn: Warn
+    gateway: Gateway, owner: str, engine: LiveMount, description: str, reader: ObjectReader
 ) -> dict[str, Any] | None:
     """Return an engine as a manifest writes it; None if it is left out.
 
-    Its secrets and objects are not written; a warning names them.
+    Requests: the lists of its objects, and one for each; for kv, a list of each folder, and two
+    for each secret of the manifest.
     """
     if engine.type == "kv" and not is_kv2(engine):
-        warn(engine.path, "was left out", "a manifest has only version 2 of kv", _BY_HAND)
+        why = "a manifest has only version 2 of kv"
+        reader.warn(engine.path, "was left out", why, BY_HAND)
         return None
-    if engine.type == "kv":
-        _warn_of_secrets(gateway, engine.path, warn)
-    else:
-        warn(
-            engine.path,
-            "its objects were left out",
-            "export writes an engine's type, description and lease times; "
-            "the rest stays on the server as it is",
-            "copy its section from the manifest that made it",
-        )
     ttls = {name: span(engine.ttls, name) for name in engine.ttls}
-    data = {"type": engine.type, "description": description, **ttls}
+    data: dict[str, Any] = {"type": engine.type, "description": description, **ttls}
+    if engine.type == "kv":
+        data["secrets"] = _secrets(gateway, owner, engine.path, reader.warn)
+    else:
+        data |= exported_objects(engine, reader)
     return {key: value for key, value in data.items() if value}
 
 
-def _warn_of_secrets(gateway: Gateway, engine: str, warn: Warn) -> None:
-    why = "their values are never read; they stay on the server as they are"
-    fix = "declare each below secrets, with the source of each field"
+def _secrets(gateway: Gateway, owner: str, engine: str, warn: Warn) -> dict[str, Any]:
+    """Return the secrets that the manifest made, with the names of their fields."""
+    kv, fix = gateway.sys.access.kv, "declare each below secrets, with the source of each field"
     try:
-        found = gateway.sys.access.kv.secrets(engine)
+        found = kv.secrets(engine)
+        ours = [path for path, one in found.items() if owner_of(owner, one) is None]
+        read = {
+            path: kv.secret(engine, path.removeprefix(secret_path(engine, ""))) for path in ours
+        }
     except ForbiddenError as error:
-        warn(engine, "its secrets were left out, and not listed", error.problems[0].summary, fix)
-        return
-    if found:
-        warn(engine, f"these secrets were left out: {listed(sorted(found))}", why, fix)
+        warn(engine, "its secrets were left out", error.problems[0].summary, fix)
+        return {}
+    if theirs := sorted(found.keys() - read.keys()):
+        why = "this manifest did not make them"
+        warn(engine, f"these secrets were left out: {listed(theirs)}", why, fix)
+    return {
+        path.removeprefix(secret_path(engine, "")): dict.fromkeys(sorted(secret.fields), KEPT)
+        for path, secret in read.items()
+        if secret and _has_fields(path, secret, warn)
+    }
+
+
+def _has_fields(path: str, secret: LiveSecret, warn: Warn) -> bool:
+    if not secret.fields:
+        why = "its newest version is deleted" if secret.deleted else "it has no field"
+        warn(path, "was left out", why, BY_HAND)
+    return bool(secret.fields)
 
 
 def exported_groups(groups: Mapping[str, Mapping[str, Any]], warn: Warn) -> dict[str, Any]:
@@ -64,7 +85,7 @@ def exported_groups(groups: Mapping[str, Mapping[str, Any]], warn: Warn) -> dict
         method, alias = live["alias.login_method"], live["alias.name"]
         if not is_name(name) or not live["policies"]:
             why = "a manifest's group has a plain name and at least one policy"
-            warn(path, "was left out", why, _BY_HAND)
+            warn(path, "was left out", why, BY_HAND)
             continue
         written[name] = {"policies": live["policies"]}
         if method and alias:
@@ -72,11 +93,44 @@ def exported_groups(groups: Mapping[str, Mapping[str, Any]], warn: Warn) -> dict
     return written
 
 
+def exported_quotas(owner: str, access: LiveAccess) -> dict[str, Any]:
+    """Return rate limits as a manifest writes them, by the names that it has for them."""
+    prefix = f"{QUOTAS}/{quota_prefix(owner)}"
+    return {path.removeprefix(prefix): _quota(one) for path, one in sorted(live_quotas(access))}
+
+
+def _quota(live: Mapping[str, Any]) -> dict[str, Any]:
+    rate, interval = live.get("rate"), span(live, "interval")
+    found = {
+        "path": live.get("path"),
+        "rate": int(rate) if isinstance(rate, float) and rate.is_integer() else rate,
+        "interval": interval if interval != "1s" else "",
+        "block_interval": span(live, "block_interval"),
+        "role": live.get("role"),
+        "inheritable": live.get("inheritable"),
+    }
+    return {key: value for key, value in found.items() if value}
+
+
+def exported_namespaces(access: LiveAccess) -> dict[str, Any]:
+    """Return namespaces as a manifest writes them, by name."""
+    return {
+        path.removeprefix(NAMESPACE_PATHS): {"metadata": metadata} if metadata else {}
+        for path, one in sorted(access.objects.items())
+        if path.startswith(NAMESPACE_PATHS)
+        for metadata in [{key: value for key, value in one.items() if key not in _MARKS}]
+    }
+
+
+_WARNED = ("auth/", GROUP_PATHS, QUOTAS, NAMESPACE_PATHS)
+
+
 def unread_logins(unread: Mapping[str, Problem], warn: Warn) -> Iterable[Problem]:
-    """Return what could not be read, besides logins and groups, of which each is a warning."""
+    """Return what could not be read, besides objects whose absence is only a warning each."""
     for path, problem in sorted(unread.items()):
-        if path.startswith(("auth/", GROUP_PATHS)):
-            what = "its entries were left out" if path.endswith("/") else "was left out"
+        if path.startswith(_WARNED):
+            is_list = path.endswith("/") or path == QUOTAS
+            what = "its entries were left out" if is_list else "was left out"
             warn(path.rstrip("/"), what, problem.summary, problem.fix)
         else:
             yield problem

@@ -75,7 +75,9 @@ def plan_access(
         plan.compared += 1
         found = _found(one, live)
         if found is None and (
-            problem := certificate_problem(one) or signer_problem(one, live, signers)
+            problem := certificate_problem(one)
+            or signer_problem(one, live, signers)
+            or (objects.nothing_to_keep(one.declared) if one.declared else None)
         ):
             plan.warnings.append(problem)
         elif found is None:
@@ -227,6 +229,8 @@ def _update_object(
         return None
     if declared.once:
         return None
+    declared = objects.with_live_values(declared, answer)
+    one = replace(one, fields={**one.fields, **declared.fields}, declared=declared)
     owner = _owner_of_object(draft.manifest.id, declared, found, draft.live)
     marked = one.kind in {ObjectKind.LOGIN_ROLE, ObjectKind.NAMESPACE}
     if marked and (owner is not None or is_adopted(draft.manifest.id, found)):
@@ -251,8 +255,9 @@ def _update_object(
             objects.not_readable(one.path, hidden, declared.owner, one.where)
         )
         return None
-    if fixed:
-        draft.plan.warnings.append(objects.cannot_change(one.path, fixed, one.where))
+    unchangeable = objects.cannot_change(one.path, fixed, one.where) if fixed else None
+    if problem := unchangeable or objects.would_forget(declared):
+        draft.plan.warnings.append(problem)
         return None
     if one.kind is ObjectKind.QUOTA and not quotas.has_path(one, answer):
         owner = ""

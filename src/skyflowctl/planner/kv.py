@@ -3,11 +3,11 @@
 from collections.abc import Iterable, Mapping
 
 from skyflowctl.manifest.engine_rules import ROTATE_VERSION
-from skyflowctl.manifest.model import DeclaredSecret, Manifest
+from skyflowctl.manifest.model import DeclaredSecret, LiveValue, Manifest
 from skyflowctl.planner import adoption, fields
 from skyflowctl.planner.access import AccessPlan, is_adopted, owner_of, unread
 from skyflowctl.planner.desired import DesiredObject
-from skyflowctl.planner.objects import source_text
+from skyflowctl.planner.objects import no_live_value, source_text
 from skyflowctl.planner.plan import (
     Action,
     ActionType,
@@ -77,8 +77,13 @@ def _action(
     if rotates:
         marks |= {ROTATE_VERSION: str(secret.rotate_version), _ROTATE_AFTER: str(live.version)}
     data = {
-        name: source for name, source in secret.fields.items() if rotates or name not in live.fields
+        name: source
+        for name, source in secret.fields.items()
+        if name not in live.fields or (rotates and not isinstance(source, LiveValue))
     }
+    if problem := no_live_value(one.path, data, one.where):
+        plan.warnings.append(problem)
+        return None
     marked = fields.differences(live.custom_metadata, marks)
     changes = (
         *(Change(f"custom_metadata.{one.field}", one.before, one.after) for one in marked),

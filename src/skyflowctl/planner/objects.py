@@ -4,10 +4,17 @@
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from skyflowctl.errors import Problem, Where
-from skyflowctl.manifest.model import DeclaredObject, FieldSource, GeneratedText, Reference
+from skyflowctl.manifest.model import (
+    DeclaredObject,
+    FieldSource,
+    GeneratedText,
+    LiveValue,
+    Reference,
+)
 from skyflowctl.planner.plan import NOT_READABLE, TYPE_DIFFERS, Change, own_path
 from skyflowctl.vault.live import LiveAccess
 
@@ -34,7 +41,8 @@ def secret_changes(
     declared: DeclaredObject, live: LiveAccess, *, exists: bool
 ) -> tuple[Change, ...]:
     """Return the changes of the fields that the server never returns; the sources are shown."""
-    if not declared.secret:
+    sources = _written(declared)
+    if not sources:
         return ()
     before = written_version(declared, live)
     if exists and before >= declared.secret_version:
@@ -43,14 +51,69 @@ def secret_changes(
     version = declared.secret_version
     return (
         *((Change(_VERSION, before or None, version),) if version else ()),
-        *(Change(name, shown, source_text(source)) for name, source in declared.secret.items()),
+        *(Change(name, shown, source_text(source)) for name, source in sources.items()),
+    )
+
+
+def _written(declared: DeclaredObject) -> dict[str, FieldSource]:
+    """Return the sources of the secret fields that are not kept as they are."""
+    found = declared.secret.items()
+    return {name: source for name, source in found if not isinstance(source, LiveValue)}
+
+
+def with_live_values(declared: DeclaredObject, found: Mapping[str, Any]) -> DeclaredObject:
+    """Return the object with the server's values of the fields that it keeps."""
+    kept = {
+        name: live_value(found, name)
+        for name, value in declared.fields.items()
+        if isinstance(value, LiveValue)
+    }
+    return replace(declared, fields={**declared.fields, **kept}) if kept else declared
+
+
+def nothing_to_keep(declared: DeclaredObject) -> Problem | None:
+    """Return why an absent object cannot be made, or None: a value is only on the server."""
+    values = {**declared.fields, **declared.secret}
+    return no_live_value(declared.path, values, declared.where)
+
+
+def no_live_value(path: str, values: Mapping[str, Any], where: Where) -> Problem | None:
+    """Return why absent values cannot be written: they are to be kept. None: none is."""
+    names = [name for name, value in values.items() if isinstance(value, LiveValue)]
+    if not names:
+        return None
+    return Problem(
+        "nothing-to-keep",
+        f"{path} cannot be written: the server has no {', '.join(names)} to keep",
+        "the manifest says live: true, which keeps what is there",
+        "give it a source, such as {env: NAME}; for a certificate, {file: NAME}",
+        where,
+    )
+
+
+def would_forget(declared: DeclaredObject) -> Problem | None:
+    """Return why an object cannot be changed: a write without its secret clears it. Or None."""
+    names = [name for name, one in declared.secret.items() if isinstance(one, LiveValue)]
+    if not names or declared.keeps_secret:
+        return None
+    return Problem(
+        "would-forget",
+        f"{declared.path} cannot be changed: the server would forget {', '.join(names)}",
+        "the manifest says live: true; a write must have it, and the server never shows it",
+        "give it a source, such as {env: NAME}, and raise secret_version",
+        declared.where,
     )
 
 
 def written_version(declared: DeclaredObject, live: LiveAccess) -> int:
     """Return the ``secret_version`` that was written last; 0 for none."""
     there = live.mounted(declared.owner)
-    text = there.options.get(declared.version_option, "") if there else ""
+    return noted_version(there.options, declared.version_option) if there else 0
+
+
+def noted_version(options: Mapping[str, str], name: str) -> int:
+    """Return the number in one of a mount's options; 0 without one."""
+    text = options.get(name, "")
     return int(text) if text.isascii() and text.isdigit() and len(text) < 10 else 0
 
 
@@ -120,7 +183,7 @@ def as_written(
         "flags": dict(declared.flags),
         "read_path": declared.read_path,
         "appears": not exists and (new_owner or bool(declared.read_at)),
-        "secret": dict(declared.secret) if sends else {},
+        "secret": _written(declared) if sends else {},
         "once": declared.once,
         "owner": declared.owner,
         "options": {declared.version_option: str(declared.secret_version)} if rises else {},

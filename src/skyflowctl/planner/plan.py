@@ -17,11 +17,13 @@ LEFT_OUT = frozenset(
         "quota-path-taken",
         "moved-both-live",
         "not-readable",
+        "nothing-to-keep",
         "owned-by-other",
         "path-in-use",
         "revoked-key",
         "signer-missing",
         "type-differs",
+        "would-forget",
     }
 )
 """Codes of warnings that an object must not be changed. An apply then refuses the whole plan."""

@@ -1,7 +1,7 @@
 """Policies, login methods, login roles, and secrets engines besides our mounts."""
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -165,7 +165,7 @@ class AccessApi:
 
     def _listed_groups(self, unread: dict[str, Problem]) -> set[str]:
         try:
-            return {f"{GROUP_PATHS}{name}" for name in self._names(GROUP_PATHS.rstrip("/"))}
+            return {f"{GROUP_PATHS}{name}" for name in self.names(GROUP_PATHS.rstrip("/"))}
         except ForbiddenError as error:
             unread[GROUP_PATHS] = error.problems[0]
             return set()
@@ -173,9 +173,19 @@ class AccessApi:
     def _listed_quotas(self, unread: dict[str, Problem]) -> list[str]:
         """Return the path of each quota; within a namespace the server has no list of them."""
         try:
-            return [f"{_QUOTAS}/{one}" for one in self._names(_QUOTAS)]
+            return [f"{_QUOTAS}/{one}" for one in self.names(_QUOTAS)]
         except (BadRequestError, ForbiddenError) as error:
             unread[_QUOTAS] = error.problems[0]
+            return []
+
+    def _listed_namespaces(self, unread: dict[str, Problem]) -> list[str]:
+        """Return the path of each namespace; a server without namespaces has none."""
+        try:
+            return [f"{_NAMESPACES}{one.strip('/')}" for one in self.names(_NAMESPACES[:-1])]
+        except NotFoundError:
+            return []
+        except (BadRequestError, ForbiddenError) as error:
+            unread[_NAMESPACES] = error.problems[0]
             return []
 
     def _listed_login_roles(
@@ -201,8 +211,8 @@ class AccessApi:
         is_ours: Callable[[LivePolicy | Mapping[str, Any]], bool],
         parallelism: int,
     ) -> LiveAccess:
-        """Read every login method, and the policies, login roles and groups that are ours; one
-        request for each login role and group of the server.
+        """Read every login method, and the policies, login roles, groups, quotas and namespaces
+        that are ours; a list of each, and one request for each of them but policies.
 
         What this login may not read is in ``unread``.
         """
@@ -215,19 +225,32 @@ class AccessApi:
             methods = self.login_methods()
         except ForbiddenError as error:
             unread[error.path] = error.problems[0]
-        listed = self._listed_login_roles(methods, unread) + sorted(self._listed_groups(unread))
-        with Workers(parallelism) as pool:
-            found = pool.map(lambda path: self._or_error(self.object, path), listed)
-        for path, one in zip(listed, found, strict=True):
+        listed = [
+            *self._listed_login_roles(methods, unread),
+            *sorted(self._listed_groups(unread)),
+            *self._listed_quotas(unread),
+            *self._listed_namespaces(unread),
+        ]
+        for path, one in self.read_each(listed, parallelism).items():
             if isinstance(one, Problem) or (one and is_ours(one)):
                 _sort_in(path, one, roles, unread)
         return LiveAccess(policies, methods, roles, unread)
 
+    def read_each(
+        self, paths: Sequence[str], parallelism: int
+    ) -> dict[str, Mapping[str, Any] | Problem | None]:
+        """Return what the server has at each path, nothing, or why it was not read; one request
+        each."""
+        with Workers(parallelism) as pool:
+            found = pool.map(lambda path: self._or_error(self.object, path), paths)
+        return dict(zip(paths, found, strict=True))
+
     def login_role_names(self, method: str, kind: str = "approle") -> list[str]:
         """Return the names of all login roles of a method of this type."""
-        return self._names(f"auth/{method}/{LOGIN_ROLES[kind]}")
+        return self.names(f"auth/{method}/{LOGIN_ROLES[kind]}")
 
-    def _names(self, path: str) -> list[str]:
+    def names(self, path: str) -> list[str]:
+        """Return what a list has; nothing if it is empty."""
         try:
             reply = self._transport.send(Request("LIST", path, fresh=True))
         except NotFoundError as error:

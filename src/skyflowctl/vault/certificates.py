@@ -2,6 +2,7 @@
 
 import socket
 import ssl
+from dataclasses import dataclass
 from datetime import datetime
 from hashlib import sha256
 from typing import TYPE_CHECKING
@@ -84,3 +85,56 @@ def _certificate_summary(one: "Certificate") -> str:
     name = one.subject.rfc4514_string() or "without a subject"
     digest = sha256(one.public_bytes(Encoding.DER)).hexdigest()
     return f"certificate {name}, until {one.not_valid_after_utc.date()}, sha256 {digest}"
+
+
+@dataclass(frozen=True, slots=True)
+class Authority:
+    """An authority's certificate: names as RFC 4514 texts, and for how long it was made."""
+
+    subject: str
+    issuer: str
+    common_name: str
+    organization: str
+    seconds: int
+    key_type: str
+    key_bits: int
+
+
+_HOUR = 3600
+_BACKDATED = 30
+"""The seconds by which the server makes a certificate valid before it exists."""
+
+
+def authority(text: str) -> Authority | None:
+    """Return what the first certificate of a PEM text says; None if it says too little.
+
+    Its span is in whole hours, if it is longer than one.
+    """
+    from cryptography import x509
+    from cryptography.hazmat.primitives.asymmetric import ec, rsa
+    from cryptography.x509.oid import NameOID
+
+    try:
+        found = x509.load_pem_x509_certificates(text.encode())[0]
+        key = found.public_key()
+    except (ValueError, TypeError):
+        return None
+    common, organizations = (
+        found.subject.get_attributes_for_oid(oid)
+        for oid in (NameOID.COMMON_NAME, NameOID.ORGANIZATION_NAME)
+    )
+    if not common:
+        return None
+    is_curve = isinstance(key, ec.EllipticCurvePublicKey)
+    kind = "rsa" if isinstance(key, rsa.RSAPublicKey) else "ec" if is_curve else "ed25519"
+    valid = found.not_valid_after_utc - found.not_valid_before_utc
+    seconds = int(valid.total_seconds()) - _BACKDATED
+    return Authority(
+        found.subject.rfc4514_string(),
+        found.issuer.rfc4514_string(),
+        str(common[0].value),
+        str(organizations[0].value) if organizations else "",
+        seconds // _HOUR * _HOUR if seconds > _HOUR else seconds,
+        kind,
+        key.key_size if isinstance(key, rsa.RSAPublicKey | ec.EllipticCurvePublicKey) else 0,
+    )

@@ -62,6 +62,7 @@ def export(
     def work(run: CommandRun) -> CommandResult:
         from dataclasses import asdict
 
+        from skyflowctl.cli.envelope import problem_json
         from skyflowctl.manifest.write import save
         from skyflowctl.operations.export import export as make
 
@@ -73,7 +74,7 @@ def export(
         if out:
             save(made.text, out)
         data = {**asdict(made), "mounts": list(made.mounts), "file": out or None}
-        del data["warnings"]
+        data["warnings"] = [problem_json(one) for one in made.warnings]
         return CommandResult(data, warnings=made.warnings)
 
     run_command("export", output, work, _view)
