@@ -17,7 +17,11 @@ ROUTES = Engine(MemoryStorage(), TokenServiceOnDemand())._router.routes  # noqa:
 # Not stored as they are sent: a credential is compared by its identity, a rotation by its id.
 SENT_ONLY = frozenset({"credentials_json", "credentials_file_path", "rotation_id", "rotation_to",
     "rotation_keys", "allow_revoked_key", "cas", "validate_credentials", "force"})  # fmt: skip
-SAMPLES = {FieldType.TEXT: ("a", "b"), FieldType.TEXTS: (["a"], ["b"])}
+SAMPLES = {
+    FieldType.TEXT: ("a", "b"),
+    FieldType.TEXTS: (["a"], ["b"]),
+    FieldType.DURATION: (60, 61),
+}
 
 
 def stored(template: str) -> list[Field]:

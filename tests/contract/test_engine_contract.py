@@ -305,6 +305,7 @@ class TestRoles:
             "ctx_required": False,
             "ctx_pattern": "",
             "ctx_probe": "",
+            "sign_max_ttl": 900,
             "version": 2,
             "created": "2026-11-22T12:00:00Z",
             "last_updated": "2026-11-22T12:01:00Z",
@@ -343,6 +344,9 @@ class TestRoles:
             ({"role_ids": [A], "ctx_pattern": "a*", "ctx_probe": {"a": "b"}}, "ctx_probe"),
             ({"role_ids": [A], "ctx_probe": []}, "ctx_probe"),
             ({"role_ids": [A], "ctx_probe": {}}, "ctx_probe"),
+            ({"role_ids": [A], "sign_max_ttl": 0}, "sign_max_ttl"),
+            ({"role_ids": [A], "sign_max_ttl": "25h"}, "sign_max_ttl"),
+            ({"role_ids": [A], "sign_max_ttl": "soon"}, "sign_max_ttl"),
         ],
     )
     @scenario
@@ -394,7 +398,7 @@ class TestRoles:
         assert await bench.engine.exists(request) is False
         await bench.write("roles/r1", role_ids=[A])
         assert await bench.engine.exists(request) is True
-        for path in ("creds/r1", "health", "roles", "config/verify", "x"):
+        for path in ("creds/r1", "sign/r1", "health", "roles", "config/verify", "x"):
             assert await bench.engine.exists(EngineRequest(Operation.UPDATE, path)) is None
 
 
@@ -627,6 +631,7 @@ class TestPathsAndOperations:
             (405, "read", "roles"),
             (405, "update", "health"),
             (405, "delete", "creds/r1"),
+            (405, "read", "sign/r1"),
             (405, "read", "config/verify"),
             (405, "update", "config/history/1"),
             (405, "delete", "config/history"),
@@ -640,7 +645,7 @@ class TestPathsAndOperations:
     async def test_help_names_every_path_and_field(self):
         bench = Bench()
         text = (await bench.call("help", "", {"requestResponsePrefix": "skyflow"})).data["help"]
-        for path in ("config", "config/verify", "roles/{name}", "creds/{name}", "health"):
+        for path in ("config", "config/verify", "roles/{name}", "creds/{name}", "sign/{name}"):
             assert f"    {path} " in text
         reply = await bench.call("help", "config")
         assert set(reply.data) == {"help", "see_also", "openapi"}
@@ -663,6 +668,7 @@ class TestPathsAndOperations:
             "/roles/",
             "/roles/{name}",
             "/creds/{name}",
+            "/sign/{name}",
             "/health",
         }
         creds = document["paths"]["/creds/{name}"]

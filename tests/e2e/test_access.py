@@ -23,10 +23,13 @@ mounts:
       producer:
         role_ids: [skyflow-role-order-prod]
         ctx: {required: true, pattern: "order:*", probe: "order:probe"}
+        sign: true
+        sign_max_ttl: 5m
         consumers: {approle: {order-service: {token_ttl: 20m, cidrs: [10.0.0.0/8]}}}
       any:
         role_ids: [skyflow-role-any]
         ctx: {required: true, probe: "x"}
+        sign: true
         consumers: {approle: {any-service: {}}}
       reader:
         role_ids: [skyflow-role-order-read]
@@ -134,10 +137,41 @@ def test_a_consumer_reads_its_tokens_and_nothing_else(stack):
     assert [status(stack, token, *one) for one in denied] == [403] * len(denied)
 
 
+def test_a_consumer_has_data_tokens_signed_by_the_same_ctx_rule(stack):
+    token, sign = login(stack, "order-service"), "skyflow/order/sign"
+    tokens = {"data_tokens": ["5479-4229-4622-1393", "b", "5479-4229-4622-1393"]}
+    allowed = [
+        (f"{sign}/producer", {"ctx": "order:1", **tokens}),
+        (f"{sign}/producer", {"ctx": "order:1", "ttl": 300, **tokens}),
+        (f"{sign}/producer", {"ctx": "order:1", "ttl": "5m", "data_tokens": "a,b"}),
+    ]
+    denied = [
+        (f"{sign}/producer", tokens),
+        (f"{sign}/producer", {"ctx": "payment:1", **tokens}),
+        (f"{sign}/producer", {"ctx": {"order": "1"}, **tokens}),
+        (f"{sign}/producer", {"ctx": "order:1", "other": "x", **tokens}),
+        (f"{sign}/producer?ctx=order:1", None),
+        (f"{sign}/reader", tokens),
+        (f"{sign}/any", {"ctx": "x", **tokens}),
+        ("skyflow/payment/sign/engine", tokens),
+    ]
+    assert [status(stack, token, *one) for one in allowed] == [200] * len(allowed)
+    assert [status(stack, token, *one) for one in denied] == [403] * len(denied)
+    refused = {"ctx": "order:1", "ttl": 301, **tokens}
+    assert status(stack, token, f"{sign}/producer", refused) == 400
+    logged = stack.audit_log.read_text()
+    assert f"{sign}/producer" in logged
+    assert "5479-4229-4622-1393" not in logged
+    assert "signed_token_" not in logged
+
+
 def test_a_required_ctx_without_a_pattern_is_any_text(stack):
     token, path = login(stack, "any-service"), "skyflow/order/creds/any"
     assert status(stack, token, f"{path}?ctx=anything") == 200
     assert status(stack, token, path) == 403
+    body = {"data_tokens": ["a"]}
+    assert status(stack, token, "skyflow/order/sign/any", {"ctx": "anything", **body}) == 200
+    assert status(stack, token, "skyflow/order/sign/any", body) == 403
 
 
 DRIFTS = [
@@ -150,9 +184,11 @@ DRIFTS = [
         POLICY,
         {
             "policy": "# managed-by:skyflowctl/access-test\n"
-            'path "skyflow/order/creds/producer" { capabilities = ["read", "update"] }'
+            'path "skyflow/order/creds/producer" { capabilities = ["read", "update"]\n'
+            'required_parameters = ["ctx"]\nallowed_parameters = { "ctx" = ["order:*"] } }\n'
+            'path "skyflow/order/sign/producer" { capabilities = ["update"] }'
         },
-        'path "skyflow/order/creds/producer"',
+        'path "skyflow/order/sign/producer"',
     ),
     (
         "sys/policies/acl/backend-policy",

@@ -22,6 +22,7 @@ mounts:
       producer:
         role_ids: [skyflow-role-order-prod]
         ctx: {required: true, pattern: "order:*", probe: "order:probe"}
+        sign: true
         consumers: {approle: {order-service: {}, limited: {secret_id_num_uses: 5}}}
       reader:
         role_ids: [skyflow-role-order-read]
@@ -33,7 +34,7 @@ mounts:
 auth:
   approle: {}
 """
-PRODUCER = "skyflow/order/creds/producer"
+PRODUCER, SIGN = "skyflow/order/creds/producer", "skyflow/order/sign/producer"
 
 
 @pytest.fixture(scope="module")
@@ -210,13 +211,22 @@ def test_check_proves_what_a_consumer_may_do_and_leaves_nothing(stack):
     assert asked[PRODUCER, "any"] == ("allow", "allow")
     assert asked[PRODUCER, "without ctx"] == ("deny", "deny")
     assert asked[PRODUCER, "other ctx"] == ("deny", "deny")
-    for path in ("skyflow/payment/creds/engine", "skyflow/order/config", "secret/", "sys/mounts"):
+    assert asked[SIGN, "any"] == ("allow", "allow")
+    assert asked[SIGN, "without ctx"] == asked[SIGN, "other ctx"] == ("deny", "deny")
+    no_sign = ("skyflow/order/sign/reader", "skyflow/payment/sign/engine")
+    for path in (
+        *no_sign,
+        "skyflow/payment/creds/engine",
+        "skyflow/order/config",
+        "secret/",
+        "sys/mounts",
+    ):
         assert asked[path, "any"] == ("deny", "deny")
     assert listed(stack, "order-service") == before
     entries = [json.loads(line) for line in stack.audit_log.read_text()[log:].splitlines()]
     paths = [one["request"]["path"] for one in entries if one["type"] == "response"]
     assert "auth/token/revoke-self" in paths
-    assert not any("/creds/" in path for path in paths)
+    assert not any("/creds/" in path or "/sign/" in path for path in paths)
     denied = [one for one in entries if "permission denied" in one.get("error", "")]
     assert denied == []
 
@@ -253,14 +263,17 @@ def test_check_finds_each_right_that_the_manifest_does_not_give(stack):
 def test_check_finds_a_policy_that_lost_its_ctx_rule(stack):
     path = "sys/policies/acl/skyflow.skyflow.order.producer"
     before = stack.api("GET", path)["data"]["policy"]
-    text = f'path "{PRODUCER}" {{ capabilities = ["read", "update"] }}'
+    text = f'path "{PRODUCER}" {{ capabilities = ["read", "update"] }}\n'
+    text += f'path "{SIGN}" {{ capabilities = ["update"] }}'
     stack.api("POST", path, {"policy": text})
     try:
         checks = consumer(stack, "check", "order-service", check=6)["checks"]
     finally:
         stack.api("POST", path, {"policy": before})
     wrong = [(one["path"], one["request"]) for one in checks if not one["ok"]]
-    assert wrong == [(PRODUCER, "without ctx"), (PRODUCER, "other ctx")]
+    assert wrong == [
+        (path, request) for path in (PRODUCER, SIGN) for request in ("without ctx", "other ctx")
+    ]
 
 
 @pytest.mark.slow

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import reduce
 from operator import getitem
 from pathlib import Path
@@ -76,6 +76,7 @@ DRIFTS = [
     Drift("manifest", "role", "tags", ROLE, {"tags": []}),
     Drift("role.ctx.required", "role", "ctx_required", ROLE, {"ctx_required": False}),
     Drift("role.ctx.pattern", "role", "ctx_pattern", ROLE, {"ctx_pattern": "order:p*"}),
+    Drift("role.sign_max_ttl", "role", "sign_max_ttl", ROLE, {"sign_max_ttl": 60}),
     Drift("role.ctx.probe", "role", "ctx_probe", ROLE, {"ctx_probe": "order:other"}),
     *(Drift("", "header", "hmac", f"{HEADERS}/{name}", body)
       for name in planner_fields.AUDITED_HEADERS
@@ -93,6 +94,7 @@ NOT_LIVE = {
     *(f"{at}.rotation.{name}" for at in ("mount", "defaults")
       for name in ("max_age", "renew_before", "retire_margin")),
     *(f"mount.rotation.{name}" for name in ("source", "operator_token", "account_id")),
+    "role.sign",  # a rule of a policy: test_access.py
     "role.consumers",  # OTHER_OBJECTS below; quotas: test_quotas.py; the last two are refused
     *("engines", "auth", "policies", "groups", "audit_devices", "quotas", "namespaces"),
 }  # fmt: skip
@@ -195,7 +197,8 @@ def test_every_field_that_the_planner_manages_is_changed_here() -> None:
     mount = manifest.mounts[0]
     managed = {
         "mount": planner_fields.wanted_mount(manifest, mount).keys(),
-        "role": planner_fields.wanted_role(manifest, mount.roles[0]).keys(),
+        # The default is not sent: an engine that cannot sign refuses the field.
+        "role": planner_fields.wanted_role(manifest, replace(mount.roles[0], sign_max_ttl=60)),
         "config": planner_fields.wanted_config(manifest, mount).keys(),
     }
     for kind, names in managed.items():

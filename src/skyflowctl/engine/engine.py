@@ -28,6 +28,7 @@ from skyflowctl.engine.paths.health import HealthPath
 from skyflowctl.engine.paths.history import HistoryPath
 from skyflowctl.engine.paths.roles import RolesPath
 from skyflowctl.engine.paths.rotation import RotationPath
+from skyflowctl.engine.paths.sign import SignPath
 from skyflowctl.engine.paths.verify import VerifyPath
 from skyflowctl.engine.records import CREDENTIAL_PREFIX
 from skyflowctl.engine.routing import Router
@@ -150,6 +151,7 @@ def _router(mount: EngineMount, health: HealthPath) -> Router:
         HistoryPath(mount),
         RolesPath(mount),
         CredsPath(mount),
+        SignPath(mount),
         health,
     )
     return Router(route for path in paths for route in path.routes())

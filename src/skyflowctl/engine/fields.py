@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
+from skyflowctl.clock import parse_duration
 from skyflowctl.engine.contract import EngineError
 from skyflowctl.engine.ctx import Ctx, InvalidCtxError, check_ctx, is_printable
 from skyflowctl.secret import Secret
@@ -26,6 +27,7 @@ class FieldType(StrEnum):
     TEXT = "text"  # str
     BOOLEAN = "boolean"  # bool
     INTEGER = "integer"  # int, not negative
+    DURATION = "duration"  # int, whole seconds
     TEXTS = "texts"  # tuple[str, ...]
     CTX = "ctx"  # str or a flat mapping, already checked
     SECRET = "secret"  # noqa: S105 - a type; Secret, never shown again
@@ -131,6 +133,17 @@ def _integer(field: Field, value: Any) -> int:
     return number
 
 
+def _duration(field: Field, value: Any) -> int:
+    if isinstance(value, str) and not _INTEGER.fullmatch(value):
+        try:
+            return int(parse_duration(value).total_seconds())
+        except ValueError:
+            raise EngineError(
+                400, f"{field.name}: neither whole seconds nor a duration such as 5m"
+            ) from None
+    return _integer(field, value)
+
+
 def _texts(field: Field, value: Any) -> tuple[str, ...]:
     if isinstance(value, str):
         # The stock client sends `tags=a,b` as one string.
@@ -166,6 +179,7 @@ _READERS = {
     FieldType.TEXT: _text,
     FieldType.BOOLEAN: _boolean,
     FieldType.INTEGER: _integer,
+    FieldType.DURATION: _duration,
     FieldType.TEXTS: _texts,
     FieldType.CTX: _ctx,
     FieldType.SECRET: _secret,

@@ -12,6 +12,7 @@ _SCHEMAS: dict[FieldType, dict[str, Any]] = {
     FieldType.SECRET: {"type": "string", "format": "password", "writeOnly": True},
     FieldType.BOOLEAN: {"type": "boolean"},
     FieldType.INTEGER: {"type": "integer", "minimum": 0},
+    FieldType.DURATION: {"type": "integer", "minimum": 0, "format": "seconds"},
     FieldType.TEXTS: {"type": "array", "items": {"type": "string"}},
     FieldType.CTX: {
         "oneOf": [
@@ -33,7 +34,8 @@ _METHODS = {
 }
 _OVERVIEW = """\
 The skyflow secrets engine mints Skyflow bearer tokens. A mount stores one service-account
-credential (config). Each role names one Skyflow role. Read creds/<role> to get a token."""
+credential (config). Each role names one Skyflow role. Read creds/<role> to get a token;
+write data tokens to sign/<role> to get them signed."""
 
 
 def help_reply(router: Router, match: Match | None) -> dict[str, Any]:

@@ -8,6 +8,9 @@ NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 FOREIGN_NAME = re.compile(r"\w(?:[\w.-]{0,250}\w)?", re.ASCII)
 # A blank would make one scope of two.
 ROLE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+SIGN_MAX_TTL, SIGN_LONGEST_TTL = 900, 24 * 60 * 60
+"""The longest life of a role's signed data tokens where the role does not say, and the most that
+it may say, in seconds."""
 NAME_RULE = "a name has 1 to 63 lower-case letters, digits, _ and -, the first no _ or -"
 
 

@@ -17,6 +17,7 @@ from typing import Any, Literal, Self, TypeVar
 from skyflowctl.clock import parse_rfc3339, rfc3339
 from skyflowctl.engine.contract import EngineError
 from skyflowctl.engine.ctx import Ctx, CtxRule
+from skyflowctl.engine.names import SIGN_MAX_TTL
 from skyflowctl.skyflow.service_account import ServiceAccount
 
 _Record = TypeVar("_Record")
@@ -289,6 +290,7 @@ class RoleRecord:
     Args:
         ctx_required: None when it was never said; a pattern then implies it.
         ctx_probe: the ctx with which the role is tried out; empty for none.
+        sign_max_ttl: the longest life of a signed data token, in seconds.
     """
 
     role_ids: tuple[str, ...]
@@ -300,6 +302,7 @@ class RoleRecord:
     ctx_required: bool | None = None
     ctx_pattern: str = ""
     ctx_probe: Ctx = ""
+    sign_max_ttl: int = SIGN_MAX_TTL
 
     def rule(self) -> CtxRule:
         """Return what the role asks of ctx."""
@@ -315,6 +318,7 @@ class RoleRecord:
             "ctx_required": self.rule().required,
             "ctx_pattern": self.ctx_pattern,
             "ctx_probe": probe if isinstance(probe, str) else dict(probe),
+            "sign_max_ttl": self.sign_max_ttl,
             "version": self.version,
             "created": rfc3339(self.created),
             "last_updated": rfc3339(self.last_updated),

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, Literal
 
+from skyflowctl.engine.names import SIGN_MAX_TTL
 from skyflowctl.errors import Where
 
 Scheme = Literal["file", "env", "keyring", "vault", "exec", "stdin", "server_file"]
@@ -50,7 +51,12 @@ class DeclaredCtx:
 
 @dataclass(frozen=True, slots=True)
 class Role:
-    """One use of a mount, mapped to exactly one Skyflow role id."""
+    """One use of a mount, mapped to exactly one Skyflow role id.
+
+    Args:
+        sign: its consumers may also have data tokens signed.
+        sign_max_ttl: the longest life of these, in seconds.
+    """
 
     name: str
     role_id: str
@@ -58,6 +64,8 @@ class Role:
     tags: tuple[str, ...]
     ctx: DeclaredCtx
     where: Where
+    sign: bool = False
+    sign_max_ttl: int = SIGN_MAX_TTL
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from datetime import timedelta
 
 from skyflowctl.clock import parse_duration
 from skyflowctl.engine.ctx import CtxRule, InvalidCtxError, check_probe, is_printable
+from skyflowctl.engine.names import SIGN_LONGEST_TTL
 from skyflowctl.errors import Problem, Where
 from skyflowctl.manifest.access import (
     check_consumers,
@@ -184,6 +185,18 @@ def _ctx_finding(path: Path, key: str, node: YamlNode, code: str, reason: str) -
     return about, Problem(code, summary, reason, fix, at_value(node, about))
 
 
+def _sign_spans(root: YamlNode) -> Iterator[RuleViolation]:
+    for path, role in _roles(root):
+        node = child(role, "sign_max_ttl")
+        span = _span(node)
+        seconds = span.total_seconds() if span is not None else 0
+        if node is not None and not 1 <= seconds <= SIGN_LONGEST_TTL:
+            about = (*path, "sign_max_ttl")
+            why = "a signed data token is for one use soon: the engine takes 1s to 24h"
+            summary, where = "sign_max_ttl is out of range", at_value(node, about)
+            yield about, Problem("bad-duration", summary, why, "use 15m", where)
+
+
 def _rotation(root: YamlNode) -> Iterator[RuleViolation]:
     default = child(root, "defaults", "rotation")
     if default is not None:
@@ -279,6 +292,7 @@ _RULES: tuple[Callable[[YamlNode], Iterator[RuleViolation]], ...] = (
     _ownership_tags,
     _descriptions,
     _ctx_rules,
+    _sign_spans,
     _rotation,
     reference_rules,
     _policy_names,

@@ -11,6 +11,7 @@ from skyflowctl.errors import Problem
 from skyflowctl.manifest.model import Consumer, Manifest, Role
 from skyflowctl.operations.consumer_login import By, LoginProof, check_proof, logged_in
 from skyflowctl.operations.consumers import checked_role
+from skyflowctl.planner.desired import SIGN_PARAMETERS
 from skyflowctl.posture.acl import matches_segments
 from skyflowctl.posture.policies import PathRule, parse_policy
 from skyflowctl.vault.errors import ForbiddenError, VaultError
@@ -100,7 +101,8 @@ def _asked(
     data = login.transport.send(Request("GET", "sys/internal/ui/resultant-acl")).data or {}
     exact: Mapping[str, Any] = data.get("exact_paths") or {}
     for path, role in granted.items():
-        yields = {"read", "update"} <= set(found[path]) or "root" in found[path]
+        needed = {"update"} if _is_sign(path) else {"read", "update"}
+        yields = needed <= set(found[path]) or "root" in found[path]
         yield AccessCheck(path, "any", "allow", "allow" if yields else "deny")
         yield from _ctx_checks(path, role, exact.get(path) or {})
     for path in denied:
@@ -145,7 +147,8 @@ def _ctx_checks(path: str, role: Role, rule: Mapping[str, Any]) -> Iterator[Acce
         asks = "ctx" in (rule.get("required_parameters") or ())
         yield AccessCheck(path, "without ctx", "deny", "deny" if asks else "allow")
     if role.ctx.pattern:
-        only = list(allowed) == ["ctx"] and list(allowed["ctx"] or ()) == [role.ctx.pattern]
+        known = {"ctx", *SIGN_PARAMETERS} if _is_sign(path) else {"ctx"}
+        only = set(allowed) == known and list(allowed["ctx"] or ()) == [role.ctx.pattern]
         yield AccessCheck(path, "other ctx", "deny", "deny" if only else "allow")
 
 
@@ -154,6 +157,12 @@ def _granted(manifest: Manifest, consumer: Consumer) -> Iterator[tuple[str, Role
         for role in mount.roles:
             if (mount.name, role.name) in consumer.grants:
                 yield f"{mount.path}/creds/{role.name}", role
+                if role.sign:
+                    yield f"{mount.path}/sign/{role.name}", role
+
+
+def _is_sign(path: str) -> bool:
+    return path.split("/")[-2] == "sign"
 
 
 def _denied_paths(
@@ -174,14 +183,14 @@ def _denied_paths(
             roles = {*declared.get(path, ()), *_live_roles(gateway, path, report)}
             paths += [f"{path}/{one}" for one in ("config", "config/verify", "config/rollback")]
             paths += [f"{path}/{one}/{role}" for role in sorted(roles) for one in _OF_A_ROLE]
-            paths.append(f"{path}/creds/{_NOWHERE}")
+            paths += [f"{path}/{one}/{_NOWHERE}" for one in ("creds", "sign")]
         elif kind not in {"system", "identity", "cubbyhole", "ns_cubbyhole", "ns_identity"}:
             paths += [f"{path}/{one}" for one in ("", _NOWHERE, f"data/{_NOWHERE}")]
     granted = dict(_granted(manifest, consumer))
     return [path for path in paths if path not in granted]
 
 
-_OF_A_ROLE = ("creds", "roles")
+_OF_A_ROLE = ("creds", "sign", "roles")
 
 
 def _live_roles(gateway: Gateway, path: str, report: ConsumerReport) -> Sequence[str]:

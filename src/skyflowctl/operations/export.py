@@ -4,7 +4,8 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from skyflowctl.engine.names import is_name
+from skyflowctl.clock import span_text
+from skyflowctl.engine.names import SIGN_MAX_TTL, is_name
 from skyflowctl.errors import Problem
 from skyflowctl.manifest.access import role_policy_name
 from skyflowctl.manifest.discover import DEFAULT_PREFIX
@@ -269,7 +270,8 @@ class _Export:
         if role.ctx_required != bool(role.ctx_pattern):
             ctx["required"] = role.ctx_required
         ctx |= _filled({"pattern": role.ctx_pattern, "probe": _plain(role.ctx_probe)})
-        logins = consumers.get(role_policy_name(mount.path, role.name), {})
+        policy = role_policy_name(mount.path, role.name)
+        live, longest = self._access.policies.get(policy), role.sign_max_ttl
         return {"role_ids": list(role.role_ids)} | _filled(
             {
                 "description": self._description(
@@ -277,7 +279,9 @@ class _Export:
                 ),
                 "tags": self._tags(role.tags),
                 "ctx": ctx,
-                "consumers": logins,
+                "sign": bool(live and f'"{mount.path}/sign/{role.name}"' in live.text) or None,
+                "sign_max_ttl": span_text(longest) if longest not in {0, SIGN_MAX_TTL} else "",
+                "consumers": consumers.get(policy, {}),
             }
         )
 

@@ -1,6 +1,6 @@
 """Builds the desired objects of a manifest besides its mounts, from engines to login roles."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -24,6 +24,9 @@ from skyflowctl.planner.policy_text import mark_line, policy_fields
 from skyflowctl.vault.access_api import AccessNeeded, policy_path
 from skyflowctl.vault.kv import secret_path
 from skyflowctl.vault.live import GROUP_PATHS, login_role_parts, login_role_path
+
+SIGN_PARAMETERS = ("data_tokens", "ttl")
+"""What a request to sign may have besides a ctx."""
 
 OWNER_POLICY = "skyflowctl.owner."
 """A login role with this policy name (which no policy has) belongs to that manifest."""
@@ -78,17 +81,27 @@ class DesiredObject:
 
 
 def role_policy(mount_path: str, role: Role) -> str:
-    """Return the text of the policy that allows to read one role's tokens and nothing else.
+    """Return the text of the policy that allows to use one role and nothing else.
 
-    Update is for callers that send the ctx in a body. The server checks the ctx rule too
-    (measured on OpenBao 2.7.2: two ctx, another parameter and an object are denied).
+    Update of creds is for callers that send the ctx in a body. The server checks the ctx rule
+    too (measured on OpenBao 2.7.2: two ctx, another parameter and an object are denied).
     """
-    lines = [f'path "{mount_path}/creds/{role.name}" {{', '  capabilities = ["read", "update"]']
+    rules = [_rule(f"{mount_path}/creds/{role.name}", '"read", "update"', role, ())]
+    if role.sign:
+        rules.append(_rule(f"{mount_path}/sign/{role.name}", '"update"', role, SIGN_PARAMETERS))
+    return "".join(rules)
+
+
+def _rule(path: str, capabilities: str, role: Role, parameters: Sequence[str]) -> str:
+    """Return the rule of one path: the role's ctx rule, and what else a request may have."""
+    lines = [f'path "{path}" {{', f"  capabilities = [{capabilities}]"]
     if role.ctx.required:
         lines.append('  required_parameters = ["ctx"]')
     if role.ctx.required or role.ctx.pattern:
-        values = quoted(role.ctx.pattern) if role.ctx.pattern else ""
-        lines.append(f'  allowed_parameters = {{\n    "ctx" = [{values}]\n  }}')
+        allowed = {"ctx": quoted(role.ctx.pattern) if role.ctx.pattern else ""}
+        allowed |= dict.fromkeys(parameters, "")
+        values = "".join(f'    "{name}" = [{value}]\n' for name, value in allowed.items())
+        lines.append(f"  allowed_parameters = {{\n{values}  }}")
     return "\n".join((*lines, "}", ""))
 
 

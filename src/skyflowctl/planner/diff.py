@@ -366,6 +366,8 @@ def _add_engine(
     draft.actions += engine.role_actions(manifest, mount, there)
     if without_rule := engine.roles_without_rule(mount, there):
         draft.warnings.append(messages.ctx_not_enforced(mount, without_rule))
+    if cannot_sign := engine.roles_that_cannot_sign(mount, there):
+        draft.warnings.append(messages.cannot_sign(mount, cannot_sign))
     unusable = there.unusable if there else {}
     draft.warnings += [messages.unusable_role(mount, name, why) for name, why in unusable.items()]
     draft.drift += drift.undeclared_roles(manifest, mount, there)

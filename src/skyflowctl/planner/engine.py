@@ -68,6 +68,15 @@ def roles_without_rule(mount: Mount, live: LiveEngine | None) -> list[str]:
     return [role.name for role in mount.roles if role.ctx.required or role.ctx.pattern]
 
 
+def roles_that_cannot_sign(mount: Mount, live: LiveEngine | None) -> list[str]:
+    """Return the roles with ``sign: true`` whose live engine cannot sign data tokens."""
+    if live is None:
+        return []
+    older = {name for name, role in live.roles.items() if not role.sign_max_ttl}
+    basic = not live.config.api.has("ctx")
+    return [one.name for one in mount.roles if one.sign and (basic or one.name in older)]
+
+
 def cut_off_reason(
     mount: Mount, live: LiveEngine | None, key: CredentialInput, former: str = ""
 ) -> Drift | Problem | None:
@@ -121,7 +130,8 @@ def _role(
     path = f"{mount.path}/roles/{role.name}"
     wanted = fields.wanted_role(manifest, role, live)
     if not api.has("ctx"):
-        wanted = {name: value for name, value in wanted.items() if not name.startswith("ctx_")}
+        known = ("role_ids", "description", "tags")
+        wanted = {name: value for name, value in wanted.items() if name in known}
     if live is None:
         changes, cas = fields.all_new(wanted), 0 if api.has("cas") else None
         return Action(ActionType.CREATE, ObjectKind.ROLE, mount.name, path, changes, wanted, cas)

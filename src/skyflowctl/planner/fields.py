@@ -10,6 +10,7 @@ from ipaddress import ip_network
 from typing import Any
 
 from skyflowctl.clock import parse_duration
+from skyflowctl.engine.names import SIGN_MAX_TTL
 from skyflowctl.manifest.model import Manifest, Mount, Role
 from skyflowctl.planner.plan import Change
 from skyflowctl.vault.live import LiveConfig, LiveMount, LiveRole
@@ -100,7 +101,7 @@ def wanted_role(manifest: Manifest, role: Role, live: LiveRole | None = None) ->
 
     A live role without this manifest's mark is also marked as adopted.
     """
-    return {
+    wanted = {
         "role_ids": [role.role_id],
         "description": role.description,
         "tags": _with_mark(role.tags, manifest.id, live),
@@ -108,6 +109,10 @@ def wanted_role(manifest: Manifest, role: Role, live: LiveRole | None = None) ->
         "ctx_pattern": role.ctx.pattern,
         "ctx_probe": _plain(role.ctx.probe),
     }
+    if role.sign_max_ttl != SIGN_MAX_TTL or (live and live.sign_max_ttl not in {0, SIGN_MAX_TTL}):
+        # An engine that cannot sign refuses the field: it is sent only where it says something.
+        wanted["sign_max_ttl"] = role.sign_max_ttl
+    return wanted
 
 
 def live_role(role: LiveRole) -> dict[str, Any]:
@@ -119,6 +124,7 @@ def live_role(role: LiveRole) -> dict[str, Any]:
         "ctx_required": role.ctx_required,
         "ctx_pattern": role.ctx_pattern,
         "ctx_probe": _plain(role.ctx_probe),
+        "sign_max_ttl": role.sign_max_ttl or SIGN_MAX_TTL,
     }
 
 

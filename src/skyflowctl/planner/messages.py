@@ -250,6 +250,18 @@ def ctx_not_enforced(mount: Mount, roles: Iterable[str]) -> Problem:
     )
 
 
+def cannot_sign(mount: Mount, roles: Iterable[str]) -> Problem:
+    """Warn that the engine has no ``sign/`` path, which ``sign: true`` gives to consumers."""
+    return Problem(
+        "cannot-sign",
+        f"the engine at {mount.path} cannot sign data tokens: {', '.join(roles)}",
+        "it has no sign/ path, so a consumer that asks it gets 404",
+        f"remove sign from these roles, or put skyflowctl's own engine there: "
+        f"'skyflowctl plugin register' and reload {mount.path}",
+        mount.where,
+    )
+
+
 def replacement_withheld(mount: Mount, live: LiveConfig, wanted: CredentialId) -> Problem:
     """Warn that without a history, a new key cannot be distinguished from an old one."""
     return Problem(

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from skyflowctl.clock import time_or_none
+from skyflowctl.engine.names import SIGN_MAX_TTL
 from skyflowctl.secret import Secret
 from skyflowctl.vault.live import (
     BASIC_API,
@@ -153,6 +154,7 @@ def decode_live_role(name: str, raw: Mapping[str, Any]) -> LiveRole:
         ctx_probe=raw.get("ctx_probe") or "",
         version=whole(raw.get("version")),
         created=str(raw.get("created") or ""),
+        sign_max_ttl=whole(raw.get("sign_max_ttl")),
     )
 
 
@@ -297,5 +299,7 @@ def _role_field_equals(live: LiveRole, name: str, value: Any) -> bool:
         return set(getattr(live, name)) == set(texts(value))
     if name == "ctx_required":
         return live.ctx_required == bool(value)
+    if name == "sign_max_ttl":
+        return live.sign_max_ttl == (value or SIGN_MAX_TTL)
     known = name in {"description", "ctx_pattern", "ctx_probe"}
     return known and bool(getattr(live, name) == (value or ""))

@@ -187,7 +187,8 @@ class LiveConfig:
 @dataclass(frozen=True, slots=True)
 class LiveRole:
     """A role from the engine's answer. ``ctx_required`` is the effective value; ``created`` is
-    RFC 3339, empty if the engine does not return it."""
+    RFC 3339, empty if the engine does not return it; ``sign_max_ttl`` is whole seconds, 0 if the
+    engine cannot sign data tokens."""
 
     name: str
     role_ids: tuple[str, ...]
@@ -198,6 +199,7 @@ class LiveRole:
     ctx_probe: str | Mapping[str, Any]
     version: int
     created: str = ""
+    sign_max_ttl: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ from typing import Any
 
 from skyflowctl.clock import parse_rfc3339
 from skyflowctl.engine.contract import Storage
+from skyflowctl.engine.names import SIGN_MAX_TTL
 from skyflowctl.engine.records import (
     CONFIG_KEY,
     CREDENTIAL_PREFIX,
@@ -102,6 +103,7 @@ def _role_record(role: LiveRole, now: datetime) -> RoleRecord:
         ctx_required=role.ctx_required,
         ctx_pattern=role.ctx_pattern,
         ctx_probe=role.ctx_probe,
+        sign_max_ttl=role.sign_max_ttl or SIGN_MAX_TTL,
     )
 
 

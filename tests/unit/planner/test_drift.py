@@ -27,6 +27,7 @@ NOT_ON_THE_SERVER = {
     "mount.rotation": "a rule for commands",
     "mount.roles": "objects of their own",
     "role.consumers": "objects of their own: test_access",
+    "role.sign": "a rule of a policy: test_access",
 }
 
 MANIFEST = p.manifest(
@@ -78,6 +79,7 @@ DRIFTS = {
     "role.tags": [(ObjectKind.ROLE, "tags", role(tags=("a",)))],
     "role.ctx.required": [(ObjectKind.ROLE, "ctx_required", role(ctx_required=False))],
     "role.ctx.pattern": [(ObjectKind.ROLE, "ctx_pattern", role(ctx_pattern="*"))],
+    "role.sign_max_ttl": [(ObjectKind.ROLE, "sign_max_ttl", role(sign_max_ttl=60))],
     "role.ctx.probe": [(ObjectKind.ROLE, "ctx_probe", role(ctx_probe="order:x"))],
     "plugin.version": [
         (ObjectKind.MOUNT, "plugin_version", mount(plugin_version="v0.9.0")),

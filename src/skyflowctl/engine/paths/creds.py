@@ -55,34 +55,17 @@ class CredsPath:
         """
         store, exchanges = self._mount.store, self._mount.exchanges
         generation = store.generation
-        config, role = await self._usable(call)
+        config, role = await usable(self._mount, call)
         try:
             async with exchanges.place():
                 if store.generation != generation:
                     # While it waited: no token of a credential or role that is gone by now.
-                    config, role = await self._usable(call)
+                    config, role = await usable(self._mount, call)
                 credential, ctx = config.usable(), call.values.get("ctx")
                 token = await exchanges.exchange(credential, role.role_ids[0], ctx)
         except MintFailedError as error:
             raise error.failure.error() from None
         return EngineReply(self._public(token, config.record.credential_version))
-
-    async def _usable(self, call: Call) -> tuple[Config, RoleRecord]:
-        """Return a config and a role that can give this token.
-
-        Raises:
-            EngineError: 400, there is none of them, or the role refuses the ctx.
-        """
-        config = await self._mount.store.config()
-        config.usable()
-        role = await self._mount.store.role(call.segment)
-        if role is None:
-            raise EngineError(400, "unknown role")
-        try:
-            role.rule().check(call.values.get("ctx"))
-        except InvalidCtxError as error:
-            raise EngineError(400, f"ctx: {error.reason}") from None
-        return config, role
 
     def _public(self, token: MintedToken, credential_version: int) -> dict[str, object]:
         left = token.expires_at - self._mount.clock.now()
@@ -94,3 +77,21 @@ class CredsPath:
             "key_id": token.key_id,
             "credential_version": credential_version,
         }
+
+
+async def usable(mount: EngineMount, call: Call) -> tuple[Config, RoleRecord]:
+    """Return a config with a credential, and the role of a request that keeps its ctx rule.
+
+    Raises:
+        EngineError: 400, there is none of them, or the role refuses the ctx.
+    """
+    config = await mount.store.config()
+    config.usable()
+    role = await mount.store.role(call.segment)
+    if role is None:
+        raise EngineError(400, "unknown role")
+    try:
+        role.rule().check(call.values.get("ctx"))
+    except InvalidCtxError as error:
+        raise EngineError(400, f"ctx: {error.reason}") from None
+    return config, role

@@ -8,7 +8,7 @@ from skyflowctl.engine.contract import EngineError, EngineReply, Operation
 from skyflowctl.engine.ctx import CtxRule, InvalidCtxError, check_probe
 from skyflowctl.engine.fields import Field, FieldType
 from skyflowctl.engine.mount import EngineMount
-from skyflowctl.engine.names import ROLE_ID
+from skyflowctl.engine.names import ROLE_ID, SIGN_LONGEST_TTL, SIGN_MAX_TTL
 from skyflowctl.engine.records import RoleRecord, UnusableRecordError
 from skyflowctl.engine.routing import PAGE_FIELDS, Call, PathOperation, Route, page
 
@@ -39,6 +39,12 @@ _FIELDS = (
         "The ctx for verification; it must satisfy the role's ctx rule.",
         clearable=True,
     ),
+    Field(
+        "sign_max_ttl",
+        FieldType.DURATION,
+        "The longest life of a signed data token, 1s to 24h. Default: 15m.",
+        clearable=True,
+    ),
     Field("force", FieldType.BOOLEAN, "False: fail with 409 if the role exists.", default=True),
     _CAS,
 )
@@ -46,7 +52,15 @@ _DESCRIPTION = """\
 A role names one Skyflow role and the ctx that its tokens may carry. A write is a patch:
 absent fields keep their value, "" or [] clears a field. A role that requires a ctx, or has
 a pattern, needs a probe, which is the ctx for verifying credentials."""
-_PATCHED = ("role_ids", "description", "tags", "ctx_required", "ctx_pattern", "ctx_probe")
+_PATCHED = (
+    "role_ids",
+    "description",
+    "tags",
+    "ctx_required",
+    "ctx_pattern",
+    "ctx_probe",
+    "sign_max_ttl",
+)
 
 
 class RolesPath:
@@ -142,6 +156,8 @@ def _patched(role: RoleRecord | None, values: Mapping[str, Any], now: datetime) 
     fields |= {name: values[name] for name in _PATCHED if name in values}
     if fields.get("ctx_probe") is None:
         fields["ctx_probe"] = ""
+    if fields.get("sign_max_ttl") is None:
+        fields["sign_max_ttl"] = SIGN_MAX_TTL
     changed = RoleRecord(
         version=role.version + 1 if role else 1,
         created=role.created if role else now,
@@ -165,3 +181,5 @@ def _check_role(role: RoleRecord) -> None:
         check_probe(rule, role.ctx_probe)
     except InvalidCtxError as error:
         raise EngineError(400, f"ctx_probe: {error.reason}") from None
+    if not 1 <= role.sign_max_ttl <= SIGN_LONGEST_TTL:
+        raise EngineError(400, "sign_max_ttl: not from 1 second to 24 hours")
