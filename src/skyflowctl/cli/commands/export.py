@@ -54,10 +54,10 @@ def export(
     plugin: PluginOption = "skyflow",
     parallelism: ParallelismOption = 10,
 ) -> None:
-    """Write the manifest of live mounts, with their roles, and of the engines, login methods,
-    logins, groups and policies that their manifest made. It contains no secret: each mount keeps
-    its credential. A plan of it is empty. What of these is left out is a warning. An existing
-    file is not overwritten."""
+    """Write the manifest of live mounts and of everything else that their manifest made: engines
+    with their objects, login methods with their logins, groups, policies, quotas and namespaces.
+    It contains no secret: live: true stands for what the server keeps. A plan of it is empty.
+    What is left out is a warning. An existing file is not overwritten."""
 
     def work(run: CommandRun) -> CommandResult:
         from dataclasses import asdict
