@@ -158,3 +158,13 @@ def test_a_header_that_is_hashed_again_is_one_action(header):
     assert [(a.kind, a.path.rpartition("/")[2]) for a in plan.actions] == [
         (ObjectKind.AUDITED_HEADER, header)
     ]
+
+
+@pytest.mark.parametrize(("longest", "codes"), [(0, ["cannot-sign"]), (900, [])])
+def test_an_engine_that_cannot_sign_is_a_warning(longest, codes):
+    mount = p.mount("order", roles=(p.role("writer", sign=True),))
+    manifest = p.manifest(mount)
+    live = p.with_role(p.converged(manifest), mount.path, "writer", sign_max_ttl=longest)
+    plan = make_plan(manifest, live, p.identities(manifest))
+    assert [one.code for one in plan.warnings] == codes
+    assert plan.empty
