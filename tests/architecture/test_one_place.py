@@ -48,10 +48,11 @@ def test_a_transient_status_is_named_where_it_is_decided(status, places):
     assert {name for name in named if not name.startswith(ANSWERS_WITH_IT)} == places
 
 
-def test_threads_for_requests_are_made_by_concurrency_alone():
+def test_threads_are_made_by_concurrency_alone():
     makers = {"ThreadPoolExecutor", "ProcessPoolExecutor"}
-    assert [name for name, tree in TREES.items() if imported(tree) & makers] == []
-    assert "Future" in imported(TREES["concurrency.py"])
+    assert [name for name, tree in TREES.items() if imported(tree) & makers] == [
+        "skyflow/threads.py"
+    ]
 
 
 def raw_fields(tree: ast.Module) -> list[str]:
@@ -79,6 +80,7 @@ WAITS_OF_OTHERS = {
     # retry.py has no coroutine: it would block the event loop.
     "plugin/life.py",
     "skyflow/management/client.py",
+    "skyflow/threads.py",
     # They wait for a time to pass, a file to grow or a process to end, not for a better result.
     "audit/lines.py",
     "devstack/logs.py",

@@ -22,6 +22,7 @@ from support.faulty_emulator import Fault, FaultKind, FaultyTokenService
 from skyflowctl.clock import SystemClock
 from skyflowctl.secret import Secret
 from skyflowctl.skyflow.emulator import EmulatorState
+from skyflowctl.skyflow.http.pool import ConnectionPool
 from skyflowctl.skyflow.http.token_service import HttpTokenService
 from skyflowctl.skyflow.minting import (
     MintedToken,
@@ -92,7 +93,7 @@ def subject(request, emulator) -> Subject:
     account = load_trusted(emulator.new_account(*ROLES))
     if request.param == "https":
         return Subject(
-            lambda: HttpTokenService(environ={}, context=emulator.tls),
+            lambda: HttpTokenService(ConnectionPool(environ={}, context=emulator.tls)),
             account,
             emulator.control.add_fault,
         )

@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from skyflowctl.secret import Secret
+from skyflowctl.skyflow.http.pool import ConnectionPool
 from skyflowctl.skyflow.http.token_service import HttpTokenService
 from support.https import Call, client_context, server_context, serving
 
@@ -25,7 +26,8 @@ async def hang(call: Call) -> None:
 
 @asynccontextmanager
 async def client(ca, environ=None, **options):
-    service = HttpTokenService(environ=environ or {}, context=lambda: client_context(ca), **options)
+    pool = ConnectionPool(environ=environ or {}, context=lambda: client_context(ca))
+    service = HttpTokenService(pool, **options)
     try:
         yield service
     finally:

@@ -17,9 +17,10 @@ _LOG = logging.getLogger("skyflowctl.plugin")
 
 
 def engine_factory(settings: PluginSettings) -> EngineFactory:
-    """Return the factory of engines; each mount has its own connections and limits."""
+    """Return the factory of engines; each mount has limits of its own."""
     from skyflowctl.clock import SystemClock
     from skyflowctl.engine.engine import Engine, EngineSettings
+    from skyflowctl.skyflow.http.pool import ConnectionPool
     from skyflowctl.skyflow.http.token_service import HttpTokenService
     from skyflowctl.skyflow.token_uri import SKYFLOW_HOSTS
 
@@ -28,9 +29,9 @@ def engine_factory(settings: PluginSettings) -> EngineFactory:
         credentials_directory=settings.credentials_directory,
         process=protect_process().to_json(),
     )
-    clock = SystemClock()
+    clock, pool = SystemClock(), ConnectionPool()
     return lambda storage, options: Engine(
-        storage, HttpTokenService(), engine_settings, clock, options
+        storage, HttpTokenService(pool, shared=True), engine_settings, clock, options
     )
 
 

@@ -4,6 +4,7 @@ import asyncio
 import os
 import ssl
 import sys
+from asyncio.sslproto import SSLProtocol
 from functools import partial
 from pathlib import Path
 from typing import NoReturn
@@ -17,6 +18,10 @@ from skyflowctl.plugin.life import Life, sweep_sockets
 from skyflowctl.plugin.storage import BrokerStorage
 from skyflowctl.plugin.transport import HostServer
 
+# The size of the buffer that asyncio zeroes and keeps for each TLS connection. Its own 256 KiB
+# would be four fifths of what a mount costs in a shared process.
+_TLS_BUFFER = 32 * 1024
+
 
 def run(handshake: Handshake, make_engine: EngineFactory, *, shared: bool) -> NoReturn:
     """Serve until the server is done; never returns.
@@ -29,6 +34,7 @@ def run(handshake: Handshake, make_engine: EngineFactory, *, shared: bool) -> No
     Raises:
         HandshakeError: the socket cannot be made.
     """
+    SSLProtocol.max_size = _TLS_BUFFER
     socket_path = new_socket_path(handshake.socket_dir, os.getpid())
     sweep_sockets(handshake.socket_dir)
     asyncio.run(_serve(handshake, make_engine, socket_path, shared=shared))

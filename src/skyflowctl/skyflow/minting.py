@@ -19,6 +19,7 @@ from skyflowctl.secret import Secret
 from skyflowctl.skyflow.bearer import expiry_of
 from skyflowctl.skyflow.service_account import ServiceAccount
 from skyflowctl.skyflow.signing_key import InvalidKeyError, SigningKey
+from skyflowctl.skyflow.threads import finished_in_thread
 from skyflowctl.skyflow.token_service import (
     NO_TOKEN,
     Exchange,
@@ -164,7 +165,8 @@ class Minter:
         """
         account = credential.account
         self._check_host(account.token_uri)
-        assertion = sign(assertion_claims(account, ctx, self._clock.now()), credential.key)
+        claims = assertion_claims(account, ctx, self._clock.now())
+        assertion = await finished_in_thread(sign, claims, credential.key)
         scope = None if role_id is None else f"role:{role_id}"
         started = self._clock.monotonic()
         answer = await self._service.exchange(

@@ -12,7 +12,8 @@ import trustme
 from support.exchanging import ask, client, give_token, open_descriptors
 from support.https import client_context, proxying, server_context, serving
 
-from skyflowctl.skyflow.http.token_service import HttpTokenService, default_context
+from skyflowctl.skyflow.http.pool import ConnectionPool, default_context
+from skyflowctl.skyflow.http.token_service import HttpTokenService
 from skyflowctl.skyflow.token_service import TokenServiceUnreachableError
 
 
@@ -43,14 +44,14 @@ def test_a_connection_refused_once_is_tried_again(local_ca):
         port = unused_port()
         async with client(local_ca) as service:
             uri = f"https://127.0.0.1:{port}/v1/auth/sa/oauth/token"
-            opened = service._connect
+            opened = service._pool.connect
             tries = []
 
-            async def connect(host, port_):
-                tries.append(port_)
-                return await opened(host, port_ if len(tries) == 1 else server.port)
+            async def connect(address):
+                tries.append(address)
+                return await opened(address if len(tries) == 1 else (address[0], server.port))
 
-            service._connect = connect
+            service._pool.connect = connect
             async with serving(give_token, server_context(local_ca)) as server:
                 answer = await ask(service, uri)
                 await service.aclose()
@@ -121,7 +122,7 @@ def test_the_default_context_reads_ssl_cert_file(local_ca, tmp_path, monkeypatch
 
     async def main():
         async with serving(give_token, server_context(local_ca)) as server:
-            service = HttpTokenService(environ={})
+            service = HttpTokenService(ConnectionPool(environ={}))
             answer = await ask(service, server.uri)
             await service.aclose()
             return answer.token_type
@@ -140,7 +141,7 @@ def test_the_context_is_made_once_and_only_when_needed(local_ca):
         return client_context(local_ca)
 
     async def main():
-        service = HttpTokenService(environ={}, context=make)
+        service = HttpTokenService(ConnectionPool(environ={}, context=make))
         assert not made
         async with serving(
             lambda call: call.token(connection="close"), server_context(local_ca)

@@ -62,8 +62,8 @@ def test_one_connection_serves_many_exchanges(local_ca):
 def test_nagle_is_off_and_tls_is_at_least_1_2(local_ca):
     async def use(service, server):
         await ask(service, server.uri)
-        (pool,) = service._pools.values()
-        transport = pool._idle[0]._transport
+        ((connection,),) = service._pool._idle.values()
+        transport = connection._transport
         nodelay = transport.get_extra_info("socket").getsockopt(
             socket.IPPROTO_TCP, socket.TCP_NODELAY
         )

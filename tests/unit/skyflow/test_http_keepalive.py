@@ -6,8 +6,11 @@ import asyncio
 
 import pytest
 from support.exchanging import ask, give_token, hang, open_descriptors, run_against
-from support.https import Call
+from support.https import Call, client_context, server_context, serving
 
+from skyflowctl.skyflow.http import pool as pool_module
+from skyflowctl.skyflow.http.pool import ConnectionPool
+from skyflowctl.skyflow.http.token_service import HttpTokenService
 from skyflowctl.skyflow.token_service import TokenServiceUnreachableError
 
 
@@ -131,3 +134,55 @@ def test_cancelled_posts_leave_the_pool_whole(local_ca):
     descriptors = open_descriptors()
     assert run_against(local_ca, script, use, slots=8) == 1
     assert open_descriptors() <= descriptors
+
+
+async def until(condition) -> None:
+    async with asyncio.timeout(5):
+        while not condition():
+            await asyncio.sleep(0.005)
+
+
+def test_a_connection_that_nobody_uses_is_closed_without_another_exchange(local_ca, monkeypatch):
+    monkeypatch.setattr(pool_module, "MAXIMUM_IDLE_SECONDS", 0.1)
+
+    async def use(service, server):
+        await asyncio.gather(*(ask(service, server.uri) for _ in range(3)))
+        assert service.open_connections >= 1
+        await server.until_open(0)
+        await until(lambda: not service.open_connections)
+        return (await ask(service, server.uri)).token_type
+
+    assert run_against(local_ca, give_token, use) == "Bearer"
+
+
+def test_no_more_idle_connections_are_kept_than_one_mount_uses(local_ca, monkeypatch):
+    monkeypatch.setattr(pool_module, "MAXIMUM_IDLE", 2)
+    together = asyncio.Barrier(5)
+
+    async def script(call: Call) -> None:
+        await together.wait()
+        await call.token()
+
+    async def use(service, server):
+        await asyncio.gather(*(ask(service, server.uri) for _ in range(5)))
+        return server.connections, service.open_connections
+
+    assert run_against(local_ca, script, use) == (5, 2)
+
+
+def test_mounts_share_idle_connections_and_one_that_goes_away_takes_none(local_ca):
+    async def main():
+        pool = ConnectionPool(environ={}, context=lambda: client_context(local_ca))
+        first, second = (HttpTokenService(pool, shared=True) for _ in range(2))
+        async with serving(give_token, server_context(local_ca)) as server:
+            await ask(first, server.uri)
+            await ask(second, server.uri)
+            await first.aclose()
+            await ask(second, server.uri)
+            await second.aclose()
+            kept = pool.idle
+            await pool.aclose()
+            await server.until_open(0)
+            return server.connections, kept, pool.idle
+
+    assert asyncio.run(main()) == (1, 1, 0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -250,3 +251,70 @@ def test_without_roles_one_token_without_scope_is_minted():
     service = RecordingService()
     (name,) = mint_each(account(), {}, service, FixedClock(), SKYFLOW_HOSTS)
     assert (name, [scope for _, _, scope, _ in service.asked]) == ("", [None])
+
+
+class SlowKey:
+    """Signs when it is told to, in the thread that asks."""
+
+    def __init__(self) -> None:
+        self.go = threading.Event()
+        self.signing = 0
+        self.most = 0
+        self._lock = threading.Lock()
+
+    def sign(self, _data: bytes) -> bytes:
+        with self._lock:
+            self.signing += 1
+            self.most = max(self.most, self.signing)
+        assert self.go.wait(20)
+        with self._lock:
+            self.signing -= 1
+        return b"signature"
+
+
+def test_the_loop_goes_on_while_a_key_signs():
+    async def main():
+        key = SlowKey()
+        minter = Minter(RecordingService(), FixedClock(), allowed_hosts=SKYFLOW_HOSTS)
+        slow = MintingCredential(credential().account, key)
+        minting = asyncio.ensure_future(minter.mint(slow, "r1", None))
+        async with asyncio.timeout(10):
+            while not key.signing:
+                await asyncio.sleep(0.001)
+        key.go.set()
+        return (await minting).key_id == slow.account.key_id
+
+    assert asyncio.run(main())
+
+
+def test_a_thousand_cancelled_mints_keep_their_places_until_their_threads_are_done():
+    async def main():
+        key = SlowKey()
+        minter = Minter(RecordingService(), FixedClock(), allowed_hosts=SKYFLOW_HOSTS)
+        held = 0
+
+        slow = MintingCredential(credential().account, key)
+
+        async def held_mint():
+            nonlocal held
+            held += 1
+            try:
+                await minter.mint(slow, "r1", None)
+            finally:
+                held -= 1
+
+        minting = [asyncio.ensure_future(held_mint()) for _ in range(1000)]
+        async with asyncio.timeout(10):
+            while not key.signing:
+                await asyncio.sleep(0.001)
+        for _ in range(3):
+            for task in minting:
+                task.cancel()
+            await asyncio.sleep(0)
+        assert held >= key.signing > 0
+        key.go.set()
+        results = await asyncio.gather(*minting, return_exceptions=True)
+        return held, {type(result) for result in results}, key.signing
+
+    assert asyncio.run(main()) == (0, {asyncio.CancelledError}, 0)
+    assert mint(RecordingService()).access_token

@@ -32,12 +32,13 @@ class TokenServiceOnDemand:
         return await self._service.exchange(token_uri, assertion, scope, deadline=deadline)
 
     def _made(self) -> TokenService:
+        from skyflowctl.skyflow.http.pool import ConnectionPool
         from skyflowctl.skyflow.http.token_service import HttpTokenService
 
         if self._dev_ca is None:
             return HttpTokenService()
         context = functools.partial(ssl.create_default_context, cafile=str(self._dev_ca))
-        return HttpTokenService(environ={}, context=context)
+        return HttpTokenService(ConnectionPool(environ={}, context=context))
 
     async def aclose(self) -> None:
         """Close its connections; the next exchange opens new ones, also in another event loop."""

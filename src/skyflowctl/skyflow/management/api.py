@@ -22,7 +22,7 @@ from skyflowctl.errors import UsageError
 from skyflowctl.secret import Secret
 from skyflowctl.skyflow.http.answers import json_object
 from skyflowctl.skyflow.http.connection import HttpAnswer
-from skyflowctl.skyflow.http.token_service import default_context
+from skyflowctl.skyflow.http.pool import default_context
 from skyflowctl.skyflow.management.client import (
     ManagementCall,
     ManagementClient,
