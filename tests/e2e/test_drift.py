@@ -160,7 +160,10 @@ def difference(before: dict[str, Any], after: dict[str, Any]) -> dict[str, set[s
 
 
 # Objects besides the mounts: test_access.py and test_service_platform.py change them.
-OTHER_OBJECTS = ("role.consumers", "engines", "auth", "policies", "groups", "quotas", "namespaces")
+OTHER_OBJECTS = (
+    "role.consumers",
+    *("engines", "auth", "policies", "groups", "audit_devices", "quotas", "namespaces"),
+)
 
 
 def leaves(schema: dict[str, Any], node: dict[str, Any], at: str) -> Iterator[str]:
