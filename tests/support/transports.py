@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from skyflowctl.secret import Secret
 from skyflowctl.vault.memory_transport import IN_PROCESS
 from skyflowctl.vault.no_response import unnamed_host
-from skyflowctl.vault.transport import ServerInfo, Transport
+from skyflowctl.vault.transport import ServerInfo, Transport, TransportWrapper
 
 
 class FakeTransport:
@@ -18,6 +19,10 @@ class FakeTransport:
     def at_node(self, address: str) -> Transport:
         """No node has an address."""
         raise unnamed_host("GET", "", address)
+
+    def as_login(self, token: Secret | None, certificate: Secret | None = None) -> Transport:  # noqa: ARG002 - it knows no logins
+        """The same server; every token may do everything there."""
+        return TransportWrapper(self)
 
     def refuse_guarded(self, method: str, path: str) -> None:
         """No path is guarded."""

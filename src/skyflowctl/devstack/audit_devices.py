@@ -5,8 +5,7 @@ The server takes them from nothing else. Only here is the server's process known
 
 import re
 import signal
-from collections.abc import Iterator, Mapping
-from dataclasses import replace
+from collections.abc import Mapping
 from typing import Any
 
 from skyflowctl.devstack.layout import DevLayout
@@ -14,15 +13,12 @@ from skyflowctl.devstack.processes import alive, find_process, wait_until
 from skyflowctl.devstack.server import log_size
 from skyflowctl.devstack.state import load_state, locked, not_running
 from skyflowctl.errors import SkyflowctlError
-from skyflowctl.manifest.model import DeclaredObject
 from skyflowctl.private_files import write_private
 from skyflowctl.vault.audit_devices import AUDIT_DEVICES, audit_devices, stanza
 from skyflowctl.vault.transport import Reply, Request, Transport, TransportWrapper
 
 RELOAD_SECONDS = 10.0
-_OWN_DEVICE = "file"
 _REFUSED = re.compile(r"failed to set up audit logs on reload: error=(.*)")
-_SHARED = ("elide_list_responses", "format", "hmac_accessor", "log_raw", "mode")
 
 
 class ReloadingTransport(TransportWrapper):
@@ -83,24 +79,3 @@ def _without(path: str, config: str) -> str:
     """Return a configuration without what a run that was killed wrote for this device."""
     name = re.escape(path.removeprefix(f"{AUDIT_DEVICES}/"))
     return re.sub(rf'^audit "\w+" "{name}" {{ .*}}\n', "", config, flags=re.MULTILINE)
-
-
-def stand_in(one: DeclaredObject, layout: DevLayout) -> DeclaredObject:
-    """Return an audit device that writes to a file of the dev stack, and to nowhere else."""
-    name = one.path.removeprefix(f"{AUDIT_DEVICES}/")
-    if name == _OWN_DEVICE:
-        options = {"file_path": str(layout.audit_log)}
-        fields = {"type": "file", "description": ""}
-    else:
-        kept = (f"options.{key}" for key in _SHARED)
-        options = {"file_path": str(layout.audit_log.with_name(f"audit-{name}.log"))}
-        fields = {"type": "file", "description": one.fields["description"]}
-        fields |= {key: one.fields[key] for key in kept if key in one.fields}
-    return replace(one, fields={**fields, **{f"options.{k}": v for k, v in options.items()}})
-
-
-def replaced_devices(objects: tuple[DeclaredObject, ...]) -> Iterator[str]:
-    """Yield a sentence for each audit device, as it is planned on a dev stack."""
-    for one in objects:
-        if one.kind == "audit_device":
-            yield f"{one.path} writes to {one.fields['options.file_path']}"

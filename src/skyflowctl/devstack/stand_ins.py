@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
-from skyflowctl.devstack import audit_devices
 from skyflowctl.devstack.layout import DevLayout
 from skyflowctl.manifest.access import with_cidrs
 from skyflowctl.manifest.model import DeclaredObject, Manifest
@@ -16,6 +15,8 @@ from skyflowctl.vault.certificates import public_key_text
 
 LOOPBACK = "127.0.0.0/8"
 NO_CLUSTER = "https://127.0.0.1:1"  # no one listens there
+_OWN_DEVICE = "file"
+_FILE_OPTIONS = ("elide_list_responses", "format", "hmac_accessor", "log_raw", "mode")
 _KEY_URLS = ("oidc_discovery_url", "jwks_url")
 _AUTHORITIES = ("oidc_discovery_ca_pem", "jwks_ca_pem")
 
@@ -35,7 +36,7 @@ def _is_oidc(one: DeclaredObject) -> bool:
 
 def _stand_in(one: DeclaredObject, layout: DevLayout) -> DeclaredObject:
     if one.kind == "audit_device":
-        return audit_devices.stand_in(one, layout)
+        return device_stand_in(one, layout)
     fields: dict[str, Any] = dict(one.fields)
     if one.kind != "login_config":
         return one
@@ -51,7 +52,7 @@ def _stand_in(one: DeclaredObject, layout: DevLayout) -> DeclaredObject:
 def _replaced(manifest: Manifest, planned: Manifest, layout: DevLayout) -> Iterator[str]:
     if planned.consumers != manifest.consumers:
         yield f"{LOOPBACK} replaces the cidrs of consumers"
-    yield from audit_devices.replaced_devices(planned.objects)
+    yield from _replaced_devices(planned.objects)
     for one in filter(_is_oidc, manifest.objects):
         yield f"{one.path} is left out: a dev stack has no issuer at which people log in"
     kept = (one for one in manifest.objects if not _is_oidc(one))
@@ -63,3 +64,24 @@ def _replaced(manifest: Manifest, planned: Manifest, layout: DevLayout) -> Itera
             yield f"no cluster is asked about the logins of {method}"
         else:
             yield f"its key {layout.private_key} replaces the issuer of {method}"
+
+
+def device_stand_in(one: DeclaredObject, layout: DevLayout) -> DeclaredObject:
+    """Return an audit device that writes to a file of the dev stack, and to nowhere else."""
+    name = one.path.removeprefix("sys/audit/")
+    if name == _OWN_DEVICE:
+        options = {"file_path": str(layout.audit_log)}
+        fields = {"type": "file", "description": ""}
+    else:
+        kept = (f"options.{key}" for key in _FILE_OPTIONS)
+        options = {"file_path": str(layout.audit_log.with_name(f"audit-{name}.log"))}
+        fields = {"type": "file", "description": one.fields["description"]}
+        fields |= {key: one.fields[key] for key in kept if key in one.fields}
+    return replace(one, fields={**fields, **{f"options.{k}": v for k, v in options.items()}})
+
+
+def _replaced_devices(objects: tuple[DeclaredObject, ...]) -> Iterator[str]:
+    """Yield a sentence for each audit device, as it is planned on a dev stack."""
+    for one in objects:
+        if one.kind == "audit_device":
+            yield f"{one.path} writes to {one.fields['options.file_path']}"

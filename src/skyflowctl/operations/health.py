@@ -8,6 +8,7 @@ from typing import Any
 
 from skyflowctl.concurrency import Workers
 from skyflowctl.errors import ExitCode, SkyflowctlError
+from skyflowctl.operations.blocked_audit import AuditSuspects, refuse_blocked_audit
 from skyflowctl.operations.mounts import MountRef, discover_mounts
 from skyflowctl.vault.errors import (
     NamespaceMissingError,
@@ -37,6 +38,7 @@ STATES = (
     "dr_secondary",
     "standby_without_leader",
     "removed",
+    "audit_blocked",
     "unreachable",
 )
 """Every state, from ok to the worst."""
@@ -117,11 +119,11 @@ def health(
     mint: bool = False,
     parallelism: int = 8,
     deadline: float | None = None,
+    suspects: AuditSuspects | None = None,
 ) -> HealthResult:
     """Ask every mount for its health, on every node that may be asked.
 
-    A server that does not answer or is sealed is asked once, not once a mount.
-    A failure is a row, and exit code 6.
+    A server that answers nothing is asked once, not once a mount. A failure is a row.
 
     Args:
         gateway: the server.
@@ -132,15 +134,15 @@ def health(
         refresh: check now, instead of taking a result of up to 30 s ago.
         mint: read a token for every role of a mount whose engine cannot verify.
         parallelism: how many requests run at once.
-        deadline: seconds for one mount on one node, and for the server's own health. The total
-            limit is 60 s, or six times this if that is more. None: no limit.
+        deadline: seconds for one mount, and for the server's own health; 6 of them in all, or 60 s.
+        suspects: the server's audit devices; None: not asked whether they stop every request.
 
     Raises:
         NamespaceMissingError: the namespace does not exist.
     """
     try:
         with within(deadline):
-            _check_server(gateway)
+            _check_server(gateway, suspects, deadline)
             if mounts is None:
                 mounts = discover_mounts(gateway, plugin_name=plugin_name, prefix=prefix)
     except VaultError as error:
@@ -210,9 +212,11 @@ def health_now(
         return pool.map(in_time, [(mount, "", gateway) for mount in mounts])
 
 
-def _check_server(gateway: Gateway) -> None:
+def _check_server(gateway: Gateway, suspects: AuditSuspects | None, deadline: float | None) -> None:
     """Raise if the whole server cannot answer. Needs no login."""
     refuse_not_serving(gateway.sys.health().state)
+    if suspects is not None:
+        refuse_blocked_audit(gateway, suspects, deadline)
 
 
 def _doors(
@@ -313,7 +317,11 @@ def _failed(mount: MountRef, error: VaultError, node: str) -> MountHealth:
         detail = f"{problem.summary}; {problem.why}"
     if state == "not_mounted":
         detail = f"nothing is mounted at {mount.path}; 'skyflowctl apply' mounts the manifest"
-    fix = problem.fix if state == "unreachable" or problem.code == "no-token" else ""
+    fix = (
+        problem.fix
+        if state in {"unreachable", "audit_blocked"} or problem.code == "no-token"
+        else ""
+    )
     if isinstance(error, OutcomeUnknownError):
         fix = _HANGS
     return MountHealth(mount.name, mount.path, state, None, detail, node, fix)

@@ -236,6 +236,12 @@ class RemovedFromClusterError(ServerUnreachableError):
     default_code = "removed-from-cluster"
 
 
+class AuditBlockedError(ServerUnreachableError):
+    """The server answers ``sys/health``, and no request that its audit devices must record."""
+
+    default_code = "audit-blocked"
+
+
 class NotAServerError(ServerUnreachableError):
     """The peer is no OpenBao or Vault server but a proxy, a login page or another web server."""
 

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 from skyflowctl.vault.errors import (
     BASIC_MINT_FAILED,
+    AuditBlockedError,
     BadRequestError,
     DrSecondaryError,
     ForbiddenError,
@@ -29,6 +30,7 @@ HEALTH_STATES: Mapping[type[VaultError], str] = {
     DrSecondaryError: "dr_secondary",
     StandbyWithoutLeaderError: "standby_without_leader",
     RemovedFromClusterError: "removed",
+    AuditBlockedError: "audit_blocked",
 }
 
 

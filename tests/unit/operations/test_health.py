@@ -251,6 +251,7 @@ def test_states_are_those_of_the_contract():
         "dr_secondary",
         "standby_without_leader",
         "removed",
+        "audit_blocked",
         "unreachable",
     }
 

@@ -21,6 +21,8 @@ from skyflowctl.cli.runner import CommandRun, run_command
 from skyflowctl.errors import ExitCode, Problem
 
 if TYPE_CHECKING:
+    from skyflowctl.manifest.model import Manifest
+    from skyflowctl.operations.blocked_audit import AuditSuspects
     from skyflowctl.operations.health import MountHealth
 
 MintOption = Annotated[
@@ -60,7 +62,8 @@ def health(
     does not report whether it can mint: its state is unproven, unless --mint is given. A
     mount that does not answer within --deadline is unreachable. All mounts together have
     60 s, or six times --deadline if that is longer; a mount that was not reached by then is
-    unreachable, with that reason."""
+    unreachable, with that reason. If an audit device stops every request, the state is
+    audit_blocked, and the device is named as far as it is known here."""
 
     def work(run: CommandRun) -> CommandResult:
         from skyflowctl.operations.health import DEADLINE
@@ -79,6 +82,7 @@ def health(
                 mint=mint,
                 parallelism=parallelism,
                 deadline=seconds,
+                suspects=_suspects(gateway.transport.server.address, chosen.manifest),
             )
             address = gateway.transport.server.address
         for node in found.unasked:
@@ -90,6 +94,24 @@ def health(
         return CommandResult(data, status, found.exit_code, problems)
 
     run_command("health", output, work, _view)
+
+
+def _suspects(address: str, manifest: "Manifest | None") -> "AuditSuspects":
+    """Return what is known here about the audit devices of the server at this address."""
+    from urllib.parse import urlsplit
+
+    from skyflowctl.cli.context.dev_stack import layout_of
+    from skyflowctl.operations.blocked_audit import AuditSuspects
+
+    found = manifest.objects if manifest else ()
+    declared = tuple(one for one in found if one.kind == "audit_device")
+    layout = layout_of(address)
+    if layout:
+        from skyflowctl.devstack.stand_ins import device_stand_in
+
+        declared = tuple(device_stand_in(one, layout) for one in declared)
+    local = urlsplit(address).hostname in {"127.0.0.1", "::1", "localhost"}
+    return AuditSuspects(declared, local, layout.server_log if layout else None)
 
 
 def _problem(row: "MountHealth") -> Problem:
@@ -120,7 +142,10 @@ def _with_node(row: "MountHealth", address: str) -> "MountHealth":
     return row if row.node or row.state != "unreachable" else replace(row, node=address)
 
 
-_HOW = {"unproven": "unproven: whether it mints is not known"}
+_HOW = {
+    "unproven": "unproven: whether it mints is not known",
+    "audit_blocked": "not reached: the server's audit devices stop every request",
+}
 _FIXES = {
     "unproven": "'skyflowctl health --mint' reads a token for each role, and drops it",
     "unconfigured": "give it a credential: 'skyflowctl apply' writes the manifest's",
@@ -133,6 +158,7 @@ _FIXES = {
     "dr_secondary": "name a node of the primary cluster",
     "standby_without_leader": "name another node, or restore the way between the nodes",
     "removed": "name a node that is still a member of the cluster",
+    "audit_blocked": "make the audit device writable on its node, then send SIGHUP to the server",
     "unreachable": "check the address, the network and that the server runs",
 }
 

@@ -126,6 +126,14 @@ def with_audit_devices(gateway: "Gateway", source: "CredentialSource") -> "Gatew
         return OpenedGateway(ReloadingTransport(gateway.transport, source.layout))
 
 
+def layout_of(address: str) -> "DevLayout | None":
+    """Return the dev folder of the server at this address, or None; sends no request."""
+    from skyflowctl.devstack.layout import find_layout
+    from skyflowctl.devstack.recognise import is_address_of_dev_stack
+
+    return find_layout(os.environ) if is_address_of_dev_stack(address, os.environ) else None
+
+
 def dev_stack_is_named() -> bool:
     """Return whether the environment's server is the dev stack, as after ``dev env``."""
     from skyflowctl.devstack.recognise import is_address_of_dev_stack

@@ -1,0 +1,169 @@
+"""Finds out that the server's audit devices stop every request, and which of them it is.
+
+The server answers ``sys/health`` all the same, and nothing that it must record first: 500 at once
+if every device fails, nothing at all if one of them blocks, however many others there are
+(measured on OpenBao 2.7.2). The list of its devices cannot be read then either.
+"""
+
+import os
+import re
+import select
+import stat
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from skyflowctl.manifest.model import DeclaredObject
+from skyflowctl.vault.errors import AuditBlockedError, OutcomeUnknownError, VaultError
+from skyflowctl.vault.gateway import Gateway
+from skyflowctl.vault.transport import Request
+from skyflowctl.vault.waits import within
+
+PROBE_SECONDS = 7.0
+"""A blocked device is named within 10 s. A server that is only slow has answered by then."""
+
+_FAILED = re.compile(r'audit: backend failed to log \w+: backend=(\S+?)/ error="?([^"\n]*)')
+_INTERNAL = "internal error"
+_FIX = (
+    "on its node: free space on its disk, or start what reads its pipe or socket, or restore its "
+    "folder; then send SIGHUP to the server, which opens its files anew. A second device helps "
+    "when one fails, but not when one blocks"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class AuditSuspects:
+    """What is known about the server's audit devices without asking it.
+
+    Args:
+        declared: the manifest's.
+        local: whether the server runs on this machine, so that their files can be looked at.
+        server_log: the server's log, if it can be read here.
+    """
+
+    declared: tuple[DeclaredObject, ...] = ()
+    local: bool = False
+    server_log: Path | None = None
+
+
+def refuse_blocked_audit(gateway: Gateway, suspects: AuditSuspects, deadline: float | None) -> None:
+    """Raise an error if the server's audit devices stop every request.
+
+    A request without a token is only recorded and denied, so nothing else can fail in it.
+
+    Args:
+        gateway: to a server that has just answered ``sys/health``.
+        suspects: what is known about its devices.
+        deadline: the seconds for one mount.
+
+    Raises:
+        AuditBlockedError: with the devices, as far as they are known.
+    """
+    limit = PROBE_SECONDS if deadline is None else min(PROBE_SECONDS, deadline)
+    error = _recorded_request(gateway, limit)
+    if isinstance(error, OutcomeUnknownError):
+        why = f"it answers sys/health, and no request that it must record within {limit:g} s"
+        raise _stopped(f"{why}: {_who(suspects, _seen_here(suspects), 'blocks')}")
+    if error is not None and error.says(_INTERNAL):
+        found = _in_server_log(gateway, suspects, limit) or _seen_here(suspects)
+        why = "it answers every request that it must record with an internal error"
+        raise _stopped(f"{why}: {_who(suspects, found, 'fails')}")
+
+
+def _stopped(why: str) -> AuditBlockedError:
+    return AuditBlockedError("the server's audit devices stop every request", why=why, fix=_FIX)
+
+
+def _recorded_request(gateway: Gateway, limit: float) -> VaultError | None:
+    """Send one request without a token, and return how it failed."""
+    client = gateway.transport.as_login(None)
+    try:
+        with within(limit):
+            client.send(Request("GET", "sys/audit"))
+    except VaultError as error:
+        return error
+    finally:
+        client.close()
+    return None
+
+
+def _who(suspects: AuditSuspects, found: list[str], verb: str) -> str:
+    if found:
+        return f"the audit device {'; '.join(found)}"
+    names = [_title(one) for one in suspects.declared]
+    if len(names) == 1:
+        return f"the manifest's only audit device {verb}, {names[0]}"
+    if names:
+        which = "one of these audit devices blocks" if verb == "blocks" else "all of them fail"
+        return f"{which}: {', '.join(names)}"
+    return (
+        f"an audit device {verb}; its name is in the server's configuration, because the list of "
+        "devices cannot be read now"
+    )
+
+
+def _title(one: DeclaredObject) -> str:
+    place = next((one.fields[key] for key in _PLACES if key in one.fields), one.fields["type"])
+    return f"{_name(one)} ({place})"
+
+
+def _name(one: DeclaredObject) -> str:
+    return one.path.rpartition("/")[2]
+
+
+_PLACES = ("options.file_path", "options.address", "options.uri")
+
+
+def _in_server_log(gateway: Gateway, suspects: AuditSuspects, limit: float) -> list[str]:
+    """Return what the server says about each device that fails one more request."""
+    log = suspects.server_log
+    if log is None:
+        return []
+    try:
+        start = log.stat().st_size
+        _recorded_request(gateway, limit)
+        with log.open("rb") as stream:
+            stream.seek(start)
+            said = stream.read().decode(errors="replace")
+    except OSError:
+        return []
+    return [f"{name} fails: {text}" for name, text in dict(_FAILED.findall(said)).items()]
+
+
+def _seen_here(suspects: AuditSuspects) -> list[str]:
+    """Return the devices whose file shows that it cannot be written; nothing is written to it."""
+    return list(_unwritable(suspects.declared)) if suspects.local else []
+
+
+def _unwritable(devices: Iterable[DeclaredObject]) -> Iterable[str]:
+    for one in devices:
+        path = str(one.fields.get("options.file_path", ""))
+        reason = _reason(path) if path.startswith("/") else ""
+        if reason:
+            yield f"{_name(one)} ({path}): {reason}"
+
+
+def _reason(path: str) -> str:
+    """Return why a file takes nothing more; empty: it does, or this cannot be seen."""
+    try:
+        kind = Path(path).stat().st_mode
+        if stat.S_ISFIFO(kind):
+            return _reason_of_pipe(path)
+        full = stat.S_ISREG(kind) and os.statvfs(path).f_bavail == 0
+    except OSError:
+        return ""
+    return "its disk is full" if full else ""
+
+
+def _reason_of_pipe(path: str) -> str:
+    try:
+        opened = os.open(path, os.O_WRONLY | os.O_NONBLOCK)
+    except PermissionError:
+        return ""
+    except OSError:
+        return "nobody has this pipe open to read it"
+    try:
+        taken = select.select([], [opened], [], 0)[1]
+    finally:
+        os.close(opened)
+    return "" if taken else "this pipe is full, and nobody reads it"

@@ -1,0 +1,180 @@
+"""``health`` on a server whose audit devices stop every request: real devices, really blocked."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import signal
+import socket
+import ssl
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.bao import BaoServer, running_bao
+from support.stack import Stack, clean_environ, running_stack
+
+pytestmark = pytest.mark.real_server
+
+HEAD = "version: 1\nmanifest: audited\nmounts: {}\naudit_devices:\n"
+MAIN = """audit "file" "main" {{
+  options {{
+    file_path = "{folder}/audit.log"
+  }}
+}}
+"""
+
+
+def site(server: BaoServer, folder: Path, *lines: str) -> Stack:
+    (folder / "mounts.yaml").write_text(HEAD + "".join(f"  {line}\n" for line in lines))
+    return Stack(folder, {**clean_environ(), **server.env(), "HOME": str(folder)}, {})
+
+
+def reloaded(server: BaoServer, added: str, names: set[str]) -> None:
+    """Replace the server's own audit device by others."""
+    config = server.folder / "bao.hcl"
+    own = MAIN.format(folder=server.folder)
+    assert own in config.read_text()
+    config.write_text(config.read_text().replace(own, added))
+    server.process.send_signal(signal.SIGHUP)
+    deadline = time.monotonic() + 20
+    while set(server.api("GET", "sys/audit")[1]["data"]) != names:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def blocked(stack: Stack, *args: str) -> dict[str, Any]:
+    """The one problem of ``health``, which takes less than 10 s."""
+    started = time.monotonic()
+    answer = stack.json("health", *args, check=6)
+    assert time.monotonic() - started < 10
+    (problem,) = answer["errors"]
+    assert problem["code"] == "audit-blocked"
+    assert {one["state"] for one in answer["data"]["mounts"]} == {"audit_blocked"}
+    assert "SIGHUP" in problem["fix"]
+    return dict(problem)
+
+
+@contextlib.contextmanager
+def full_pipe(path: Path) -> Iterator[int]:
+    """A pipe that one page fills, with a reader that reads only when asked to."""
+    os.mkfifo(path)
+    reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    fcntl.fcntl(reader, fcntl.F_SETPIPE_SZ, 4096)
+    try:
+        yield reader
+    finally:
+        os.close(reader)
+
+
+@pytest.mark.slow
+def test_a_pipe_that_nobody_reads_blocks_though_another_device_works(tmp_path):
+    pipe = tmp_path / "pipe"
+    with running_bao() as server, full_pipe(pipe) as reader:
+        good = f'audit "file" "good" {{ options = {{ file_path = "{tmp_path}/good.log" }} }}\n'
+        bad = f'audit "file" "bad" {{ options = {{ file_path = "{pipe}" }} }}\n'
+        with read_by_somebody(reader):
+            reloaded(server, good + bad, {"good/", "bad/"})
+        stack = site(
+            server,
+            tmp_path,
+            f"good: {{type: file, options: {{file_path: {tmp_path}/good.log}}}}",
+            f"bad: {{type: file, options: {{file_path: {pipe}}}}}",
+        )
+        fill(server)
+        problem = blocked(stack)
+        assert f"bad ({pipe}): this pipe is full, and nobody reads it" in problem["why"]
+        assert "good" not in problem["why"]
+        with read_by_somebody(reader):
+            stack.cli("health")
+
+
+@contextlib.contextmanager
+def read_by_somebody(reader: int) -> Iterator[None]:
+    """Take what comes through the pipe, in a thread."""
+    done = threading.Event()
+
+    def read() -> None:
+        while not done.wait(0.002):
+            with contextlib.suppress(BlockingIOError):
+                os.read(reader, 65536)
+
+    thread = threading.Thread(target=read)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
+
+
+def fill(server: BaoServer) -> None:
+    """Send requests until one has no answer."""
+    with contextlib.suppress(OSError):
+        for _ in range(50):
+            one_request(server)
+        raise AssertionError("every request was answered")
+
+
+def one_request(server: BaoServer) -> None:
+    context = ssl.create_default_context(cafile=str(server.ca))
+    request = urllib.request.Request(f"{server.address}/v1/sys/audit")
+    try:
+        urllib.request.urlopen(request, context=context, timeout=1).read()
+    except urllib.error.HTTPError:
+        return
+
+
+def test_the_only_device_fails_and_a_second_one_keeps_the_server_going(tmp_path):
+    listener = socket.create_server(("127.0.0.1", 0))
+    address = f"127.0.0.1:{listener.getsockname()[1]}"
+    device = f'audit "socket" "siem" {{ options = {{ address = "{address}" }} }}\n'
+    line = f'siem: {{type: socket, options: {{address: "{address}"}}}}'
+    with running_bao() as server, listener:
+        own = MAIN.format(folder=server.folder)
+        reloaded(server, own + device, {"main/", "siem/"})
+        listener.accept()[0].close()
+        listener.close()
+        stack = site(server, tmp_path, line)
+        stack.cli("health")
+        config = server.folder / "bao.hcl"
+        config.write_text(config.read_text().replace(own, ""))
+        server.process.send_signal(signal.SIGHUP)
+        deadline = time.monotonic() + 20
+        while server.api("GET", "sys/audit")[0] != 500:
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        problem = blocked(stack)
+        assert f"the manifest's only audit device fails, siem ({address})" in problem["why"]
+        (tmp_path / "mounts.yaml").unlink()
+        assert "its name is in the server's configuration" in blocked(stack)["why"]
+
+
+@pytest.mark.slow
+def test_the_dev_stacks_log_names_the_device_that_fails(tmp_path):
+    source = tmp_path / "mounts.yaml"
+    source.write_text(f"{HEAD}  more: {{type: http, options: {{uri: 'https://x.example/'}}}}\n")
+    with running_stack(source) as stack:
+        stack.cli("dev", "up")
+        stack.load_exports()
+        stack.json("apply", "-y")
+        logs = stack.dev / "logs"
+        for name in ("audit.log", "audit-more.log"):
+            (logs / name).rename(logs / f"{name}.1")
+            (logs / name).symlink_to("/dev/full")
+        (server,) = [one for one in stack.processes() if "server" in one.cmdline()]
+        server.send_signal(signal.SIGHUP)
+        deadline = time.monotonic() + 20
+        while stack.cli("health", check=None, exported=True).returncode == 0:
+            assert time.monotonic() < deadline
+        answer = stack.json("health", check=6)
+        (problem,) = answer["errors"]
+        assert problem["code"] == "audit-blocked"
+        assert "file fails: " in problem["why"]
+        assert "more fails: " in problem["why"]
