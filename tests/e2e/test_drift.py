@@ -94,6 +94,7 @@ NOT_LIVE = {
     *(f"{at}.rotation.{name}" for at in ("mount", "defaults")
       for name in ("max_age", "renew_before", "retire_margin")),
     *(f"mount.rotation.{name}" for name in ("source", "operator_token", "account_id")),
+    *("servers", "control_groups"),  # refused
     "role.sign",  # a rule of a policy: test_access.py
     "role.consumers",  # OTHER_OBJECTS below; quotas: test_quotas.py; the last two are refused
     *("engines", "auth", "policies", "groups", "audit_devices", "quotas", "namespaces"),

@@ -41,6 +41,7 @@ KINDS = {
     "group": 1,
     "quota": 2,
 }
+SECOND_DEVICE = 'audit "file" "second" {{ options = {{ file_path = "{path}" }} }}'
 SECRETS = {"OIDC_CLIENT_SECRET": "oidc-hidden-1", "BREAK_GLASS_PASSWORD": "glass-hidden-1"}
 MOUNTS = ("secret", "database", "pki-root", "pki", "transit")
 
@@ -82,8 +83,9 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     folder = tmp_path_factory.mktemp("management")
     shutil.copy(EXAMPLE, folder / "mounts.yaml")
     shutil.copy(EXAMPLE.with_name("k8s-ca.pem"), folder)
+    second = folder / "second-audit.log"
     with (
-        running_bao() as server,
+        running_bao(extra=SECOND_DEVICE.format(path=second)) as server,
         running_postgres() as orders,
         running_mariadb() as billing,
         discovery_server(Issuer()) as issuer,
@@ -98,6 +100,8 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
             "BILLING_DB": f"127.0.0.1:{billing.port}",
             "BILLING_DB_PASSWORD": billing.password,
             "OIDC_ISSUER": issuer,
+            "AUDIT_LOG": str(server.folder / "audit.log"),
+            "SECOND_AUDIT_LOG": str(second),
             **SECRETS,
         }
         yield Site(server, orders, billing, Stack(folder, environ, {}))
@@ -283,6 +287,17 @@ def test_a_person_logs_in_when_the_identity_provider_is_down(applied: Site) -> N
     made = applied.call("POST", "auth/userpass/login/break-glass", password)["auth"]
     assert "support" in made["policies"]
     assert applied.get("sys/namespaces/shop")["custom_metadata"]["owner"] == "payments"
+
+
+def test_two_audit_devices_record_every_request(applied: Site) -> None:
+    applied.call("GET", "sys/internal/ui/mounts")
+    for variable in ("AUDIT_LOG", "SECOND_AUDIT_LOG"):
+        lines = Path(applied.stack.environ[variable]).read_text().splitlines()
+        paths = [json.loads(line)["request"].get("path") for line in lines]
+        assert "sys/internal/ui/mounts" in paths
+    environ = {**applied.stack.environ, "SECOND_AUDIT_LOG": "/mnt/audit/elsewhere.log"}
+    done = Stack(applied.stack.folder, environ, {}).cli("plan")
+    assert "sys/audit/second cannot be changed" in done.stderr
 
 
 def start_over(site: Site) -> None:
