@@ -27,6 +27,7 @@ ANSWERS = {
     "sys/health": {"initialized": True, "sealed": False, "cluster_id": "c"},
     "sys/mounts": {"data": {"skyflow/order/": MOUNT}},
     "sys/config/auditing/request-headers": {"data": {"headers": {}}},
+    "sys/audit": {"data": {}},
     "sys/ha-status": {"data": {"nodes": []}},
     "skyflow/order/config": {"data": {"credentials_configured": False}},
     "skyflow/order/roles": {"data": {"keys": []}},

@@ -426,4 +426,6 @@ def test_a_login_that_a_manifest_cannot_declare_is_left_out_and_named(site):
     finally:
         stack.api("POST", path, {"allowed_common_names": before})
     assert f"{path}: was left out" in done.stderr
-    assert "order-edge" not in done.stdout
+    manifest = done.stdout.partition("version: 1\n")[2]
+    assert "order-pod" in manifest
+    assert "order-edge" not in manifest
