@@ -1,6 +1,5 @@
 """``sign``: signs data tokens for a role. Never writes, so every node answers itself."""
 
-import asyncio
 from datetime import timedelta
 
 from skyflowctl.clock import rfc3339
@@ -10,9 +9,12 @@ from skyflowctl.engine.mount import EngineMount
 from skyflowctl.engine.paths.creds import usable
 from skyflowctl.engine.routing import Call, PathOperation, Route
 from skyflowctl.skyflow.signed_data_tokens import DataTokenSigner
+from skyflowctl.skyflow.threads import finished_in_thread
 
 MAX_DATA_TOKENS = 64
 _DEFAULT_TTL = 60
+# A thread signs these in 3 ms. Between two parts of a long list, others have their turn.
+_AT_ONCE = 8
 
 _FIELDS = (
     Field(
@@ -69,17 +71,22 @@ class SignPath:
         signer = DataTokenSigner(credential, ctx, now, timedelta(seconds=ttl))
         return EngineReply(
             {
-                "signed_data_tokens": [await _signed(signer, token) for token in tokens],
+                "signed_data_tokens": await _signed(signer, tokens),
                 "expires_at": rfc3339(signer.expires_at),
                 "key_id": credential.account.key_id,
             }
         )
 
 
-async def _signed(signer: DataTokenSigner, token: str) -> dict[str, str]:
-    # A signature holds the interpreter: other requests run between two of them.
-    await asyncio.sleep(0)
-    return {"data_token": token, "signed_data_token": signer.sign(token).reveal()}
+async def _signed(signer: DataTokenSigner, tokens: tuple[str, ...]) -> list[dict[str, str]]:
+    parts = [tokens[at : at + _AT_ONCE] for at in range(0, len(tokens), _AT_ONCE)]
+    return [one for part in parts for one in await finished_in_thread(_part, signer, part)]
+
+
+def _part(signer: DataTokenSigner, tokens: tuple[str, ...]) -> list[dict[str, str]]:
+    return [
+        {"data_token": token, "signed_data_token": signer.sign(token).reveal()} for token in tokens
+    ]
 
 
 def _checked(tokens: tuple[str, ...]) -> tuple[str, ...]:
