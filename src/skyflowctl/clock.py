@@ -76,8 +76,8 @@ def span_text(seconds: int) -> str:
     if seconds <= 0:
         return str(seconds)
     parts = ""
-    days = seconds >= _DAYS_FROM
-    for unit, letter in zip(_UNIT_SECONDS[not days :], "dhms"[not days :], strict=True):
+    first = 0 if seconds >= _DAYS_FROM else 1
+    for unit, letter in zip(_UNIT_SECONDS[first:], "dhms"[first:], strict=True):
         count, seconds = divmod(seconds, unit)
         parts += f"{count}{letter}" if count else ""
     return parts

@@ -19,6 +19,11 @@ def counted(number: int, one: str, many: str = "", *, grouped: bool = False) -> 
     return f"{figure} {one if number == 1 else many or one + 's'}"
 
 
+def setting_text(value: object) -> str:
+    """Return a value as settings and YAML have it: true and false in lower case."""
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
 def listed(names: Sequence[str]) -> str:
     """Return at most six names, separated by commas, and how many more there are."""
     shown = ", ".join(names[:_LISTED])

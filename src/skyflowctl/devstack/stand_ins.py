@@ -68,7 +68,7 @@ def _replaced(manifest: Manifest, planned: Manifest, layout: DevLayout) -> Itera
 
 def device_stand_in(one: DeclaredObject, layout: DevLayout) -> DeclaredObject:
     """Return an audit device that writes to a file of the dev stack, and to nowhere else."""
-    name = one.path.removeprefix("sys/audit/")
+    name = one.path.rpartition("/")[2]
     if name == _OWN_DEVICE:
         options = {"file_path": str(layout.audit_log)}
         fields = {"type": "file", "description": ""}

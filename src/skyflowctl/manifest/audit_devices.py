@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 
 from skyflowctl.errors import Problem
 from skyflowctl.manifest.messages import shown
-from skyflowctl.manifest.model import DeclaredObject
+from skyflowctl.manifest.model import AUDIT_PLACES, DeclaredObject
 from skyflowctl.manifest.nodes import (
     Path,
     YamlNode,
@@ -15,9 +15,7 @@ from skyflowctl.manifest.nodes import (
     entries,
     plain,
 )
-
-PLACES: Mapping[str, str] = {"file": "file_path", "socket": "address", "http": "uri", "syslog": ""}
-"""By type of device: the option that says where it writes; required where there is one."""
+from skyflowctl.text import setting_text
 
 _OWN: Mapping[str, tuple[str, ...]] = {
     "file": ("file_path", "mode"),
@@ -35,7 +33,9 @@ def declared_audit_devices(root: YamlNode) -> tuple[DeclaredObject, ...]:
 
 
 def _device(name: str, node: YamlNode) -> DeclaredObject:
-    options = {f"options.{key}": _text(one) for key, one in entries(child(node, "options"))}
+    options = {
+        f"options.{key}": setting_text(plain(one)) for key, one in entries(child(node, "options"))
+    }
     fields = {
         "type": as_text(child(node, "type")),
         "description": as_text(child(node, "description")),
@@ -45,46 +45,34 @@ def _device(name: str, node: YamlNode) -> DeclaredObject:
     return DeclaredObject("audit_device", f"sys/audit/{name}", fields, where)
 
 
-def _text(node: YamlNode) -> str:
-    value = plain(node)
-    return str(value).lower() if isinstance(value, bool) else str(value)
-
-
 def audit_device_rules(root: YamlNode) -> Iterator[tuple[Path, Problem]]:
     """Yield options that the type lacks or needs, and two devices that write to one place."""
     owner: dict[tuple[str, str], str] = {}
     for name, node in entries(child(root, "audit_devices")):
         kind, options = as_text(child(node, "type")), child(node, "options")
-        if kind not in PLACES:
+        if kind not in AUDIT_PLACES:
             continue
-        place: Path = ("audit_devices", name, "options")
-        yield from _foreign_options(place, kind, options)
-        where = PLACES[kind]
+        about: Path = ("audit_devices", name)
+        yield from _foreign_options((*about, "options"), kind, options)
+        where = AUDIT_PLACES[kind]
         found = child(options, where) if where else None
-        if where and found is None and not _has_unknown(options):
-            about: Path = ("audit_devices", name)
-            summary = f"the audit device {shown(name)} has no {where}"
-            why = f"a device of type {kind} writes there"
-            yield (
-                about,
-                Problem(
-                    "missing-key", summary, why, f"add {where} to its options", at_key(node, about)
-                ),
-            )
         if found is not None:
-            yield from _bad_place((*place, where), kind, found)
-            text = as_text(found)
-            earlier = owner.setdefault((kind, text), name)
-            if earlier != name and text not in _NO_PATHS:
-                about = (*place, where)
-                summary = f"the audit devices {shown(earlier)} and {shown(name)} write to one place"
-                why = "when it cannot be written, both fail, and the server answers no request"
-                yield (
-                    about,
-                    Problem(
-                        "same-path", summary, why, "give one another place", at_value(found, about)
-                    ),
-                )
+            yield from _bad_place((*about, "options", where), kind, found)
+            earlier = owner.setdefault((kind, as_text(found)), name)
+            yield from _same_place((*about, "options", where), earlier, found)
+        elif where and not _has_unknown(options):
+            summary = f"the audit device {shown(name)} has no {where}"
+            why, fix = f"a device of type {kind} writes there", f"add {where} to its options"
+            yield about, Problem("missing-key", summary, why, fix, at_key(node, about))
+
+
+def _same_place(place: Path, earlier: str, node: YamlNode) -> Iterator[tuple[Path, Problem]]:
+    name = str(place[1])
+    if earlier != name and as_text(node) not in _NO_PATHS:
+        summary = f"the audit devices {shown(earlier)} and {shown(name)} write to one place"
+        why = "when it cannot be written, both fail, and the server answers no request"
+        fix = "give one another place"
+        yield place, Problem("same-path", summary, why, fix, at_value(node, place))
 
 
 def _has_unknown(options: YamlNode | None) -> bool:

@@ -177,6 +177,17 @@ class LiveValue:
     """``{live: true}``: the value that the server has, which is kept."""
 
 
+AUDIT_PLACES: Mapping[str, str] = {
+    "file": "file_path",
+    "socket": "address",
+    "http": "uri",
+    "syslog": "",
+}
+"""By type of audit device: the option that says where it writes; required where there is one."""
+
+SECRET_VERSION = "secret_version:"  # noqa: S105 - an option's name
+"""What the options begin with that hold the ``secret_version`` of each object, before its path."""
+
 FieldSource = str | GeneratedText | Reference | LiveValue
 """Where a secret's field comes from; a text is the value itself."""
 
@@ -259,7 +270,7 @@ class DeclaredObject:
     def version_option(self) -> str:
         """The option of the owner that holds the ``secret_version`` that was written last."""
         mounted = self.owner.removeprefix("sys/mounts/").removeprefix("sys/")
-        return f"secret_version:{self.path.removeprefix(f'{mounted}/')}"
+        return f"{SECRET_VERSION}{self.path.removeprefix(f'{mounted}/')}"
 
 
 @dataclass(frozen=True, slots=True)

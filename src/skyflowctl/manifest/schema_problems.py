@@ -18,6 +18,7 @@ from skyflowctl.manifest.messages import (
 )
 from skyflowctl.manifest.nodes import Path, YamlNode, at_key, descend, locate, plain
 from skyflowctl.manifest.schema import Violation, is_unsupported, violations
+from skyflowctl.text import setting_text
 
 _REFERENCES = frozenset({"client_secret", "credentials", "operator_token", "token_reviewer_jwt"})
 _TYPE_NAMES = {
@@ -195,7 +196,7 @@ def _type(error: Violation, path: Path) -> _Words:
 
 
 def _in_quotes(value: object, error: Violation, path: Path) -> str:
-    text = str(value).lower() if isinstance(value, bool) else str(value)
+    text = setting_text(value)
     if _expected(error).startswith("a duration"):
         never = value == 0 and path[-1:] == ("max_age",)
         return ("" if never else _with_unit(text)) or f"use {_expected(error)}"

@@ -14,7 +14,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from skyflowctl.manifest.model import DeclaredObject
+from skyflowctl.manifest.model import AUDIT_PLACES, DeclaredObject
+from skyflowctl.vault.audit_devices import AUDIT_DEVICES
 from skyflowctl.vault.errors import AuditBlockedError, OutcomeUnknownError, VaultError
 from skyflowctl.vault.gateway import Gateway
 from skyflowctl.vault.transport import Request
@@ -82,7 +83,7 @@ def _recorded_request(gateway: Gateway, limit: float) -> VaultError | None:
     client = gateway.transport.as_login(None)
     try:
         with within(limit):
-            client.send(Request("GET", "sys/audit"))
+            client.send(Request("GET", AUDIT_DEVICES))
     except VaultError as error:
         return error
     finally:
@@ -106,15 +107,12 @@ def _who(suspects: AuditSuspects, found: list[str], verb: str) -> str:
 
 
 def _title(one: DeclaredObject) -> str:
-    place = next((one.fields[key] for key in _PLACES if key in one.fields), one.fields["type"])
-    return f"{_name(one)} ({place})"
+    kind = one.fields["type"]
+    return f"{_name(one)} ({one.fields.get(f'options.{AUDIT_PLACES[kind]}', kind)})"
 
 
 def _name(one: DeclaredObject) -> str:
     return one.path.rpartition("/")[2]
-
-
-_PLACES = ("options.file_path", "options.address", "options.uri")
 
 
 def _in_server_log(gateway: Gateway, suspects: AuditSuspects, limit: float) -> list[str]:

@@ -10,6 +10,7 @@ from skyflowctl.errors import Problem
 from skyflowctl.manifest.access import role_policy_name
 from skyflowctl.manifest.discover import DEFAULT_PREFIX
 from skyflowctl.manifest.messages import looks_like_credential
+from skyflowctl.manifest.model import SECRET_VERSION
 from skyflowctl.manifest.write import manifest_text
 from skyflowctl.operations.exported_choice import (
     marked,
@@ -32,7 +33,6 @@ from skyflowctl.operations.exported_logins import (
 )
 from skyflowctl.operations.exported_names import common_prefix, mount_names
 from skyflowctl.operations.exported_objects import (
-    VERSION,
     ObjectReader,
     with_authorities,
 )
@@ -147,7 +147,7 @@ class _Export:
         for one in self._access.login_methods.values():
             if self._is_ours(one.name) and one.type in {"jwt", "kubernetes", "oidc"}:
                 path = f"auth/{one.name}/config"
-                version = noted_version(one.options, f"{VERSION}config")
+                version = noted_version(one.options, f"{SECRET_VERSION}config")
                 try:
                     found = exported_config(one.type, reader.one(path), version)
                 except NotExpressibleError as error:

@@ -21,9 +21,8 @@ from skyflowctl.vault.access_api import NAMESPACE_ID
 from skyflowctl.vault.errors import ForbiddenError
 from skyflowctl.vault.gateway import Gateway
 from skyflowctl.vault.kv import is_kv2, secret_path
-from skyflowctl.vault.live import GROUP_PATHS, LiveAccess, LiveMount, LiveSecret
+from skyflowctl.vault.live import GROUP_PATHS, NAMESPACE_PATHS, LiveAccess, LiveMount, LiveSecret
 
-NAMESPACE_PATHS = "sys/namespaces/"
 _MARKS = frozenset({"managed_by", "manifest", "adopted", NAMESPACE_ID})
 
 

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from skyflowctl.errors import Problem
+from skyflowctl.manifest.model import SECRET_VERSION
 from skyflowctl.manifest.typed_engines import (
     KEY_CONFIG,
     KEY_FIXED,
@@ -22,7 +23,6 @@ Warn = Callable[[str, str, str, str], None]
 """Adds a warning: path, what was left out, why, and the fix."""
 
 BY_HAND = "declare it by hand"
-VERSION = "secret_version:"
 
 
 class ObjectReader:
@@ -79,7 +79,7 @@ def _database(engine: LiveMount, reader: ObjectReader) -> dict[str, Any]:
             name: _connection(
                 one,
                 [role for role, used in roles.items() if used.get("db_name") == name],
-                noted_version(engine.options, f"{VERSION}config/{name}"),
+                noted_version(engine.options, f"{SECRET_VERSION}config/{name}"),
             )
             for name, one in connections.items()
         },
@@ -143,7 +143,11 @@ def _others(engine: LiveMount, reader: ObjectReader) -> dict[str, Any]:
         f"the server does not tell which objects an engine of type {engine.type} has",
         "declare others by hand; they stay on the server as they are",
     )
-    hidden = {name.removeprefix(VERSION) for name in engine.options if name.startswith(VERSION)}
+    hidden = {
+        name.removeprefix(SECRET_VERSION)
+        for name in engine.options
+        if name.startswith(SECRET_VERSION)
+    }
     for path in sorted(hidden):
         why = "the server does not tell the names of its secret fields"
         reader.warn(f"{engine.path}/{path}", "was left out", why, BY_HAND)

@@ -8,6 +8,7 @@ from skyflowctl.errors import Problem
 from skyflowctl.planner import fields
 from skyflowctl.planner.desired import DesiredObject
 from skyflowctl.planner.plan import TYPE_DIFFERS, Action
+from skyflowctl.text import setting_text
 from skyflowctl.vault.audit_devices import stanza
 
 _OPTION = "options."
@@ -31,14 +32,12 @@ def body_of(one: DesiredObject) -> Mapping[str, Any]:
 
 def live_device(raw: Mapping[str, Any]) -> dict[str, Any]:
     """Return a device's live fields, with the names of the desired ones."""
-    options = {f"{_OPTION}{name}": _text(one) for name, one in (raw.get("options") or {}).items()}
+    options = {
+        f"{_OPTION}{name}": setting_text(one) for name, one in (raw.get("options") or {}).items()
+    }
     if _HIDDEN in options:
         options[_HIDDEN] = "set"
     return {"type": raw.get("type"), "description": raw.get("description") or "", **options}
-
-
-def _text(value: object) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def differs_from_live(one: DesiredObject, raw: Mapping[str, Any]) -> Problem | None:

@@ -19,6 +19,7 @@ from skyflowctl.vault.kv import MERGE_PATCH, KvApi, is_kv2, secret_path
 from skyflowctl.vault.live import (
     GROUP_PATHS,
     LOGIN_ROLES,
+    NAMESPACE_PATHS,
     LiveAccess,
     LiveLoginMethod,
     LiveMount,
@@ -32,7 +33,6 @@ _T = TypeVar("_T")
 _POLICIES = "sys/policies/acl"
 _DETAILED = "sys/policies/detailed/acl"
 _QUOTAS = "sys/quotas/rate-limit"
-_NAMESPACES = "sys/namespaces/"
 NAMESPACE_ID = "namespace id"
 """A key beside the custom metadata of a namespace; no metadata has a name with a blank."""
 _IGNORED = re.compile(r"ignored these unrecognized parameters: \[([^]]*)\]")
@@ -181,11 +181,13 @@ class AccessApi:
     def _listed_namespaces(self, unread: dict[str, Problem]) -> list[str]:
         """Return the path of each namespace; a server without namespaces has none."""
         try:
-            return [f"{_NAMESPACES}{one.strip('/')}" for one in self.names(_NAMESPACES[:-1])]
+            return [
+                f"{NAMESPACE_PATHS}{one.strip('/')}" for one in self.names(NAMESPACE_PATHS[:-1])
+            ]
         except NotFoundError:
             return []
         except (BadRequestError, ForbiddenError) as error:
-            unread[_NAMESPACES] = error.problems[0]
+            unread[NAMESPACE_PATHS] = error.problems[0]
             return []
 
     def _listed_login_roles(
@@ -323,7 +325,7 @@ class AccessApi:
         """Return what the server has at a path, or None if it or its mount does not exist."""
         try:
             found = self._transport.send(Request("GET", path, fresh=True)).data or {}
-            if path.startswith(_NAMESPACES):
+            if path.startswith(NAMESPACE_PATHS):
                 return {**(found.get("custom_metadata") or {}), NAMESPACE_ID: found.get("id")}
             return _quota(found) if path.startswith(f"{_QUOTAS}/") else found
         except NotFoundError as error:

@@ -13,6 +13,8 @@ from skyflowctl.posture.facts import (
     TcpListener,
     Tokens,
 )
+from skyflowctl.text import setting_text
+from skyflowctl.vault.audit_devices import AUDIT_DEVICES, audit_devices
 from skyflowctl.vault.certificates import certificate_end
 from skyflowctl.vault.errors import (
     BadRequestError,
@@ -80,24 +82,17 @@ def listing(transport: Transport, path: str) -> Mapping[str, Any]:
 
 def read_audit_devices(transport: Transport) -> tuple[AuditDevice, ...] | NotRead:
     """Return the audit devices of the whole server, whatever the namespace."""
-    found = or_not_read(
-        lambda: read_fresh(transport, "sys/audit", at_root=True), "sys/audit", "read", "sudo"
-    )
+    found = or_not_read(lambda: audit_devices(transport), AUDIT_DEVICES, "read", "sudo")
     if isinstance(found, NotRead):
         return found
     return tuple(
         AuditDevice(
-            path=name.strip("/"),
+            path=path.removeprefix(f"{AUDIT_DEVICES}/"),
             type=str(raw.get("type") or ""),
-            options={key: _text(value) for key, value in (raw.get("options") or {}).items()},
+            options={key: setting_text(value) for key, value in (raw.get("options") or {}).items()},
         )
-        for name, raw in sorted(found.items())
-        if isinstance(raw, Mapping) and "type" in raw
+        for path, raw in sorted(found.items())
     )
-
-
-def _text(value: object) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def listeners(transport: Transport) -> tuple[TcpListener, ...] | NotRead:
@@ -110,7 +105,7 @@ def listeners(transport: Transport) -> tuple[TcpListener, ...] | NotRead:
     return tuple(
         TcpListener(
             address=str(one.get("address") or ""),
-            tls=_text(one.get("tls_disable") or False) not in {"true", "1"},
+            tls=setting_text(one.get("tls_disable") or False) not in {"true", "1"},
             tls_min_version=str(one.get("tls_min_version") or ""),
         )
         for one in configs
