@@ -203,15 +203,27 @@ def test_a_standby_that_stands_still_is_not_proved_until_it_has_caught_up(
         assert problem.summary.startswith(slow.address)
         assert "does not answer" in problem.why
         # It still has the old key in its memory: it must not count before that is gone.
-        wait_until(lambda: _proves(nodes, tenant, key), "it never caught up", 60)
+        _wait_until_proved(nodes, tenant, key)
         assert tenant.creds_key(slow, "reader") == key
 
 
-def _proves(nodes: Cluster, tenant: Tenant, key: str) -> bool:
+def _wait_until_proved(nodes: Cluster, tenant: Tenant, key: str) -> None:
+    """Ask until all three nodes prove the key; a failure shows the last answer."""
+    last: list[object] = []
+
+    def proved() -> bool:
+        try:
+            proof = nodes.verify(tenant.path, key)
+        except NodeDisagreesError as error:
+            last[:] = error.problems
+            return False
+        last[:] = [proof]
+        return len(proof.nodes) == 3
+
     try:
-        return len(nodes.verify(tenant.path, key).nodes) == 3
-    except NodeDisagreesError:
-        return False
+        wait_until(proved, "not every node proved it", 60)
+    except AssertionError as error:
+        raise AssertionError(f"{error}: {last}") from error
 
 
 def test_the_leader_dies_between_the_write_and_the_proof(cluster: ServerCluster, tenant: Tenant):
@@ -231,7 +243,7 @@ def test_the_leader_dies_between_the_write_and_the_proof(cluster: ServerCluster,
         finally:
             cluster.start(leader)
         # It is asked again as soon as it is there again, by the same command.
-        wait_until(lambda: _proves(nodes, tenant, key), "the restarted node was left out", 60)
+        _wait_until_proved(nodes, tenant, key)
 
 
 def test_a_dead_standby_is_waited_for_until_the_cluster_has_given_it_up(
