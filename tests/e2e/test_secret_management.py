@@ -234,6 +234,28 @@ def test_an_export_has_everything_and_neither_its_plan_nor_a_prune_changes_anyth
         assert (made["actions"], made["drift"], made["warnings"]) == ([], [], []), command
 
 
+def test_settings_that_a_manifest_has_no_key_for_are_named(applied: Site) -> None:
+    tunes = [
+        ("sys/auth/approle/tune", {"default_lease_ttl": "1h"}, {"default_lease_ttl": 0}),
+        ("secret/config", {"max_versions": 7}, {"max_versions": 0}),
+        ("auth/approle/role/billing", {"token_period": 60}, {"token_period": 0}),
+        ("pki/roles/odd", {"ou": ["x"], "require_cn": False}, {}),
+        ("sys/policies/acl/by-hand", {"policy": 'path "x" { capabilities = ["read"] }'}, {}),
+    ]
+    for path, changed, _ in tunes:
+        applied.call("POST", path, changed)
+    found = applied.stack.json("export")["data"]["warnings"]
+    for path, _, before in tunes:
+        applied.call("POST" if before else "DELETE", path, before or None)
+    assert {one["summary"] for one in found} == {
+        "policies: made by hand and left out: by-hand",
+        "auth/approle: without default_lease_ttl",
+        "auth/approle/role/billing: without token_period",
+        "pki/roles/odd: without ou, require_cn",
+        "secret: without max_versions",
+    }
+
+
 DRIFTS = [
     ("sys/mounts/pki", "sys/mounts/pki/tune", {"description": "x"}, "description"),
     ("database/config/orders", "database/config/orders", {"allowed_roles": "*"}, "allowed_roles"),

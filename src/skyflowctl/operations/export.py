@@ -13,12 +13,17 @@ from skyflowctl.manifest.messages import looks_like_credential
 from skyflowctl.manifest.model import SECRET_VERSION
 from skyflowctl.manifest.write import manifest_text
 from skyflowctl.operations.exported_choice import (
+    is_built_in,
+    is_unknown,
     marked,
     mounts_to_export,
+    nobodys,
     nothing,
+    ours,
     recorded_id,
     refuse_unread,
 )
+from skyflowctl.operations.exported_consumers import exported_logins
 from skyflowctl.operations.exported_engines import (
     exported_engine,
     exported_groups,
@@ -26,30 +31,28 @@ from skyflowctl.operations.exported_engines import (
     exported_quotas,
     unread_logins,
 )
-from skyflowctl.operations.exported_logins import (
-    NotExpressibleError,
-    exported_config,
-    exported_login,
-)
+from skyflowctl.operations.exported_logins import NotExpressibleError, exported_config
 from skyflowctl.operations.exported_names import common_prefix, mount_names
 from skyflowctl.operations.exported_objects import (
     ObjectReader,
     with_authorities,
 )
+from skyflowctl.operations.exported_settings import of_mount, warn_lost
 from skyflowctl.operations.exported_valid import valid_parts
-from skyflowctl.planner.access import ADOPTED_POLICY, owner_of
-from skyflowctl.planner.desired import OWNER_POLICY
+from skyflowctl.planner.access import owner_of
 from skyflowctl.planner.fields import MANAGED_BY, mount_is_protected
 from skyflowctl.planner.objects import noted_version
+from skyflowctl.planner.policy_text import unmarked
 from skyflowctl.text import listed
 from skyflowctl.vault.gateway import Gateway
 from skyflowctl.vault.live import (
     LiveAccess,
     LiveEngine,
+    LiveLoginMethod,
     LiveMount,
     LiveRole,
+    LiveSecret,
     LiveState,
-    login_role_parts,
 )
 
 _HEAD = "Exported from the server. Rotation rules are not stored there."
@@ -100,12 +103,14 @@ def export(
     owner = manifest_id or recorded_id(chosen or marked(gateway, others, plugin))
     live = gateway.read_live_state([one.path for one in chosen], plugin, parallelism=parallelism)
     refuse_unread(live.problems.values())
-    access = gateway.sys.access.read_marked(lambda one: owner_of(owner, one) is None, parallelism)
+    access = gateway.sys.access.read_marked(lambda one: not owner_of(owner, one), parallelism)
     made = _Export(owner, plugin, chosen, live, access)
+    engines = made.choose(others, named=bool(manifest_id and not paths))
     refuse_unread(unread_logins(access.unread, made.warn))
     reader = ObjectReader(gateway.sys.access, parallelism, made.warn)
-    made.add_engines(gateway, [one for one in others if owner_of(owner, one) is None], reader)
+    made.add_engines(gateway, engines, reader)
     made.add_configs(reader)
+    made.add_settings(reader)
     return made.exported()
 
 
@@ -131,6 +136,22 @@ class _Export:
         self._engines: dict[str, dict[str, Any]] = {}
         self._direct: dict[str, dict[str, Any]] = {}
         self._configs: dict[str, dict[str, Any]] = {}
+        self._made: frozenset[str | None] = frozenset((None,))
+
+    def choose(self, engines: Iterable[LiveMount], *, named: bool) -> list[LiveMount]:
+        """Keep what an export has besides mounts, and return its engines.
+
+        Args:
+            engines: those that are no mounts of ours.
+            named: whether the manifest's id was given, and no mount; then it may be a new one.
+        """
+        is_new = named and is_unknown(self._owner, self._access, [*self._mounts, *engines])
+        if is_new:
+            self._made |= {""}
+            self._access, kept = nobodys(self._owner, self._access, engines, self.warn)
+        else:
+            self._access, kept = ours(self._owner, self._access, engines, self.warn)
+        return kept
 
     def add_engines(
         self, gateway: Gateway, engines: Iterable[LiveMount], reader: ObjectReader
@@ -138,9 +159,19 @@ class _Export:
         """Add engines that are no mounts of ours, with their objects."""
         for one in engines:
             description = self._description(one.path, one.description)
-            if written := exported_engine(gateway, self._owner, one, description, reader):
+            if written := exported_engine(gateway, self._is_made, one, description, reader):
                 self._engines[one.path] = written
         with_authorities(self._engines, reader)
+
+    def add_settings(self, reader: ObjectReader) -> None:
+        """Name the settings of mounts, engines and login methods that a manifest has no key for."""
+        ours = {one.path: "mount" for one in self._mounts} | dict.fromkeys(self._engines, "engine")
+        for path, raw in reader.one("sys/mounts").items():
+            if kind := ours.get(path.strip("/")):
+                warn_lost(self.warn, path.strip("/"), of_mount(kind, raw))
+        for path, raw in reader.one("sys/auth").items():
+            if (name := path.strip("/")) in self._access.login_methods and self._is_ours(name):
+                warn_lost(self.warn, f"auth/{name}", of_mount("login method", raw))
 
     def add_configs(self, reader: ObjectReader) -> None:
         """Add the configurations of our login methods; one request for each type that has one."""
@@ -149,12 +180,14 @@ class _Export:
                 path = f"auth/{one.name}/config"
                 version = noted_version(one.options, f"{SECRET_VERSION}config")
                 try:
-                    found = exported_config(one.type, reader.one(path), version)
+                    live = reader.one(path)
+                    found = exported_config(one.type, live, version)
                 except NotExpressibleError as error:
                     fix = "copy its section from the manifest that made it"
                     self.warn(path, "was left out", str(error), fix)
                 else:
                     self._configs[one.name] = found
+                    reader.check(f"{one.type} config", path, live)
 
     def exported(self) -> Exported:
         consumers = self._consumers()
@@ -172,7 +205,7 @@ class _Export:
         added |= self._methods() | self._policies()
         added |= _filled(
             {
-                "quotas": exported_quotas(self._owner, self._access),
+                "quotas": exported_quotas(self._owner, self._access, self.warn),
                 "namespaces": exported_namespaces(self._access),
             }
         )
@@ -296,44 +329,18 @@ class _Export:
             for mount in self._mounts
             for role in self._live.engines[mount.path].roles
         }
-        found: dict[str, dict[str, Any]] = {}
-        marks = {f"{OWNER_POLICY}{self._owner}", f"{ADOPTED_POLICY}{self._owner}"}
-        for path, settings in sorted(self._access.login_roles.items()):
-            method, name = login_role_parts(path)
-            policies = [one for one in settings.get("token_policies") or () if one not in marks]
-            if policies and not any(one.startswith("skyflow.") for one in policies):
-                if login := self._login(path, method, settings, direct=True):
-                    of_method = self._direct.setdefault(method, {})
-                    of_method[name] = {"policies": policies, **login[0]}
-                continue
-            if not policies or set(policies) - known:
-                self.warn(
-                    path,
-                    "was left out",
-                    "its policies are not those of exported roles",
-                    "export all mounts of the manifest, or declare it by hand",
-                )
-                continue
-            if login := self._login(path, method, settings):
-                for policy in policies:
-                    found.setdefault(policy, {}).setdefault(method, {})[name] = login[0]
+        found, self._direct = exported_logins(
+            self._owner, self._access, known, self._is_ours, self.warn
+        )
         return found
 
-    def _login(
-        self, path: str, method: str, settings: Mapping[str, Any], *, direct: bool = False
-    ) -> tuple[dict[str, Any]] | None:
-        """Return a login as a manifest writes it, or None if it is left out."""
-        kind = self._access.login_methods[method].type
-        try:
-            if (direct or method != kind) and not self._is_ours(method):
-                raise NotExpressibleError("the manifest did not make its login method")
-            return (exported_login(kind, settings),)
-        except NotExpressibleError as error:
-            self.warn(path, "was left out", str(error), "declare it by hand")
-            return None
-
     def _is_ours(self, method: str) -> bool:
-        return owner_of(self._owner, self._access.login_methods[method]) is None
+        found = self._access.login_methods[method]
+        return not is_built_in(found) and self._is_made(found)
+
+    def _is_made(self, found: LiveLoginMethod | LiveSecret) -> bool:
+        """Whether the manifest made an object; if it is a new one: whether no manifest did."""
+        return owner_of(self._owner, found) in self._made
 
     def _methods(self) -> dict[str, Any]:
         """Return our login methods."""
@@ -354,7 +361,7 @@ class _Export:
 
     def _policies(self) -> dict[str, Any]:
         texts = {
-            name: {"text": one.text.lstrip().partition("\n")[2]}
+            name: {"text": unmarked(one.text)}
             for name, one in sorted(self._access.policies.items())
             if not name.startswith("skyflow.")  # the prefix of every generated policy
         }

@@ -1,13 +1,20 @@
 """Chooses what an export writes: its mounts, and the id of their manifest."""
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import TypeVar
 
 from skyflowctl.engine.names import is_name
 from skyflowctl.errors import Problem, RefusedError, UsageError
+from skyflowctl.manifest.quotas import QUOTAS
+from skyflowctl.operations.exported_settings import Warn
+from skyflowctl.planner.access import owner_of
 from skyflowctl.planner.fields import MANAGED_BY
 from skyflowctl.text import listed
 from skyflowctl.vault.gateway import Gateway
-from skyflowctl.vault.live import LiveLoginMethod, LiveMount
+from skyflowctl.vault.live import LiveAccess, LiveLoginMethod, LiveMount, LivePolicy
+
+_Mounted = TypeVar("_Mounted", LiveMount, LiveLoginMethod)
 
 
 def mounts_to_export(
@@ -59,6 +66,76 @@ def _refuse_unknown(unknown: set[str], plugin: str) -> None:
             fix="'skyflowctl mount list' shows the mounts",
             code="unknown-mount",
         )
+
+
+_BUILT_IN_TYPES = frozenset({"cubbyhole", "identity", "system", "token"})
+_BUILT_IN_POLICIES = frozenset({"control-group", "default", "response-wrapping", "root"})
+
+
+def is_built_in(one: LiveMount | LiveLoginMethod) -> bool:
+    """Whether the server itself made an engine or login method."""
+    return one.type.removeprefix("ns_") in _BUILT_IN_TYPES
+
+
+def is_unknown(owner: str, access: LiveAccess, mounts: Iterable[LiveMount]) -> bool:
+    """Whether nothing on the server is a manifest's."""
+    named = (access.policies, access.login_methods, access.objects)
+    found = [*mounts, *(one for each in named for one in each.values())]
+    return not any(owner_of(owner, one) is None for one in found)
+
+
+def nobodys(
+    owner: str, access: LiveAccess, engines: Iterable[LiveMount], warn: Warn
+) -> tuple[LiveAccess, list[LiveMount]]:
+    """Return what no manifest made, for a manifest that is to adopt it; quotas have no mark that
+    could be added, so they are a warning."""
+    objects = dict(access.objects)
+    quotas = [path for path in objects if path.startswith(f"{QUOTAS}/")]
+    _warn_by_hand(warn, "quotas", quotas, "declare each, and delete the one made by hand")
+    for path in quotas:
+        del objects[path]
+    policies = _without_built_in(access.policies)
+    return replace(access, policies=policies, objects=objects), _without_mark(owner, engines)
+
+
+def ours(
+    owner: str, access: LiveAccess, engines: Iterable[LiveMount], warn: Warn
+) -> tuple[LiveAccess, list[LiveMount]]:
+    """Return what a manifest made; what no manifest made is a warning of each kind."""
+    known = list(engines)
+    policies = {name: one for name, one in access.policies.items() if owner_of(owner, one) is None}
+    objects = {path: one for path, one in access.objects.items() if owner_of(owner, one) is None}
+    methods = access.login_methods.values()
+    by_hand = {
+        "engines": [one.path for one in _without_mark(owner, known)],
+        "login methods": [one.name for one in _without_mark(owner, methods)],
+        "policies": sorted(_without_built_in(access.policies).keys() - policies.keys()),
+        "objects": sorted(access.objects.keys() - objects.keys()),
+    }
+    for kind, names in by_hand.items():
+        _warn_by_hand(warn, kind, names, _ADOPT)
+    made = [one for one in known if owner_of(owner, one) is None]
+    return replace(access, policies=policies, objects=objects), made
+
+
+def _without_mark(owner: str, found: Iterable[_Mounted]) -> list[_Mounted]:
+    return [one for one in found if not is_built_in(one) and owner_of(owner, one) == ""]
+
+
+def _without_built_in(policies: Mapping[str, LivePolicy]) -> dict[str, LivePolicy]:
+    return {name: one for name, one in policies.items() if name not in _BUILT_IN_POLICIES}
+
+
+_ADOPT = (
+    "'skyflowctl export --manifest ID' writes what no manifest made, if ID is a new one; copy the "
+    "sections, then apply with --adopt=PATH for each"
+)
+
+
+def _warn_by_hand(warn: Warn, kind: str, names: Sequence[str], fix: str) -> None:
+    if names:
+        what = f"made by hand and left out: {', '.join(names)}"
+        warn(kind, what, "no manifest's mark is on them", fix)
 
 
 def refuse_unread(problems: Iterable[Problem]) -> None:

@@ -1,20 +1,27 @@
 """Writes live engines, groups, rate limits and namespaces as a manifest declares them."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from skyflowctl.engine.names import is_name
 from skyflowctl.errors import Problem
+from skyflowctl.manifest.engine_rules import ROTATE_VERSION
 from skyflowctl.manifest.quotas import QUOTAS, quota_prefix
 from skyflowctl.operations.exported_logins import KEPT, span
 from skyflowctl.operations.exported_objects import (
     BY_HAND,
     ObjectReader,
-    Warn,
     exported_objects,
 )
-from skyflowctl.planner.access import owner_of
+from skyflowctl.operations.exported_settings import (
+    Warn,
+    of_group,
+    of_secret,
+    warn_lost,
+    without_keys,
+)
 from skyflowctl.planner.groups import live_group
+from skyflowctl.planner.objects import noted_version
 from skyflowctl.planner.quotas import live_quotas
 from skyflowctl.text import listed
 from skyflowctl.vault.access_api import NAMESPACE_ID
@@ -23,13 +30,16 @@ from skyflowctl.vault.gateway import Gateway
 from skyflowctl.vault.kv import is_kv2, secret_path
 from skyflowctl.vault.live import GROUP_PATHS, NAMESPACE_PATHS, LiveAccess, LiveMount, LiveSecret
 
+IsMade = Callable[[LiveSecret], bool]
 _MARKS = frozenset({"managed_by", "manifest", "adopted", NAMESPACE_ID})
 
 
 def exported_engine(
-    gateway: Gateway, owner: str, engine: LiveMount, description: str, reader: ObjectReader
+    gateway: Gateway, made: IsMade, engine: LiveMount, description: str, reader: ObjectReader
 ) -> dict[str, Any] | None:
     """Return an engine as a manifest writes it; None if it is left out.
+
+    ``made`` tells whether a secret is exported.
 
     Requests: the lists of its objects, and one for each; for kv, a list of each folder, and two
     for each secret of the manifest.
@@ -41,18 +51,19 @@ def exported_engine(
     ttls = {name: span(engine.ttls, name) for name in engine.ttls}
     data: dict[str, Any] = {"type": engine.type, "description": description, **ttls}
     if engine.type == "kv":
-        data["secrets"] = _secrets(gateway, owner, engine.path, reader.warn)
+        reader.check("kv config", engine.path, reader.one(f"{engine.path}/config"))
+        data["secrets"] = _secrets(gateway, made, engine.path, reader.warn)
     else:
         data |= exported_objects(engine, reader)
     return {key: value for key, value in data.items() if value}
 
 
-def _secrets(gateway: Gateway, owner: str, engine: str, warn: Warn) -> dict[str, Any]:
-    """Return the secrets that the manifest made, with the names of their fields."""
+def _secrets(gateway: Gateway, made: IsMade, engine: str, warn: Warn) -> dict[str, Any]:
+    """Return the secrets that are exported, with the names of their fields."""
     kv, fix = gateway.sys.access.kv, "declare each below secrets, with the source of each field"
     try:
         found = kv.secrets(engine)
-        ours = [path for path, one in found.items() if owner_of(owner, one) is None]
+        ours = [path for path, one in found.items() if made(one)]
         read = {
             path: kv.secret(engine, path.removeprefix(secret_path(engine, ""))) for path in ours
         }
@@ -63,10 +74,17 @@ def _secrets(gateway: Gateway, owner: str, engine: str, warn: Warn) -> dict[str,
         why = "this manifest did not make them"
         warn(engine, f"these secrets were left out: {listed(theirs)}", why, fix)
     return {
-        path.removeprefix(secret_path(engine, "")): dict.fromkeys(sorted(secret.fields), KEPT)
+        path.removeprefix(secret_path(engine, "")): _secret(path, secret, warn)
         for path, secret in read.items()
         if secret and _has_fields(path, secret, warn)
     }
+
+
+def _secret(path: str, secret: LiveSecret, warn: Warn) -> dict[str, Any]:
+    warn_lost(warn, path, of_secret(secret))
+    version = noted_version(secret.custom_metadata, ROTATE_VERSION)
+    fields = dict.fromkeys(sorted(secret.fields), KEPT)
+    return {ROTATE_VERSION: version, **fields} if version else fields
 
 
 def _has_fields(path: str, secret: LiveSecret, warn: Warn) -> bool:
@@ -87,14 +105,17 @@ def exported_groups(groups: Mapping[str, Mapping[str, Any]], warn: Warn) -> dict
             warn(path, "was left out", why, BY_HAND)
             continue
         written[name] = {"policies": live["policies"]}
+        warn_lost(warn, path, of_group(found))
         if method and alias:
             written[name]["aliases"] = {method: alias}
     return written
 
 
-def exported_quotas(owner: str, access: LiveAccess) -> dict[str, Any]:
+def exported_quotas(owner: str, access: LiveAccess, warn: Warn) -> dict[str, Any]:
     """Return rate limits as a manifest writes them, by the names that it has for them."""
     prefix = f"{QUOTAS}/{quota_prefix(owner)}"
+    for path, one in sorted(live_quotas(access)):
+        warn_lost(warn, path, without_keys("quota", one))
     return {path.removeprefix(prefix): _quota(one) for path, one in sorted(live_quotas(access))}
 
 

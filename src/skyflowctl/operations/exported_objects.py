@@ -13,14 +13,12 @@ from skyflowctl.manifest.typed_engines import (
     URL_DEFAULTS,
 )
 from skyflowctl.operations.exported_logins import KEPT, span
+from skyflowctl.operations.exported_settings import Warn, warn_lost, without_keys
 from skyflowctl.planner.objects import live_value, noted_version
 from skyflowctl.vault.access_api import AccessApi
 from skyflowctl.vault.certificates import Authority, authority
 from skyflowctl.vault.errors import BadRequestError, ForbiddenError, NotFoundError
 from skyflowctl.vault.live import LiveMount
-
-Warn = Callable[[str, str, str, str], None]
-"""Adds a warning: path, what was left out, why, and the fix."""
 
 BY_HAND = "declare it by hand"
 
@@ -53,6 +51,10 @@ class ObjectReader:
         found = self._kept(self._api.read_each(paths, self._parallelism))
         return {one.removeprefix(f"{path}/"): fields for one, fields in found.items()}
 
+    def check(self, kind: str, path: str, live: Mapping[str, Any]) -> None:
+        """Warn of settings that a manifest has no key for."""
+        warn_lost(self.warn, path, without_keys(kind, live))
+
     def _kept(
         self, found: Mapping[str, Mapping[str, Any] | Problem | None]
     ) -> dict[str, Mapping[str, Any]]:
@@ -74,6 +76,13 @@ def exported_objects(engine: LiveMount, reader: ObjectReader) -> dict[str, Any]:
 def _database(engine: LiveMount, reader: ObjectReader) -> dict[str, Any]:
     roles = reader.all_in(f"{engine.path}/roles")
     connections = reader.all_in(f"{engine.path}/config")
+    for name, one in connections.items():
+        details = one.get("connection_details") or {}
+        of_it = without_keys("database connection", details)
+        names = [*without_keys("database config", one), *of_it]
+        warn_lost(reader.warn, f"{engine.path}/config/{name}", names)
+    for name, one in roles.items():
+        reader.check("database role", f"{engine.path}/roles/{name}", one)
     return {
         "connections": {
             name: _connection(
@@ -106,9 +115,15 @@ def _connection(live: Mapping[str, Any], roles: list[str], version: int) -> dict
 
 
 def _pki(engine: LiveMount, reader: ObjectReader) -> dict[str, Any]:
-    urls = _settings(reader.one(f"{engine.path}/config/urls"), URL_DEFAULTS)
+    urls = reader.one(f"{engine.path}/config/urls")
+    reader.check("pki urls", f"{engine.path}/config/urls", urls)
     roles = reader.all_in(f"{engine.path}/roles")
-    return {"urls": urls, "roles": {name: _pki_role(one) for name, one in roles.items()}}
+    for name, one in roles.items():
+        reader.check("pki role", f"{engine.path}/roles/{name}", one)
+    return {
+        "urls": _settings(urls, URL_DEFAULTS),
+        "roles": {name: _pki_role(one) for name, one in roles.items()},
+    }
 
 
 def _pki_role(live: Mapping[str, Any]) -> dict[str, Any]:
@@ -121,6 +136,8 @@ def _pki_role(live: Mapping[str, Any]) -> dict[str, Any]:
 
 def _transit(engine: LiveMount, reader: ObjectReader) -> dict[str, Any]:
     keys = reader.all_in(f"{engine.path}/keys")
+    for name, one in keys.items():
+        reader.check("transit key", f"{engine.path}/keys/{name}", one)
     return {"keys": {name: _key(one) for name, one in keys.items()}}
 
 

@@ -5,7 +5,8 @@ from typing import Any
 
 from skyflowctl.errors import Problem
 from skyflowctl.manifest.load import text_problems
-from skyflowctl.operations.exported_objects import BY_HAND, Warn
+from skyflowctl.operations.exported_objects import BY_HAND
+from skyflowctl.operations.exported_settings import Warn
 
 _Keys = tuple[str, ...]
 _DEPTHS = {"engines": 4, "auth": 4, "groups": 2, "namespaces": 2, "policies": 2, "quotas": 2}

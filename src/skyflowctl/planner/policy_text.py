@@ -23,6 +23,12 @@ def policy_mark(text: str) -> tuple[str, bool]:
     return (found[1], bool(found[2])) if found else ("", False)
 
 
+def unmarked(text: str) -> str:
+    """Return a policy's text without the line that has its mark."""
+    found = _MARK.match(text)
+    return text[found.end() :] if found else text
+
+
 def policy_fields(text: str) -> dict[str, Any]:
     """Return a policy's mark and its rules; spaces, comments and the order have no effect.
 

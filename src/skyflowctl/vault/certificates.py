@@ -103,6 +103,8 @@ class Authority:
 _HOUR = 3600
 _BACKDATED = 30
 """The seconds by which the server makes a certificate valid before it exists."""
+_LATE = 10
+"""The server takes the beginning later than the end: a second may pass in between."""
 
 
 def authority(text: str) -> Authority | None:
@@ -134,7 +136,7 @@ def authority(text: str) -> Authority | None:
         found.issuer.rfc4514_string(),
         str(common[0].value),
         str(organizations[0].value) if organizations else "",
-        seconds // _HOUR * _HOUR if seconds > _HOUR else seconds,
+        (seconds + _LATE) // _HOUR * _HOUR if seconds > _HOUR else seconds,
         kind,
         key.key_size if isinstance(key, rsa.RSAPublicKey | ec.EllipticCurvePublicKey) else 0,
     )

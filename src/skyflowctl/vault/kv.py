@@ -10,6 +10,7 @@ from skyflowctl.vault.live import LiveMount, LiveSecret
 from skyflowctl.vault.transport import Request, Transport
 
 MERGE_PATCH = {"Content-Type": "application/merge-patch+json"}
+_SETTINGS = ("cas_required", "delete_version_after", "max_versions", "metadata_cas_required")
 
 
 def secret_path(engine: str, path: str) -> str:
@@ -112,4 +113,5 @@ class KvApi:
 def _without_fields(data: Mapping[str, Any]) -> LiveSecret:
     """Return a secret as its metadata has it."""
     custom = {key: str(value) for key, value in (data.get("custom_metadata") or {}).items()}
-    return LiveSecret(int(data.get("current_version") or 0), custom)
+    settings = {name: data[name] for name in _SETTINGS if name in data}
+    return LiveSecret(int(data.get("current_version") or 0), custom, settings=settings)

@@ -289,6 +289,7 @@ class LiveSecret:
         fields: the names of its fields.
         deleted: whether the newest version is deleted or destroyed.
         deleted_at: RFC 3339; empty if it was destroyed.
+        settings: how many versions are kept, for how long, and whether check-and-set is required.
     """
 
     version: int
@@ -296,6 +297,7 @@ class LiveSecret:
     fields: frozenset[str] = frozenset()
     deleted: bool = False
     deleted_at: str = ""
+    settings: Mapping[str, Any] = field(default_factory=dict, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

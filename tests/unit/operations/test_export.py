@@ -13,6 +13,7 @@ from support.gateways import Rig, memory_rig
 
 from skyflowctl.manifest.load import load_manifest
 from skyflowctl.operations.export import Exported, export
+from skyflowctl.operations.exported_settings import of_mount
 from skyflowctl.operations.plan import plan
 from skyflowctl.planner.plan import Plan, PlanOptions, PruneOptions
 from skyflowctl.vault.errors import ForbiddenError
@@ -61,10 +62,11 @@ class Server:
         options = PlanOptions(prune=PruneOptions() if prune else None, adopt=adopt)
         return plan(loaded.manifest, self.gateway, FakeCredentials(), options).plan
 
-    def holds(self) -> dict[str, Any]:
-        """The exported manifest, of which nothing is left out, and which changes nothing."""
+    def holds(self, *by_hand: str) -> dict[str, Any]:
+        """The exported manifest, which changes nothing; only policies made by hand are left out."""
         data, made = self.exported()
-        assert made.warnings == ()
+        told = [one.summary for one in made.warnings]
+        assert told == [f"policies: made by hand and left out: {one}" for one in by_hand]
         for prune in (False, True):
             planned = self.plan(prune=prune)
             others = [one for one in planned.actions if one.kind != "audited_header"]
@@ -225,7 +227,7 @@ def test_login_methods_have_their_configuration_and_logins(server):
     server.write("auth/jwt/config", jwt_validation_pubkeys=["A KEY"], bound_issuer="https://ci")
     server.method("userpass", "userpass")
     server.write("auth/userpass/users/ann", token_policies=OWNED, token_ttl=900)
-    auth = server.holds()["auth"]
+    auth = server.holds("ops")["auth"]
     assert auth["corp"] == {
         "type": "oidc",
         "discovery_url": "https://id.example",
@@ -309,10 +311,10 @@ def test_quotas_namespaces_and_groups_are_written_and_those_of_others_are_not(se
             inheritable=False,
         )
     server.write("sys/namespaces/shop", custom_metadata={**MARKS, "owner": "ann"})
-    server.write("sys/namespaces/other", custom_metadata={"owner": "bob"})
+    server.write("sys/namespaces/other", custom_metadata={**MARKS, "manifest": "other"})
     server.write("identity/group/name/ops", policies=["ops"], metadata=MARKS)
     server.write("sys/policies/acl/ops", policy="# managed by hand")
-    data = server.holds()
+    data = server.holds("ops")
     assert data["quotas"] == {
         "transit": {"path": "transit", "rate": 500, "block_interval": "1m30s"}
     }
@@ -354,4 +356,146 @@ def test_one_request_an_object_and_one_a_list(server, rig, count):
     counting = Forbids(rig.transport)
     export(Gateway(counting))
     assert len([one for one in counting.asked if one[1].startswith("transit/keys/")]) == count
-    assert len(counting.asked) - count < 12
+    assert len(counting.asked) - count < 14
+
+
+ROLE = {"token_policies": OWNED, "token_period": 60}
+WITHOUT_KEYS = [
+    ("pki", "pki/roles/web", {"key_type": "rsa", "key_bits": 2048, "ou": ["x"]}, "ou"),
+    ("pki", "pki/roles/web", {"key_type": "ec", "key_bits": 256, "require_cn": False}, "require_cn"),
+    ("pki", "pki/config/urls", {"enable_templating": True}, "enable_templating"),
+    ("transit", "transit/keys/k", {"type": "aes256-gcm96", "derived": True}, "derived"),
+    ("database", "database/config/c", {"plugin_name": "p", "connection_details": {"tls_ca": "x"}}, "tls_ca"),
+    ("database", "database/roles/r", {"db_name": "c", "credential_type": "rsa"}, "credential_type"),
+    ("approle", "auth/approle/role/r", {**ROLE, "bind_secret_id": True}, "token_period"),
+    ("approle", "auth/approle/role/r", {"token_policies": OWNED, "secret_id_bound_cidrs": ["10.0.0.0/8"]}, "secret_id_bound_cidrs"),
+    ("userpass", "auth/userpass/users/r", ROLE, "token_period"),
+    ("kubernetes", "auth/kubernetes/config", {"kubernetes_host": "https://k", "issuer": "x"}, "issuer"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("kind", "path", "fields", "named"), WITHOUT_KEYS)
+def test_a_setting_that_a_manifest_has_no_key_for_is_named(server, kind, path, fields, named):
+    make = server.method if path.startswith("auth/") else server.engine
+    make(kind, kind)
+    server.write(path, **fields)
+    _, made = server.exported()
+    assert f"{path}: without {named}" in [one.summary for one in made.warnings]
+    assert f"# Not exported: {path}: without {named}" in made.text
+
+
+def test_settings_of_secrets_groups_and_mounts_are_named(server):
+    server.engine("kv", "kv", version="2", theirs="x")
+    server.write("kv/metadata/a", custom_metadata={**MARKS, "team": "x"})
+    server.write("kv/data/a", data={"user": "app"})
+    members = {"member_entity_ids": ["e"], "member_group_ids": None, "id": "i"}
+    server.write("identity/group/name/ops", policies=["ops"], metadata=MARKS, **members)
+    _, made = server.exported()
+    assert {one.summary for one in made.warnings if "without" in one.summary} == {
+        "kv: without options.theirs",
+        "kv/data/a: without custom_metadata.team",
+        "identity/group/name/ops: without member_entity_ids",
+    }
+
+
+MOUNTED = {"type": "x", "description": "", "accessor": "x_1", "uuid": "1", "options": MARKS}
+DEFAULTS = {"default_lease_ttl": 0, "max_lease_ttl": 0, "force_no_cache": False}
+
+
+@pytest.mark.parametrize(
+    ("kind", "config", "named"),
+    [
+        ("engine", {**DEFAULTS, "max_lease_ttl": 60, "listing_visibility": "unauth"}, ["listing_visibility"]),
+        ("engine", {**DEFAULTS, "audit_non_hmac_request_keys": ["a"]}, ["audit_non_hmac_request_keys"]),
+        ("login method", {**DEFAULTS, "token_type": "default-service"}, []),
+        ("login method", {**DEFAULTS, "default_lease_ttl": 60, "token_type": "batch"}, ["default_lease_ttl", "token_type"]),
+        ("login method", {"user_lockout_config": {"user_lockout_threshold": 0}}, []),
+        ("login method", {"user_lockout_config": {"user_lockout_disable": True}}, ["user_lockout_config"]),
+        ("mount", {**DEFAULTS, "audit_non_hmac_request_keys": ["ctx"]}, []),
+        ("mount", {**DEFAULTS, "audit_non_hmac_response_keys": ["token"], "max_lease_ttl": 60}, ["audit_non_hmac_response_keys", "max_lease_ttl"]),
+    ],
+)  # fmt: skip
+def test_settings_in_a_list_of_mounts(kind, config, named):
+    assert of_mount(kind, {**MOUNTED, "config": config}) == named
+    local = of_mount(kind, {**MOUNTED, "config": config, "local": True})
+    assert local == sorted([*named, "local"])
+
+
+def test_a_secret_that_was_rotated_by_its_number_keeps_the_number(server):
+    server.engine("secret", "kv", version="2")
+    server.write("secret/metadata/a", custom_metadata={**MARKS, "rotate_version": "4"})
+    server.write("secret/data/a", data={"user": "app"})
+    secrets = server.holds()["engines"]["secret"]["secrets"]
+    assert secrets == {"a": {"rotate_version": 4, "user": KEPT}}
+
+
+def _made_by_hand(server: Server) -> None:
+    server.write("sys/mounts/transit", type="transit")
+    server.write("transit/keys/k", type="ed25519", min_decryption_version=1)
+    server.write("sys/mounts/secret", type="kv", options={"version": "2"})
+    server.write("secret/metadata/a", custom_metadata={})
+    server.write("secret/data/a", data={"user": "app"})
+    server.write("sys/auth/approle", type="approle")
+    login = {"bind_secret_id": True, "token_policies": ["app"], "token_ttl": 60}
+    server.write("auth/approle/role/app", **login)
+    server.write("sys/policies/acl/app", policy='path "secret/data/a" { capabilities = ["read"] }')
+    server.write(
+        "identity/group/name/ops", policies=["app"], type="internal", metadata=None, alias={}
+    )
+    server.write("sys/namespaces/tenant", custom_metadata={"owner": "ann"})
+    quota = {"name": "mine", "type": "rate-limit", "path": "transit", "rate": 5}
+    server.write("sys/quotas/rate-limit/mine", **quota)
+
+
+def test_what_was_made_by_hand_is_named_once_with_the_way_to_declare_it(server):
+    server.engine("ssh", "ssh")
+    _made_by_hand(server)
+    data, made = server.exported()
+    assert data.keys() == {"version", "manifest", "plugin", "mounts", "engines"}
+    assert data["engines"].keys() == {"ssh"}
+    told = [one for one in made.warnings if "made by hand" in one.summary]
+    objects = (
+        "auth/approle/role/app, identity/group/name/ops, sys/namespaces/tenant, "
+        "sys/quotas/rate-limit/mine"
+    )
+    assert [one.summary for one in told] == [
+        "engines: made by hand and left out: secret, transit",
+        "login methods: made by hand and left out: approle",
+        "policies: made by hand and left out: app",
+        f"objects: made by hand and left out: {objects}",
+    ]
+    assert all("export --manifest" in one.fix and "--adopt" in one.fix for one in told)
+
+
+def test_a_new_manifest_has_what_was_made_by_hand_and_adoption_changes_marks_only(server):
+    _made_by_hand(server)
+    server.write("sys/mounts/theirs", type="ssh", options={**MARKS, "manifest": "other"})
+    data, made = server.exported("shop")
+    assert [one.summary for one in made.warnings] == [
+        "quotas: made by hand and left out: sys/quotas/rate-limit/mine"
+    ]
+    assert data["engines"] == {
+        "secret": {"type": "kv", "secrets": {"a": {"user": KEPT}}},
+        "transit": {"type": "transit", "keys": {"k": {"type": "ed25519"}}},
+    }
+    app = {"policies": ["app"], "token_ttl": "1m"}
+    assert data["auth"] == {"approle": {"roles": {"app": app}}}
+    assert data["groups"] == {"ops": {"policies": ["app"]}}
+    assert data["namespaces"] == {"tenant": {"metadata": {"owner": "ann"}}}
+    assert data["policies"]["app"]["text"].startswith('path "secret/data/a"')
+    planned = server.plan()
+    adopted = {
+        "auth/approle/role/app",
+        "identity/group/name/ops",
+        "secret/data/a",
+        "sys/auth/approle",
+        "sys/mounts/secret",
+        "sys/mounts/transit",
+        "sys/namespaces/tenant",
+        "sys/policies/acl/app",
+    }
+    actions = [one for one in planned.actions if one.kind != "audited_header"]
+    assert {one.path for one in actions} == adopted
+    assert len(planned.unadopted) == len(adopted)
+    fields = {change.field.rpartition(".")[2] for one in actions for change in one.changes}
+    assert fields == {"managed_by", "manifest", "adopted", "token_policies"}
