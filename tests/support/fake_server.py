@@ -75,7 +75,9 @@ class FakeServer(FakeTransport):
         return make_reply(status, {"data": data, "request_id": f"r{number}"}, {})
 
     def _answer(self, method: str, path: str, body: dict[str, Any]) -> tuple[int, Any]:
-        if path.startswith(("sys/policies/", "sys/auth", "auth/", "identity/", "sys/quotas/")):
+        if path.startswith(
+            ("sys/policies/", "sys/auth", "auth/", "identity/", "sys/quotas/", "sys/namespaces")
+        ):
             try:
                 return 200, self.access.answer(method, path, body)
             except HttpError as refused:

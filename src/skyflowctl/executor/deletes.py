@@ -12,6 +12,7 @@ from skyflowctl.planner import fields
 from skyflowctl.planner.plan import Action, ObjectKind, Plan
 from skyflowctl.planner.prune import mount_deletion, object_path, role_deletion
 from skyflowctl.planner.prune_access import access_deletion
+from skyflowctl.planner.prune_namespaces import not_empty
 from skyflowctl.vault.errors import ForbiddenError, NotFoundError
 from skyflowctl.vault.gateway import Gateway
 from skyflowctl.vault.kv import is_kv2
@@ -176,6 +177,14 @@ def _engine(action: Action, gateway: Gateway) -> Action | None:
     return access_deletion(action.kind, action.path, found, LiveAccess(secrets=stored))
 
 
+def _delete_namespace(action: Action, gateway: Gateway) -> None:
+    """Delete a namespace if it still is empty, because the server deletes its contents too."""
+    left = gateway.sys.namespace_contents(action.path)
+    if left:
+        raise RefusedError.of((not_empty(action.path, left),))
+    gateway.sys.delete_namespace(action.path)
+
+
 def _secret(action: Action, gateway: Gateway) -> Action | None:
     found = gateway.sys.access.kv.secret(action.body["engine"], action.body["path"])
     return access_deletion(action.kind, action.path, found) if found else None
@@ -191,6 +200,7 @@ _ACCESS = (
     ObjectKind.LOGIN_ROLE,
     ObjectKind.GROUP,
     ObjectKind.QUOTA,
+    ObjectKind.NAMESPACE,
 )
 _READS: Mapping[ObjectKind, Callable[[Action, Gateway], Action | None]] = {
     ObjectKind.ROLE: _role,
@@ -205,4 +215,5 @@ _DELETES: Mapping[ObjectKind, Callable[[Action, Gateway], Any]] = {
     ObjectKind.ENGINE: _delete_mount,
     ObjectKind.SECRET: _delete_secret,
     **dict.fromkeys(_ACCESS, _delete_access),
+    ObjectKind.NAMESPACE: _delete_namespace,
 }

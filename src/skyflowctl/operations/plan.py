@@ -33,6 +33,7 @@ from skyflowctl.planner.plan import (
 )
 from skyflowctl.planner.prune import mounts_to_destroy
 from skyflowctl.planner.prune_access import engines_to_search
+from skyflowctl.planner.prune_namespaces import namespaces_named
 from skyflowctl.text import name_one_of
 from skyflowctl.vault.errors import ForbiddenError
 from skyflowctl.vault.gateway import Gateway
@@ -202,7 +203,8 @@ def with_access(
     needed = access_needed(desired_access(manifest, options), everything=everything)
     if everything and options.prune:
         searched = engines_to_search(manifest, live.mounts, options.prune)
-        needed = replace(needed, kv_engines=searched)
+        named = namespaces_named(options.prune)
+        needed = replace(needed, kv_engines=searched, namespaces=named)
     return replace(live, access=gateway.sys.access.read(needed, parallelism, live.mounts))
 
 

@@ -136,6 +136,8 @@ def owner_of(manifest_id: str, found: LiveObject) -> str | None:
         owner, _ = policy_mark(found.text)
     elif (marks := _marks(found)) is not None:
         owner = str(marks.get("manifest", ""))
+        if owner == manifest_id and marks.get("managed_by") != fields.MANAGED_BY:
+            owner = ""  # half a mark permits nothing
     elif isinstance(found, Mapping) and found.get("type") == "rate-limit":
         return quotas.quota_owner(manifest_id, found)
     else:

@@ -46,6 +46,7 @@ PRUNE_REFUSED = frozenset(
     {
         "prune-contents-unknown",
         "prune-empty-manifest",
+        "prune-not-empty",
         "prune-not-made-here",
         "prune-other-files",
         "prune-protected",

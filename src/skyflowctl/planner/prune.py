@@ -28,6 +28,7 @@ from skyflowctl.planner.prune_access import (
     plan_access_deletions,
 )
 from skyflowctl.planner.prune_limits import is_large, too_many
+from skyflowctl.planner.prune_namespaces import kept_namespaces, namespaces_named
 from skyflowctl.vault.live import LiveConfig, LiveEngine, LiveMount, LiveRole, LiveState
 
 
@@ -97,6 +98,7 @@ def plan_deletions(
         *_not_made_here(pruning),
         *_kept_mounts(pruning, undeclared),
         *(_used_by_others(*one) for one in kept_owners(manifest, live.access, options.prune, gone)),
+        *kept_namespaces(gone & namespaces_named(options.prune), access.actions, live.access),
         *_other_files(pruning),
         *too_many(actions, pruning.made, options.prune),
         *_unmatched(pruning, undeclared),

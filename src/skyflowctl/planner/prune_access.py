@@ -16,13 +16,20 @@ from skyflowctl.planner.plan import (
     PruneOptions,
     own_path,
 )
+from skyflowctl.planner.prune_namespaces import without_full_namespaces
 from skyflowctl.planner.quotas import live_quotas
 from skyflowctl.vault.access_api import policy_path
 from skyflowctl.vault.kv import is_kv2, secret_path
 from skyflowctl.vault.live import LiveAccess, LiveMount, LiveSecret
 
 _NEEDS_PERMISSION = frozenset(
-    {ObjectKind.LOGIN_METHOD, ObjectKind.ENGINE, ObjectKind.SECRET, ObjectKind.QUOTA}
+    {
+        ObjectKind.LOGIN_METHOD,
+        ObjectKind.ENGINE,
+        ObjectKind.SECRET,
+        ObjectKind.QUOTA,
+        ObjectKind.NAMESPACE,
+    }
 )
 """Kinds of which each object is deleted only if the caller names it: others may log in by it, and
 secrets cannot be restored, and a name alone does not tell that a quota is ours."""
@@ -30,6 +37,7 @@ secrets cannot be restored, and a name alone does not tell that a quota is ours.
 _WITH_IT = {
     ObjectKind.ENGINE: " with everything in it",
     ObjectKind.SECRET: " with all of its versions",
+    ObjectKind.NAMESPACE: " if it is empty",
 }
 
 
@@ -65,6 +73,7 @@ def plan_access_deletions(
             continue
         if not _foreign_objects(manifest, path, live):
             plan.actions.append(access_deletion(kind, path, found, live))
+    plan.actions = without_full_namespaces(plan.actions, live)
     return plan
 
 
@@ -191,6 +200,7 @@ def _everything(
         ),
         *((ObjectKind.LOGIN_ROLE, path, one) for path, one in live.login_roles.items()),
         *((ObjectKind.GROUP, path, one) for path, one in live.groups.items()),
+        *((ObjectKind.NAMESPACE, path, one) for path, one in live.namespaces.items()),
         *((ObjectKind.QUOTA, path, one) for path, one in live_quotas(live)),
         *((ObjectKind.ENGINE, f"sys/mounts/{path}", one) for path, one in engines.items()),
         *((ObjectKind.SECRET, path, one) for path, one in live.secrets.items()),

@@ -27,6 +27,7 @@ from skyflowctl.vault.live import (
     LiveSecret,
     login_role_path,
 )
+from skyflowctl.vault.namespace_contents import known_contents
 from skyflowctl.vault.transport import Request, Transport
 
 _T = TypeVar("_T")
@@ -49,11 +50,12 @@ class AccessNeeded:
         login_methods: whether the list of login methods is read.
         objects: API paths of login roles and of other objects, each with the API path of the
             engine or login method that it belongs to, or nothing.
-        everything: whether all policies, login roles and groups are read, for a prune.
+        everything: whether all policies, login roles, groups and namespaces are read, for a prune.
         quotas: whether every rate limit is read: two cannot have the same path.
         audit_devices: whether the audit devices are read, in one request.
         secrets: pairs of an engine's path and a secret's path below it.
         kv_engines: paths of engines of which all secrets are read, without their fields.
+        namespaces: API paths of namespaces that may be deleted: what they contain is read.
     """
 
     policies: frozenset[str] = frozenset()
@@ -64,6 +66,7 @@ class AccessNeeded:
     audit_devices: bool = False
     secrets: frozenset[tuple[str, str]] = frozenset()
     kv_engines: frozenset[str] = frozenset()
+    namespaces: frozenset[str] = frozenset()
 
 
 def policy_path(name: str) -> str:
@@ -114,7 +117,8 @@ class AccessApi:
             read = pool.map(lambda pair: self._or_error(self.kv.secret, *pair), kept)
             for pair, secret in zip(kept, read, strict=True):
                 _sort_in(secret_path(*pair), secret, secrets, unread)
-        return LiveAccess(policies, methods, objects, unread, mounts, secrets)
+        contents = known_contents(self._transport, needed.namespaces & objects.keys())
+        return LiveAccess(policies, methods, objects, unread, mounts, secrets, contents)
 
     def group_of_alias(self, name: str, accessor: str) -> Mapping[str, Any] | None:
         """Return the group with this name at the login method with this accessor, or None."""
@@ -161,6 +165,7 @@ class AccessApi:
         if needed.everything:
             wanted |= set(self._listed_login_roles(methods, unread))
             wanted |= self._listed_groups(unread)
+            wanted |= set(self._listed_namespaces(unread))
         return sorted(wanted)
 
     def _listed_groups(self, unread: dict[str, Problem]) -> set[str]:
@@ -171,11 +176,12 @@ class AccessApi:
             return set()
 
     def _listed_quotas(self, unread: dict[str, Problem]) -> list[str]:
-        """Return the path of each quota; within a namespace the server has no list of them."""
+        """Return the path of each quota; within a namespace there is none (OpenBao 2.7.2)."""
         try:
             return [f"{_QUOTAS}/{one}" for one in self.names(_QUOTAS)]
         except (BadRequestError, ForbiddenError) as error:
-            unread[_QUOTAS] = error.problems[0]
+            if not error.says("only available in root namespace"):
+                unread[_QUOTAS] = error.problems[0]
             return []
 
     def _listed_namespaces(self, unread: dict[str, Problem]) -> list[str]:

@@ -1,6 +1,6 @@
 """The part of the server's live state that a plan needs, as frozen values."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal
@@ -312,6 +312,8 @@ class LiveAccess:
         unread: API paths that could not be read, each with the reason.
         engines: every secrets mount, by path.
         secrets: by API path; only those that exist.
+        contents: of each namespace that may be deleted, by its API path: the paths of what it
+            contains, or why that is not known.
     """
 
     policies: Mapping[str, LivePolicy] = field(default_factory=dict)
@@ -320,6 +322,7 @@ class LiveAccess:
     unread: Mapping[str, Problem] = field(default_factory=dict)
     engines: Mapping[str, LiveMount] = field(default_factory=dict)
     secrets: Mapping[str, LiveSecret] = field(default_factory=dict)
+    contents: Mapping[str, Sequence[str] | Problem] = field(default_factory=dict)
 
     def mounted(self, path: str) -> LiveMount | LiveLoginMethod | None:
         """Return the engine or login method at ``sys/mounts/…`` or ``sys/auth/…``."""
@@ -335,6 +338,11 @@ class LiveAccess:
     def groups(self) -> Mapping[str, Mapping[str, Any]]:
         """The objects that are groups."""
         return {path: one for path, one in self.objects.items() if is_group(path)}
+
+    @property
+    def namespaces(self) -> Mapping[str, Mapping[str, Any]]:
+        """The objects that are namespaces."""
+        return {path: one for path, one in self.objects.items() if path.startswith(NAMESPACE_PATHS)}
 
 
 @dataclass(frozen=True, slots=True)

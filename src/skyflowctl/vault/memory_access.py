@@ -59,6 +59,10 @@ class MemoryAccess:
     methods: dict[str, dict[str, Any]] = field(default_factory=dict)
     objects: dict[str, dict[str, Any]] = field(default_factory=dict)
 
+    def is_in_namespace(self, path: str) -> bool:
+        """Whether a path is within one of the namespaces."""
+        return f"sys/namespaces/{path.partition('/')[0]}" in self.objects
+
     def answer(self, method: str, path: str, body: Mapping[str, Any]) -> Mapping[str, Any] | None:
         """Return the data of the answer; None for 204.
 

@@ -137,6 +137,8 @@ class MemoryServer:
             return self._access(question)
         if question.path.startswith("sys/"):
             return _System(self).answer(question)
+        if self.access.is_in_namespace(question.path):
+            raise HttpError(404)  # a namespace here has no contents
         for path, mounted in self.mounts.items():
             if not question.path.startswith(path + "/"):
                 continue

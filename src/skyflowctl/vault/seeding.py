@@ -1,8 +1,6 @@
 """Writes a live state to the in-process server, so that a dry run starts from it."""
 
-from collections.abc import Mapping
 from datetime import datetime
-from typing import Any
 
 from skyflowctl.clock import parse_rfc3339
 from skyflowctl.engine.contract import Storage
@@ -135,8 +133,8 @@ def _seed_access(server: MemoryServer, live: LiveAccess) -> None:
         }
     for path, found in live.objects.items():
         custom = {name: value for name, value in found.items() if name != NAMESPACE_ID}
-        raw: Mapping[str, Any] = {"custom_metadata": custom} if NAMESPACE_ID in found else found
-        server.access.objects[path] = dict(raw)
+        namespace = {"custom_metadata": custom, "id": found.get(NAMESPACE_ID)}
+        server.access.objects[path] = namespace if NAMESPACE_ID in found else dict(found)
     server.kv.secrets.update(live.secrets)
 
 

@@ -20,6 +20,7 @@ from skyflowctl.vault.errors import (
     VaultError,
 )
 from skyflowctl.vault.live import LiveMount
+from skyflowctl.vault.namespace_contents import namespace_contents
 from skyflowctl.vault.namespaces import NAMESPACE_HEADER, is_root_only
 from skyflowctl.vault.responses import ClusterNode, ServerHealth
 from skyflowctl.vault.transport import Request, Transport
@@ -237,6 +238,17 @@ class SystemApi:
         except (ForbiddenError, NotFoundError):
             return frozenset()
         return frozenset(path.strip("/") for path in decode.texts((reply.data or {}).get("keys")))
+
+    def namespace_contents(self, path: str) -> tuple[str, ...]:
+        """Return the API paths of what a namespace contains, and of the quotas on it."""
+        return namespace_contents(self._transport, path)
+
+    def delete_namespace(self, path: str) -> None:
+        """Delete a namespace with everything in it, and wait until it is gone: the server does it
+        in the background."""
+        self.access.delete(path)
+        gone = _wait_until(_MOVED_SECONDS)
+        retry(lambda: self.access.object(path), lambda found: found is None, gone)
 
     # Audited headers -----------------------------------------------------------
 

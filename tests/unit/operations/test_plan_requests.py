@@ -67,11 +67,10 @@ def test_a_plan_asks_for_lists_and_for_nothing_that_a_list_has_given(many):
     assert sum(WHOLE.values()) == 2 + 2 * MOUNTS + 2 + LOGINS
 
 
-def test_a_prune_asks_for_three_lists_more(many):
+def test_a_prune_asks_for_four_lists_more(many):
     prune = PlanOptions(prune=PruneOptions())
-    lists = dict.fromkeys(
-        ("LIST auth/approle/role", "LIST identity/group/name", "LIST sys/quotas/rate-limit"), 1
-    )
+    listed = ("auth/approle/role", "identity/group/name", "sys/namespaces", "sys/quotas/rate-limit")
+    lists = {f"LIST {path}": 1 for path in listed}
     assert _asked(many, prune) == {**WHOLE, **lists}
 
 

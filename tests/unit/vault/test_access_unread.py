@@ -8,7 +8,7 @@ import pytest
 from support.gateways import Rig, memory_rig
 
 from skyflowctl.vault.access_api import AccessApi, AccessNeeded
-from skyflowctl.vault.errors import ForbiddenError
+from skyflowctl.vault.errors import BadRequestError, ForbiddenError
 from skyflowctl.vault.transport import Reply, Request, TransportWrapper
 
 
@@ -33,6 +33,22 @@ class Forbids(TransportWrapper):
         if request.path == self.path:
             raise ForbiddenError("403", path=request.path)
         return super().send(request)
+
+
+class Namespaced(TransportWrapper):
+    """Answers lists of quotas as within a namespace (OpenBao 2.7.2)."""
+
+    def send(self, request: Request) -> Reply:
+        if request.path == "sys/quotas/rate-limit":
+            raise BadRequestError(
+                "400", messages=("operation only available in root namespace",), path=request.path
+            )
+        return super().send(request)
+
+
+def test_a_namespace_has_no_quotas_and_a_prune_there_misses_none(rig):
+    found = AccessApi(Namespaced(rig.transport)).read(NEEDED, 1, {})
+    assert found.unread == {}
 
 
 NEEDED = AccessNeeded(objects={"auth/theirs/role/app": "sys/auth/theirs"}, everything=True)
