@@ -8,7 +8,7 @@ from skyflowctl.manifest.messages import did_you_mean
 from skyflowctl.manifest.model import Manifest
 from skyflowctl.operations.mounts import not_found_is_usage_error
 from skyflowctl.planner import fields
-from skyflowctl.planner.plan import Action
+from skyflowctl.planner.plan import Action, is_named
 from skyflowctl.planner.prune import protected, role_deletion
 from skyflowctl.vault.gateway import Gateway
 from skyflowctl.vault.live import LiveMount, LiveRole
@@ -29,7 +29,7 @@ def plan_role_deletion(
             gateway.engine(path).checked_config()
             return None
     full = f"{path}/roles/{name}"
-    if manifest and not _made_role(manifest, role) and full not in allowed:
+    if manifest and not _made_role(manifest, role) and not is_named(full, allowed):
         raise RefusedError(
             f"{full} was not made by the manifest {manifest.id!r}",
             why="it does not carry that manifest's mark, or was adopted",
@@ -64,7 +64,7 @@ def plan_mount_deletion(
         )
     if _is_protected(mount, path, manifest):
         raise RefusedError.of((protected(path),))
-    if path not in allowed:
+    if not is_named(path, allowed):
         raise RefusedError(
             f"{path} is deleted only if its path is given twice",
             why="its config, kept credentials and roles are lost, and cannot be restored",

@@ -8,6 +8,7 @@ from skyflowctl.errors import Problem, RefusedError, SkyflowctlError, UsageError
 from skyflowctl.manifest.model import Manifest
 from skyflowctl.operations.rotate.key_provider import KeyProvider, RotationTarget, operator_needed
 from skyflowctl.operations.rotate.request import RotateRequest
+from skyflowctl.planner.plan import is_named
 from skyflowctl.rotation.model import KeyInfo, RotationJob
 from skyflowctl.rotation.ports import Dependencies, KeyService
 from skyflowctl.rotation.revocation.model import RevokeOutcome
@@ -21,7 +22,7 @@ def refuse_protected(path: str, manifest: Manifest | None, allowed: Collection[s
     Raises:
         RefusedError: names the missing flag.
     """
-    if _protected(path, manifest) and path not in {one.strip("/") for one in allowed}:
+    if _protected(path, manifest) and not is_named(path, allowed):
         raise RefusedError(
             f"{path} is protected",
             why="the manifest says `protect: true`, so --yes alone does not cut it off",

@@ -1,6 +1,6 @@
 """A plan as a value: the ordered actions from the live state to the manifest."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -70,7 +70,13 @@ _MOUNTS = "sys/mounts/"
 
 def own_path(path: str) -> str:
     """Return the path by which a person names an object: an engine's own."""
-    return path.removeprefix(_MOUNTS)
+    return path.strip("/").removeprefix(_MOUNTS)
+
+
+def is_named(path: str, allowed: Iterable[str]) -> bool:
+    """Whether the caller named the object in ``--allow-destroy``; of mounts and engines with
+    ``sys/mounts/`` or without, of all objects with slashes at the ends or without."""
+    return own_path(path) in map(own_path, allowed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,8 +85,8 @@ class PruneOptions:
 
     Args:
         below: paths of mounts; only these and their roles are deleted. None: no restriction.
-        allow_destroy: paths of mounts and of adopted objects that may be deleted; of mounts and
-            engines with ``sys/mounts/`` or without.
+        allow_destroy: paths of mounts and of adopted objects that may be deleted, as
+            :func:`is_named` takes them.
         allow_large: whether it may delete a large part of a kind.
         allow_other_files: whether mounts may be from another set of manifest files.
     """
@@ -101,8 +107,7 @@ class PruneOptions:
 
     def names(self, path: str) -> bool:
         """Whether the caller named the object in ``--allow-destroy``."""
-        own = own_path(path)
-        return own in self.allow_destroy or f"{_MOUNTS}{own}" in self.allow_destroy
+        return is_named(path, self.allow_destroy)
 
 
 @dataclass(frozen=True, slots=True)

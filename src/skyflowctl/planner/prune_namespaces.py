@@ -11,7 +11,7 @@ from skyflowctl.vault.live import NAMESPACE_PATHS, LiveAccess
 
 def namespaces_named(options: PruneOptions) -> frozenset[str]:
     """Return the paths of the namespaces that the caller wants to delete."""
-    return frozenset(path for path in options.allow_destroy if path.startswith(NAMESPACE_PATHS))
+    return frozenset(path for path in options.own_paths if path.startswith(NAMESPACE_PATHS))
 
 
 def without_full_namespaces(actions: Sequence[Action], live: LiveAccess) -> list[Action]:

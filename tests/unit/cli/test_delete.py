@@ -86,6 +86,16 @@ class TestRoleDelete:
         assert outcome("role", "delete", path, "reader", "-y") == (0, "deleted")
 
 
+def test_a_role_of_others_has_every_spelling_that_apply_takes(rig, folder):
+    path = rig.configured("reader", "writer")
+    declare(folder, path)
+    for role, spelling in (("reader", "sys/mounts/{}/roles/{}"), ("writer", "/{}/roles/{}/")):
+        words = ("role", "delete", path, role, "-y")
+        assert outcome(*words, f"--allow-destroy={path}/roles/other")[0] == 5
+        flag = f"--allow-destroy={spelling.format(path, role)}"
+        assert outcome(*words, flag) == (0, "deleted")
+
+
 class TestMountDisable:
     def test_its_path_is_given_twice(self, rig):
         path = rig.configured("reader")
@@ -97,6 +107,12 @@ class TestMountDisable:
         assert data["key_id"]
         assert rig.gateway.sys.mount(path) is None
         assert outcome("mount", "disable", path) == (0, "absent")
+
+    @pytest.mark.parametrize("spelling", ["sys/mounts/{}", "/sys/mounts/{}/", "/{}/"])
+    def test_its_path_has_every_spelling_that_apply_takes(self, rig, spelling):
+        path = rig.configured("reader")
+        flag = f"--allow-destroy={spelling.format(path)}"
+        assert outcome("mount", "disable", path, flag) == (0, "disabled")
 
     def test_on_a_terminal_it_asks_unless_it_was_told(self, rig, monkeypatch):
         asked = []

@@ -224,7 +224,13 @@ def test_retire_all_leaves_alone_what_has_nothing_to_retire_or_not_yet(rig, succ
 def test_retire_all_retires_what_there_is(rig, successor, tmp_path):
     path, before = rotated(rig, successor)
     manifest_of(tmp_path, rotated=path, plain=rig.configured("reader"))
-    words = ("--retire", "--all", "--now", f"--allow-destroy={path}", "--kept-copy-only")
+    words = (
+        "--retire",
+        "--all",
+        "--now",
+        f"--allow-destroy=/sys/mounts/{path}/",
+        "--kept-copy-only",
+    )
     mounts = rotate(*words)
     assert {one["name"]: one["result"] for one in mounts} == {
         "rotated": "retired", "plain": "not_due",

@@ -210,9 +210,8 @@ def mount_disable(
         loaded = manifests.optional_manifest(file, run)
         manifest = loaded.manifest if loaded else None
         kind = manifest.plugin.name if manifest else DEFAULT_PLUGIN
-        allowed = [one.strip("/") for one in allow_destroy or ()]
         with gateways.open_gateway(target, run) as gateway:
-            action = delete.plan_mount_deletion(gateway, path, manifest, allowed, kind)
+            action = delete.plan_mount_deletion(gateway, path, manifest, allow_destroy or (), kind)
             if action:
                 if run.may_ask and not no_input:
                     question = f"Delete {path} on {gateway.transport.server.name}?"

@@ -135,11 +135,10 @@ def role_delete(
 
         path = manifests.resolve_path(mount, file)
         loaded = manifests.optional_manifest(file, run)
-        allowed = [one.strip("/") for one in allow_destroy or ()]
         data = {"mount": mount, "path": path, "role": role}
         with gateways.open_gateway(target, run) as gateway:
             manifest = loaded.manifest if loaded else None
-            action = plan_role_deletion(gateway, path, role, manifest, allowed)
+            action = plan_role_deletion(gateway, path, role, manifest, allow_destroy or ())
             if action is None:
                 return CommandResult({**data, "result": "absent"})
             server = gateway.transport.server.name

@@ -58,7 +58,7 @@ def read_request(
         now=flags.now,
         wait=flags.wait,
         kept_copy_only=flags.kept_copy_only,
-        allow_destroy=frozenset(path.strip("/") for path in flags.allow_destroy or ()),
+        allow_destroy=frozenset(flags.allow_destroy or ()),
     )
 
 

@@ -23,6 +23,7 @@ from skyflowctl.operations.mounts import discover_mounts
 from skyflowctl.operations.rotate import run as operation
 from skyflowctl.operations.rotate.key_provider import KeyProvider, RotationTarget
 from skyflowctl.operations.rotate.request import RotateRequest, Verb
+from skyflowctl.planner.plan import is_named
 from skyflowctl.rotation.batch import exit_code
 from skyflowctl.rotation.model import MountOutcome, Result
 
@@ -189,7 +190,7 @@ class RotateCommand:
         allowed = self.request.allow_destroy
         for one in targets:
             killed = one.kills
-            if killed and one.named.path not in allowed:
+            if killed and not is_named(one.named.path, allowed):
                 raise RefusedError(
                     f"retiring the old key of {one.named.name} now needs --allow-destroy",
                     why=f"it kills {killed}",
