@@ -13,7 +13,8 @@ from typer.main import get_command
 
 from skyflowctl.cli import help as pages
 from skyflowctl.cli.habits import translate
-from skyflowctl.cli.options import COMMON_PANEL, OptionGroup
+from skyflowctl.cli.options import COMMON_PANEL, REPEATED, OptionGroup
+from skyflowctl.cli.printed_commands import repeating
 from skyflowctl.cli.registry import CommandRow
 from skyflowctl.errors import ExitCode, UsageError
 
@@ -86,6 +87,7 @@ def load(row: CommandRow) -> "Command":
     assert isinstance(built, Command)
     built.facts = getattr(function, _FACTS)
     built.row = row
+    built.repeated = _repeated(function)
     return built
 
 
@@ -147,6 +149,18 @@ def check_stdin(
         )
 
 
+def _repeated(function: Callable[..., None]) -> frozenset[str]:
+    """Return the names of the options that a printed command repeats."""
+    names: set[str] = set()
+    for parameter in inspect.signature(function, eval_str=True).parameters.values():
+        kind = parameter.annotation
+        if isinstance(kind, type) and issubclass(kind, OptionGroup):
+            names.update(one.name for one in fields(kind) if kind.repeated)  # type: ignore[arg-type]  # every group is a dataclass
+        elif any(kind is one for one in REPEATED):
+            names.add(parameter.name)
+    return frozenset(names)
+
+
 def _members(group: type[Any]) -> list[inspect.Parameter]:
     hints = get_type_hints(group, include_extras=True)
     members = []
@@ -170,6 +184,13 @@ class Command(TyperCommand):
 
     facts: CommandMeta
     row: CommandRow
+    repeated: frozenset[str]
+    """The parameters that a printed command repeats."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Call the function; the commands that it prints repeat its options that say where."""
+        with repeating({name: ctx.params.get(name) for name in self.repeated}, load):
+            return super().invoke(ctx)
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Parse the arguments after the command's name, including flags of other clients."""

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any, TextIO
 
 from skyflowctl.cli.help import wants_color, wrap
+from skyflowctl.cli.printed_commands import GivenOptions, given_options
 from skyflowctl.cli.streams import drop
 
 _CODES = {
@@ -59,6 +60,7 @@ class Terminal:
         verbosity: how often ``-v`` was given.
         no_color: ``--no-color`` was given.
         out: data; ``err``: everything else.
+        given: the options that printed commands repeat.
     """
 
     quiet: bool = False
@@ -66,6 +68,7 @@ class Terminal:
     no_color: bool = False
     out: TextIO = field(default_factory=lambda: sys.stdout)
     err: TextIO = field(default_factory=lambda: sys.stderr)
+    given: GivenOptions = field(default_factory=given_options)
 
     @property
     def width(self) -> int:
@@ -95,13 +98,16 @@ class Terminal:
     def note(self, *pieces: Piece) -> None:
         """Write one line to stderr; nothing with ``--quiet``."""
         if not self.quiet:
-            self._write_err(pieces)
+            self._write_err([self._completed(piece) for piece in pieces])
 
     def notice(self, text: str) -> None:
         """Write a sentence to stderr, on a terminal wrapped at blanks; nothing with ``--quiet``."""
+        if self.quiet:
+            return
+        text = self.given.complete(text)
         width = max(40, shutil.get_terminal_size().columns)
         for line in wrap(safe(text), width) if self.interactive_err else [text]:
-            self.note(line)
+            self.alert(line)
 
     def alert(self, *pieces: Piece) -> None:
         """Write one line to stderr, also with ``--quiet``."""
@@ -137,6 +143,11 @@ class Terminal:
             if at + 1 < len(widths):
                 pieces.append(" " * (width - columns(_plain(cell)) + 2))
         self._write(self.out, pieces)
+
+    def _completed(self, piece: Piece) -> Piece:
+        if isinstance(piece, Styled):
+            return Styled(self.given.complete(piece.text), piece.style)
+        return self.given.complete(piece)
 
     def _write_err(self, pieces: Sequence[Piece]) -> None:
         """Write to stderr; a closed or full stderr fails no command."""

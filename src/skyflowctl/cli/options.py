@@ -4,9 +4,9 @@ A command takes a group by annotating one parameter with it; ``command.py`` turn
 into options and passes one value to the command.
 """
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from datetime import timedelta
-from typing import Annotated, Any, ClassVar, Literal, get_type_hints
+from typing import Annotated, Any, ClassVar, Literal
 
 import typer
 
@@ -41,22 +41,8 @@ class OptionGroup:
     """Base of dataclasses whose fields are annotated options."""
 
     panel: ClassVar[str] = COMMON_PANEL
-
-
-def given_words(group: OptionGroup) -> list[str]:
-    """Return the arguments that give a command line the same values as the group's."""
-    hints = get_type_hints(type(group), include_extras=True)
-    words: list[str] = []
-    for part in fields(group):  # type: ignore[arg-type]  # every group is a dataclass
-        value, declared = getattr(group, part.name), hints[part.name].__metadata__[0]
-        # Typer takes the first name of an annotated option as its default.
-        names = (declared.default, *(declared.param_decls or ()))
-        flag = next(name for name in names if name.startswith("--"))
-        if value is True:
-            words.append(flag)
-        elif value:
-            words += [f"{flag}={one}" for one in (value if isinstance(value, list) else [value])]
-    return words
+    repeated: ClassVar[bool] = False
+    """Whether a printed command repeats these options: they say where, not what to do."""
 
 
 MountArgument = Annotated[
@@ -140,9 +126,15 @@ AllowRevokedKeyOption = Annotated[
 ]
 
 
+REPEATED = (FileOption, AllowHostOption)
+"""The single options that a printed command repeats."""
+
+
 @dataclass(frozen=True, slots=True)
 class ReferenceOptions(OptionGroup):
     """What a manifest's references may do that needs the caller's word in the same call."""
+
+    repeated: ClassVar[bool] = True
 
     allow_exec: Annotated[
         list[str] | None,
@@ -165,6 +157,8 @@ class ReferenceOptions(OptionGroup):
 @dataclass(frozen=True, slots=True)
 class TargetOptions(OptionGroup):
     """The server, as the flags name it. Unset fields come from the environment."""
+
+    repeated: ClassVar[bool] = True
 
     address: Annotated[
         str | None,

@@ -37,6 +37,7 @@ def _show(problem: Problem, word: str, style: str, terminal: Terminal, times: in
 
 def _lines(label: Styled, text: str, terminal: Terminal, before: str = "") -> None:
     """Write a text after its label, wrapped to the width of a terminal."""
+    text = terminal.given.complete(text)
     head = f"{before}{label.text}"
     if not terminal.interactive_err:
         terminal.alert(before, label, f" {text}")

@@ -272,14 +272,15 @@ def _show_traceback(error: BaseException, terminal: Terminal) -> None:
 
 
 def _show(run: CommandRun, result: CommandResult, view: View | None) -> None:
+    complete = run.terminal.given.complete_data
     if run.json:
-        whole = envelope(run.command, run.id, result.status, result.data, result.problems)
+        whole = complete(envelope(run.command, run.id, result.status, result.data, result.problems))
         if run.stream is not None:
             run.stream.result(whole)
         else:
             run.terminal.raw(safe_json(whole) + "\n")
     elif view is not None:
-        view(result, run.terminal)
+        view(replace(result, data=complete(result.data)), run.terminal)
         # Print findings before problems, also where both go to one terminal.
         run.terminal.out.flush()
     shown = frozenset(result.problems)

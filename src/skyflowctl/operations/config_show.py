@@ -70,6 +70,6 @@ def verify_config(gateway: Gateway, path: str) -> VerifyReport:
             raise UsageError(
                 f"the engine at {path} cannot verify",
                 why="it has no config/verify; the engine of skyflowctl has",
-                fix="see 'skyflowctl health', or read a token with 'skyflowctl creds'",
+                fix=f"see 'skyflowctl health', or read a token with 'skyflowctl creds {path} ROLE'",
                 code="no-verify",
             ) from None

@@ -174,7 +174,7 @@ def _child(gateway: Gateway, consumer: Consumer, role: Mapping[str, Any]) -> Sec
         raise RefusedError(
             f"cannot make a token with the policies of {consumer.name}",
             why=f"this login may not: {error.problems[0].why or error.problems[0].summary}",
-            fix=f"try the login itself: skyflowctl consumer check {consumer.name} {flag} file:PATH",
+            fix=f"try the login itself: skyflowctl consumer check {consumer.name} {flag}=file:PATH",
             code="no-child-token",
         ) from error
 

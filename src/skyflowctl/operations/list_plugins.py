@@ -295,8 +295,8 @@ def _reload(gateway: Gateway, path: str, wanted: Registration) -> ReloadedMount:
             f"{path} is unhealthy after its reload; the mounts after it were not reloaded",
             why=f"it runs {one.sha256[:12] or 'nothing'}, wanted {wanted.sha256[:12]}; "
             f"its health is {one.health}, before {before}",
-            fix=f"see the server's log, then: skyflowctl health, or bao plugin reload "
-            f"-mounts={path}/ -scope=global",
+            fix=f"see the server's log, then 'skyflowctl health', or 'bao plugin reload "
+            f"-mounts={path}/ -scope=global'",
             code="reload-not-verified",
         )
     return one

@@ -234,7 +234,7 @@ def _check_registered(
         f"the server's catalog has no {plugin.name} {plugin.version}"
         + (" whose file is there" if entry else ""),
         why="the manifest wants mounts to run that version, and the server could not start it",
-        fix=f"skyflowctl plugin register PLUGIN_DIRECTORY/FILE, with the launcher of "
+        fix=f"'skyflowctl plugin register PLUGIN_DIRECTORY/FILE', with the launcher of "
         f"{plugin.version}; or name a version that 'skyflowctl plugin list' shows",
         code="plugin-not-registered",
     )

@@ -333,6 +333,6 @@ def file_digest(path: Path) -> str:
         raise UsageError.of_file(
             f"the plugin file cannot be read: {path}",
             error,
-            fix="build it with 'skyflowctl plugin build'",
+            fix="build it with 'skyflowctl plugin build DIRECTORY'",
             code="no-plugin-file",
         ) from None

@@ -9,16 +9,31 @@ from skyflowctl.vault.live import LiveConfig, LiveEngine, LiveMount, LiveRole, L
 def undeclared_mount(live: LiveMount) -> Drift:
     """Describe a mount that this manifest created and no longer declares."""
     path = live.path
-    remove = f"or 'skyflowctl apply --prune --allow-destroy={path}' removes it"
+    fix = put_back_or_prune(path)
     if fields.mount_is_protected(live):
-        remove = "it is protected: apply it with `protect: false` before it can be removed"
+        fix = (
+            f"{_PUT_BACK}; it is protected: apply it with `protect: false` before it can be removed"
+        )
     return Drift(
         DriftKind.UNDECLARED,
         "",
         path,
         reason="this manifest created the mount but no longer declares it",
-        fix=f"put it back into the manifest; {remove}",
+        fix=fix,
     )
+
+
+_PUT_BACK = "put it back into the manifest"
+
+
+def put_back_or_prune(path: str = "") -> str:
+    """Return the fix for an undeclared object of this manifest; ``path``: a prune must name it."""
+    return f"{_PUT_BACK}, or {_prune(path)}"
+
+
+def _prune(path: str = "") -> str:
+    named = [f"--allow-destroy={path}"] if path else []
+    return f"'{' '.join(['skyflowctl apply --prune', *named])}' deletes it"
 
 
 def undeclared_roles(manifest: Manifest, mount: Mount, live: LiveEngine | None) -> list[Drift]:
@@ -48,8 +63,7 @@ def _role_removal(manifest: Manifest, path: str, role: LiveRole) -> str:
         mount, _, name = path.partition("/roles/")
         return f"'skyflowctl role delete {mount} {name} --allow-destroy={path}' deletes it"
     adopted = fields.adopted_tag(manifest.id) in role.tags
-    flag = f" --allow-destroy={path}" if adopted else ""
-    return f"'skyflowctl apply --prune{flag}' deletes it"
+    return _prune(path if adopted else "")
 
 
 def revoked(mount: Mount, live: LiveConfig, former: str = "") -> Drift:

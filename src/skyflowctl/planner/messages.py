@@ -245,7 +245,7 @@ def ctx_not_enforced(mount: Mount, roles: Iterable[str]) -> Problem:
         f"the engine at {mount.path} knows no ctx rules: {', '.join(roles)}",
         "it would accept the role, ignore the rule and mint without ctx",
         f"remove ctx from these roles, or put skyflowctl's own engine there: "
-        f"'skyflowctl plugin register' and reload {mount.path}",
+        f"'skyflowctl plugin register FILE' and reload {mount.path}",
         mount.where,
     )
 
@@ -257,7 +257,7 @@ def cannot_sign(mount: Mount, roles: Iterable[str]) -> Problem:
         f"the engine at {mount.path} cannot sign data tokens: {', '.join(roles)}",
         "it has no sign/ path, so a consumer that asks it gets 404",
         f"remove sign from these roles, or put skyflowctl's own engine there: "
-        f"'skyflowctl plugin register' and reload {mount.path}",
+        f"'skyflowctl plugin register FILE' and reload {mount.path}",
         mount.where,
     )
 

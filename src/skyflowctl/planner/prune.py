@@ -279,7 +279,8 @@ def _empty_manifest(manifest: Manifest) -> Problem:
         "prune-empty-manifest",
         f"the manifest {manifest.id!r} declares no mounts and has made some: nothing is deleted",
         "an empty file looks the same as a lost one",
-        "delete single objects: 'skyflowctl role delete', 'skyflowctl mount disable'",
+        "delete single objects: 'skyflowctl role delete MOUNT ROLE', "
+        "'skyflowctl mount disable MOUNT'",
     )
 
 

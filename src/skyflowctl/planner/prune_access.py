@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 
 from skyflowctl.manifest.model import Manifest
 from skyflowctl.planner.access import LiveObject, is_adopted, live_fields, owner_of
+from skyflowctl.planner.drift import put_back_or_prune
 from skyflowctl.planner.plan import (
     Action,
     ActionType,
@@ -210,12 +211,10 @@ def _everything(
 
 def _undeclared(manifest: Manifest, kind: ObjectKind, path: str, found: LiveObject) -> Drift:
     named = kind in _NEEDS_PERMISSION or is_adopted(manifest.id, found)
-    flag = f" --allow-destroy={path}" if named else ""
     return Drift(
         DriftKind.UNDECLARED,
         "",
         own_path(path),
         reason=f"this manifest made this {kind.value.replace('_', ' ')} and no longer declares it",
-        fix=f"put it back into the manifest, or 'skyflowctl apply --prune{flag}' deletes it"
-        + _WITH_IT.get(kind, ""),
+        fix=put_back_or_prune(path if named else "") + _WITH_IT.get(kind, ""),
     )

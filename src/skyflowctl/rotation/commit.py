@@ -68,7 +68,7 @@ def _taken(session: RotationSession, written: CutOver, live: LiveConfig) -> Rota
         f"another run has finished this rotation: {session.path}",
         f"rotation {written.id} is committed while this run was watching it; key {written.to_key} "
         "is live",
-        "nothing; 'skyflowctl config history' shows what is live",
+        f"nothing; 'skyflowctl config history {session.path}' shows what is live",
     )
     return RotationAborted(Result.REFUSED, [problem], ExitCode.REFUSED)
 

@@ -386,7 +386,8 @@ class TestRevoke:
         assert not rig.gateway.engine(path).config().configured
         # Once it is cut off, nobody can tell the management host: the line to copy has it.
         again = shlex.split(whole["data"]["next"])
-        assert again[:4] == ["skyflowctl", "config", "revoke", path]
+        assert again[:3] == ["skyflowctl", "config", "revoke"]
+        assert path in again
         assert again[again.index("--reason") + 1] == "it's out"
         assert again[again.index("--management-host") + 1].endswith(":443")
         reached.error = None

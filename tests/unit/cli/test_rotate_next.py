@@ -15,7 +15,6 @@ from skyflowctl.cli.commands.rotate.next_commands import NextCommands
 from skyflowctl.cli.commands.rotate.options import CareOptions, OperatorOptions, RotateOptions
 from skyflowctl.cli.commands.rotate.request import read_request
 from skyflowctl.cli.context.manifests import ChosenMounts
-from skyflowctl.cli.options import ApprovingTargetOptions, TargetOptions, given_words
 from skyflowctl.clock import SystemClock
 from skyflowctl.rotation.model import MountOutcome, Result, Step, StepName
 
@@ -150,7 +149,7 @@ def test_json_has_the_same_commands(mount, key):
 
 def test_what_is_retired_already_has_no_way_back():
     parsed = read_request(["order"], RotateOptions(), CareOptions(), OperatorOptions())
-    commands = NextCommands(parsed, CHOSEN, TargetOptions(), ())
+    commands = NextCommands(parsed, CHOSEN)
     steps = [Step(name, 0.0, ok=True) for name in (StepName.WRITE, StepName.COMMIT)]
     done = MountOutcome("order", "skyflow/order", Result.ROTATED, "a", "b", "b", tuple(steps))
     assert commands.retire(done)
@@ -158,16 +157,3 @@ def test_what_is_retired_already_has_no_way_back():
     steps.append(Step(StepName.DELETE_OLD_KEY, 0.0, ok=True))
     done = dataclasses.replace(done, steps=tuple(steps))
     assert (commands.retire(done), commands.back(done)) == ("", "")
-
-
-def test_the_flags_that_name_the_server_are_given_again():
-    given = ApprovingTargetOptions(
-        address="https://bao.example:8200", skip_verify=True, nodes=["https://a", "https://b"]
-    )
-    assert given_words(given) == [
-        "--address=https://bao.example:8200",
-        "--tls-skip-verify",
-        "--node=https://a",
-        "--node=https://b",
-    ]
-    assert given_words(ApprovingTargetOptions()) == []

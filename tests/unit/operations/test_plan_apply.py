@@ -63,7 +63,7 @@ class TestPlan:
             plan(p.manifest(*TWO.mounts, version="v9.9.9"), Gateway(server), FakeCredentials())
         (problem,) = caught.value.problems
         assert (problem.code, caught.value.exit_code) == ("plugin-not-registered", 65)
-        assert problem.fix.startswith("skyflowctl plugin register ")
+        assert problem.fix.startswith("'skyflowctl plugin register ")
         server.unregistered = set()
         made = plan(p.manifest(*TWO.mounts, version="v9.9.9"), Gateway(server), FakeCredentials())
         assert {a.action.value for a in made.plan.actions} == {"plugin_upgrade"}

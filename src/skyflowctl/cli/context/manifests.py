@@ -162,19 +162,12 @@ class ChosenMounts:
         plugin_name: the mount type of this engine.
         prefix: removed from names that only the server knows.
         manifest: the manifest, where there is one.
-        files: its files, as given with ``-f``.
     """
 
     mounts: "tuple[MountRef, ...] | None"
     plugin_name: str
     prefix: str
     manifest: "Manifest | None"
-    files: tuple[str, ...] = ()
-
-    @property
-    def file_words(self) -> list[str]:
-        """The arguments that name the same files."""
-        return [word for file in self.files for word in ("-f", file)]
 
 
 def choose_mounts(
@@ -190,12 +183,11 @@ def choose_mounts(
 
     loaded = optional_manifest(flag_values, run)
     manifest = loaded.manifest if loaded else None
-    files = tuple(flag_values or ())
     kind = manifest.plugin.name if manifest else DEFAULT_PLUGIN
     prefix = manifest.path_prefix if manifest else DEFAULT_PREFIX
     declared = declared_mounts(manifest) if manifest else None
     if not names:
-        return ChosenMounts(declared, kind, prefix, manifest, files)
+        return ChosenMounts(declared, kind, prefix, manifest)
     by_name = {mount.name: mount for mount in declared or ()}
     by_path = {mount.path: mount for mount in declared or ()}
     paths = [(name, resolve_mount_path(name, prefix)) for name in names]
@@ -204,4 +196,4 @@ def choose_mounts(
         by_name.get(name) or by_path.get(path) or MountRef(name, path)
         for name, path in paths
     )
-    return ChosenMounts(chosen, kind, prefix, manifest, files)
+    return ChosenMounts(chosen, kind, prefix, manifest)

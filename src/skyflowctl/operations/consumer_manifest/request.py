@@ -14,7 +14,7 @@ BLANKS: Mapping[str, str] = {
     "FILL_IN_ADDRESS": "the server's address, or give --address",
     "FILL_IN_AUDIENCE": "the audience that the login role is bound to",
     "FILL_IN_CTX": "the ctx that the role requires, or give --ctx",
-    "FILL_IN_ROLE_ID": "the role id, which 'skyflowctl consumer issue' prints",
+    "FILL_IN_ROLE_ID": "the role id, which 'skyflowctl consumer issue NAME' prints",
     "FILL_IN_SERVICE_ACCOUNT": "the Kubernetes service account that logs in",
 }
 """The words in a snippet that its reader replaces, and by what."""

@@ -126,7 +126,9 @@ def _ctx(one: MountFacts) -> Finding | None:
         f"{one.path}: {summary}",
         reason,
         (f"audit_non_hmac_request_keys = [{listed(keys)}]",),
-        "skyflowctl apply" if one.declared else f"skyflowctl apply -f FILE that has {one.path}",
+        "skyflowctl apply"
+        if one.declared
+        else f"'skyflowctl apply -f FILE' with a manifest that has {one.path}",
         one.declared.where if one.declared else None,
     )
 
@@ -145,8 +147,8 @@ def _secrets_in_clear(one: MountFacts) -> Iterator[Finding]:
                 f"{one.path}: {name} is in plain text in the audit log",
                 "anyone who reads the log can use it",
                 (f"audit_non_hmac_{side}_keys holds {name}",),
-                f"bao secrets tune -audit-non-hmac-{side}-keys= {one.path}/, then skyflowctl "
-                "apply, and rotate what was written there",
+                f"bao secrets tune -audit-non-hmac-{side}-keys= {one.path}/, then 'skyflowctl "
+                "apply', and rotate what was written there",
             )
 
 

@@ -41,7 +41,7 @@ def _not_reported(one: MountFacts) -> Finding:
         f"not checked: {one.path} runs another engine, which does not report its credential",
         "its key, its age and whether Skyflow still accepts it cannot be read",
         (f"the engine lacks {listed(one.config.api.missing if one.config else ())}",),
-        f"skyflowctl health {one.path} --mint proves that it mints",
+        f"'skyflowctl health {one.path} --mint' proves that it mints",
         unchecked=True,
     )
 
@@ -130,7 +130,7 @@ def _open(one: MountFacts, rotation: LiveRotation, now: datetime) -> Iterator[Fi
         f"{one.path}: a rotation is open" + (f" for {duration(now - started)}" if started else ""),
         "two keys may be valid, and neither is committed",
         (f"rotation {rotation.id} by {rotation.by or 'unknown'}", f"started {rotation.started}"),
-        f"skyflowctl rotate {one.path} resumes it",
+        f"'skyflowctl rotate {one.path}' resumes it",
     )
 
 

@@ -46,7 +46,7 @@ def _unknown_mount(one: MountFacts, manifest: Manifest) -> Finding:
         f"{one.path} is on the server but not in the manifest",
         f"it belongs to the manifest {owner}" if other else "what is not declared is not reviewed",
         (f"roles: {listed(sorted(one.roles)) or 'none'}",),
-        "" if other else f"skyflowctl mount show {one.path}, then declare it or disable it",
+        "" if other else f"'skyflowctl mount show {one.path}', then declare it or disable it",
     )
 
 

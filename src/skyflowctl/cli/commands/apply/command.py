@@ -222,7 +222,10 @@ def _ask(planned: "PlanResult", server: str, run: CommandRun, request: ApplyRequ
         return
     run.notice(f"server: {server}")
     if not run.terminal.quiet and not run.json:
-        show_plan(plan_json(planned.plan), replace(run.terminal, out=run.terminal.err))
+        show_plan(
+            run.terminal.given.complete_data(plan_json(planned.plan)),
+            replace(run.terminal, out=run.terminal.err),
+        )
     refuse_plan(planned)
     serious = [one for one in planned.plan.warnings if one.code in {MOVES, TAKES_OVER}]
     show_warnings(serious, run.terminal)

@@ -1,8 +1,7 @@
 """``skyflowctl config revoke``: the break-glass that cuts a mount off."""
 
-import shlex
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
 from skyflowctl.cli.command import WRITE_EXITS, command
@@ -17,9 +16,9 @@ from skyflowctl.cli.options import (
     NoInputOption,
     OutputOptions,
     ReferenceOptions,
-    given_words,
     option,
 )
+from skyflowctl.cli.printed_commands import shell_words
 from skyflowctl.cli.runner import CommandRun, run_command
 from skyflowctl.errors import UsageError
 
@@ -165,14 +164,7 @@ def _cut_off(
     if host == "":
         return _result(outcome, "")
     words = operation.command_for_keys(target, chosen.manifest, said.reason, host)
-    operator = replace(said.operator, management_host=None)  # the command names it already
-    given = [
-        *chosen.file_words,
-        *given_words(operator),
-        *given_words(said.references),
-        *given_words(said.target),
-    ]
-    return _result(outcome, shlex.join([*words, *given]))
+    return _result(outcome, shell_words(words))
 
 
 def _look(gateway: "Gateway", named: "MountRef") -> "RotationTarget":

@@ -1,10 +1,9 @@
 """The commands that may follow a rotation; each works as printed."""
 
-import shlex
 from dataclasses import dataclass
 
 from skyflowctl.cli.context.manifests import ChosenMounts
-from skyflowctl.cli.options import TargetOptions, given_words
+from skyflowctl.cli.printed_commands import shell_words
 from skyflowctl.credentials.references import as_word
 from skyflowctl.operations.rotate.request import RotateRequest
 from skyflowctl.rotation.model import MountOutcome, Result, StepName
@@ -12,20 +11,16 @@ from skyflowctl.rotation.model import MountOutcome, Result, StepName
 
 @dataclass(frozen=True, slots=True)
 class NextCommands:
-    """Makes the commands, with the necessary flags of the current command line.
+    """Makes the commands; the options that say where are added when they are printed.
 
     Args:
         request: the command line's request.
         chosen: its mounts, and the manifest.
-        target: the server's options as given.
-        allow_hosts: further token services that credentials may name.
         dev: the server is the dev stack, which has an operator of its own.
     """
 
     request: RotateRequest
     chosen: ChosenMounts
-    target: TargetOptions
-    allow_hosts: tuple[str, ...]
     dev: bool = False
 
     def retire(self, outcome: MountOutcome) -> str:
@@ -38,7 +33,7 @@ class NextCommands:
         if not rotated or is_basic(outcome) or StepName.DELETE_OLD_KEY in made:
             return ""
         words = ["--retire", outcome.name, "--wait"]
-        return self._line(*words, *([] if self._has_operator(outcome) else ["--kept-copy-only"]))
+        return _line(*words, *([] if self._has_operator(outcome) else ["--kept-copy-only"]))
 
     def back(self, outcome: MountOutcome) -> str:
         """Return the command that rolls back; empty: a rollback is not possible."""
@@ -52,7 +47,7 @@ class NextCommands:
             words.append(f"--allow-revoked-key={outcome.from_key}")
         if words and self.request.options.unverified_nodes:
             words.append("--allow-unverified-nodes")
-        return self._line(*words) if words else ""
+        return _line(*words) if words else ""
 
     def _basic_back(self, outcome: MountOutcome) -> list[str]:
         """Return both references, swapped: a basic engine keeps no earlier credential."""
@@ -73,21 +68,9 @@ class NextCommands:
         account = request.account_id or (rule and rule.account_id)
         return self.dev or bool(token and account)
 
-    def _line(self, *words: str) -> str:
-        given = [*self.chosen.file_words, *operator_words(self.request)]
-        hosts = [word for host in self.allow_hosts for word in ("--allow-host", host)]
-        line = ["skyflowctl", "rotate", *words, *given, *hosts, *given_words(self.target)]
-        return shlex.join(line)
 
-
-def operator_words(request: RotateRequest) -> list[str]:
-    """Return the arguments that name the operator, as given."""
-    named = {
-        "--operator-token": as_word(request.operator_token),
-        "--account-id": request.account_id,
-        "--management-host": request.management_host,
-    }
-    return [word for flag, value in named.items() if value for word in (flag, value)]
+def _line(*words: str) -> str:
+    return shell_words(["skyflowctl", "rotate", *words])
 
 
 def is_basic(outcome: MountOutcome) -> bool:

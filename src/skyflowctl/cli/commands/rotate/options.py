@@ -16,6 +16,7 @@ class OperatorOptions(OptionGroup):
     """Who may manage the keys of a service account at Skyflow."""
 
     panel: ClassVar[str] = _OPERATOR
+    repeated: ClassVar[bool] = True
 
     operator_token: Annotated[
         str | None,

@@ -228,9 +228,7 @@ class RotateCommand:
         provider: KeyProvider,
     ) -> CommandResult:
         by_path = {one.path: one for one in done}
-        commands = NextCommands(
-            self.request, self.chosen, self.target, self.allow_hosts, dev=provider.dev
-        )
+        commands = NextCommands(self.request, self.chosen, dev=provider.dev)
         mounts, outcomes = [], []
         for path, one in {one.named.path: one for one in targets}.items():
             outcome = by_path.get(path) or one.known or operation.not_due(one)
