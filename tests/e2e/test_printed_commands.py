@@ -16,8 +16,8 @@ MANIFEST = """version: 1
 manifest: printed
 defaults: {path_prefix: printed}
 mounts:
-  order:
-    credentials: {file: order.json}
+  printed-one:
+    credentials: {file: one.json}
     roles:
       keeper: {role_ids: [skyflow-keeper]}
 """
@@ -25,8 +25,8 @@ OLD_ROLE = "      old: {role_ids: [skyflow-old]}\n"
 MORE = """version: 1
 manifest: printed
 mounts:
-  pay:
-    credentials: {file: pay.json}
+  printed-two:
+    credentials: {file: two.json}
     roles:
       reader: {role_ids: [skyflow-reader]}
 """
@@ -61,11 +61,11 @@ def test_a_fix_that_is_copied_into_a_shell_names_the_same_files_and_server(
     assert "ok" in stack.cli("health", *words).stdout
 
     files[0].write_text(MANIFEST)
-    prune = fix(stack.cli("plan", *words).stdout, "add it to order")
+    prune = fix(stack.cli("plan", *words).stdout, "add it to printed-one")
     assert " --prune" in prune
     before = stack.api("GET", "sys/mounts")["data"].keys()
     run(prune, "-y", cwd=stack.folder, env=stack.environ)
-    assert stack.api("GET", "printed/order/roles?list=true")["data"]["keys"] == ["keeper"]
+    assert stack.api("GET", "printed/printed-one/roles?list=true")["data"]["keys"] == ["keeper"]
     assert stack.api("GET", "sys/mounts")["data"].keys() == before
     assert "No changes" in stack.cli("plan", *words).stdout
 
