@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from support.bao import BaoServer, running_bao
 from support.stack import Stack, clean_environ, running_stack
 
@@ -96,6 +97,22 @@ def test_the_printed_text_is_put_into_the_configuration_and_then_nothing_is_left
     again = stack.json("apply", "-y")["data"]
     assert (again["actions"], again["warnings"]) == ([], [])
     assert "No changes" in stack.cli("plan", "--detailed-exitcode").stdout
+
+    policy = '# managed-by:skyflowctl/audited\npath "x" { capabilities = ["read"] }'
+    server.api("POST", "sys/policies/acl/ours", {"policy": policy})
+    exported = stack.folder / "exported.yaml"
+    stack.cli("export", "--manifest", "audited", "--out", str(exported))
+    server.api("DELETE", "sys/policies/acl/ours")
+    written = yaml.safe_load(exported.read_text())["audit_devices"]
+    assert (
+        written["first"]
+        == yaml.safe_load(MANIFEST.format(folder=stack.folder))["audit_devices"]["first"]
+    )
+    assert written.keys() == {"first", "main", "second"}
+    stack.cli("validate", "-f", str(exported))
+    again = stack.json("plan", "-f", str(exported))["data"]
+    assert [one["path"] for one in again["actions"]] == ["sys/policies/acl/ours"]
+    assert again["warnings"] == []
 
     # Another option: no server takes it, and the whole plan is refused before anything is written.
     manifest = stack.folder / "mounts.yaml"

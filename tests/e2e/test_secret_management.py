@@ -218,6 +218,7 @@ def test_an_export_has_everything_and_neither_its_plan_nor_a_prune_changes_anyth
     declared = yaml.safe_load(EXAMPLE.read_text())
     for section in ("engines", "auth", "policies", "groups", "quotas", "namespaces"):
         assert written[section].keys() == declared[section].keys()
+    assert written["audit_devices"].keys() == declared["audit_devices"].keys()
     for engine, body in declared["engines"].items():
         assert written["engines"][engine].keys() >= body.keys() - {"version"}
     for authority in ("root", "intermediate"):

@@ -24,6 +24,8 @@ _OWN: Mapping[str, tuple[str, ...]] = {
     "syslog": ("facility", "tag"),
 }
 _SHARED = frozenset({"elide_list_responses", "format", "hmac_accessor", "log_raw", "prefix"})
+AUDIT_OPTIONS = frozenset(key for keys in _OWN.values() for key in keys) | _SHARED
+"""The options that a manifest has keys for."""
 _NO_PATHS = ("stdout", "discard")
 
 
@@ -77,8 +79,7 @@ def _same_place(place: Path, earlier: str, node: YamlNode) -> Iterator[tuple[Pat
 
 def _has_unknown(options: YamlNode | None) -> bool:
     """Whether a key may be a misspelled one; the schema has refused it."""
-    known = {key for keys in _OWN.values() for key in keys} | _SHARED
-    return any(key not in known for key, _ in entries(options))
+    return any(key not in AUDIT_OPTIONS for key, _ in entries(options))
 
 
 def _foreign_options(

@@ -25,6 +25,7 @@ from skyflowctl.operations.exported_choice import (
 )
 from skyflowctl.operations.exported_consumers import exported_logins
 from skyflowctl.operations.exported_engines import (
+    exported_audit_devices,
     exported_engine,
     exported_groups,
     exported_namespaces,
@@ -44,6 +45,7 @@ from skyflowctl.planner.fields import MANAGED_BY, mount_is_protected
 from skyflowctl.planner.objects import noted_version
 from skyflowctl.planner.policy_text import unmarked
 from skyflowctl.text import listed
+from skyflowctl.vault.access_api import AccessNeeded
 from skyflowctl.vault.gateway import Gateway
 from skyflowctl.vault.live import (
     LiveAccess,
@@ -111,6 +113,8 @@ def export(
     made.add_engines(gateway, engines, reader)
     made.add_configs(reader)
     made.add_settings(reader)
+    if not paths:
+        made.add_audit_devices(gateway)
     return made.exported()
 
 
@@ -136,6 +140,7 @@ class _Export:
         self._engines: dict[str, dict[str, Any]] = {}
         self._direct: dict[str, dict[str, Any]] = {}
         self._configs: dict[str, dict[str, Any]] = {}
+        self._devices: dict[str, Any] = {}
         self._made: frozenset[str | None] = frozenset((None,))
 
     def choose(self, engines: Iterable[LiveMount], *, named: bool) -> list[LiveMount]:
@@ -173,6 +178,11 @@ class _Export:
             if (name := path.strip("/")) in self._access.login_methods and self._is_ours(name):
                 warn_lost(self.warn, f"auth/{name}", of_mount("login method", raw))
 
+    def add_audit_devices(self, gateway: Gateway) -> None:
+        """Add the server's audit devices; one request."""
+        live = gateway.sys.access.read(AccessNeeded(audit_devices=True), 1, {})
+        self._devices = exported_audit_devices(live, self.warn)
+
     def add_configs(self, reader: ObjectReader) -> None:
         """Add the configurations of our login methods; one request for each type that has one."""
         for one in self._access.login_methods.values():
@@ -207,9 +217,10 @@ class _Export:
             {
                 "quotas": exported_quotas(self._owner, self._access, self.warn),
                 "namespaces": exported_namespaces(self._access),
+                "audit_devices": self._devices,
             }
         )
-        if not (mounts or added):
+        if not (mounts or added.keys() - {"audit_devices"}):  # those have no mark
             raise nothing(self._plugin, f"nothing that the manifest {self._owner} made")
         data |= added
         valid_parts(data, lambda: manifest_text(data), self.warn)

@@ -5,6 +5,7 @@ from typing import Any
 
 from skyflowctl.engine.names import is_name
 from skyflowctl.errors import Problem
+from skyflowctl.manifest.audit_devices import AUDIT_OPTIONS
 from skyflowctl.manifest.engine_rules import ROTATE_VERSION
 from skyflowctl.manifest.quotas import QUOTAS, quota_prefix
 from skyflowctl.operations.exported_logins import KEPT, span
@@ -25,6 +26,7 @@ from skyflowctl.planner.objects import noted_version
 from skyflowctl.planner.quotas import live_quotas
 from skyflowctl.text import listed
 from skyflowctl.vault.access_api import NAMESPACE_ID
+from skyflowctl.vault.audit_devices import AUDIT_DEVICES
 from skyflowctl.vault.errors import ForbiddenError
 from skyflowctl.vault.gateway import Gateway
 from skyflowctl.vault.kv import is_kv2, secret_path
@@ -130,6 +132,32 @@ def _quota(live: Mapping[str, Any]) -> dict[str, Any]:
         "inheritable": live.get("inheritable"),
     }
     return {key: value for key, value in found.items() if value}
+
+
+def exported_audit_devices(live: LiveAccess, warn: Warn) -> dict[str, Any]:
+    """Return the server's audit devices as a manifest writes them, by name.
+
+    They have no mark. A plan refuses a device with an option that it does not know, so such a
+    device is a warning instead.
+    """
+    for path, problem in live.unread.items():
+        warn(path, "its entries were left out", problem.summary, problem.fix)
+    written: dict[str, Any] = {}
+    for path, raw in sorted(live.objects.items()):
+        options = raw.get("options") or {}
+        unknown = sorted(options.keys() - AUDIT_OPTIONS) + (["local"] if raw.get("local") else [])
+        if unknown:
+            why = f"a manifest has no key for its {', '.join(unknown)}"
+            warn(path, "was left out", why, "keep it in the server's configuration")
+            continue
+        device = {"type": raw.get("type"), "description": raw.get("description")}
+        device["options"] = {name: _FLAGS.get(one, one) for name, one in sorted(options.items())}
+        name = path.removeprefix(f"{AUDIT_DEVICES}/")
+        written[name] = {key: value for key, value in device.items() if value}
+    return written
+
+
+_FLAGS = {"true": True, "false": False}
 
 
 def exported_namespaces(access: LiveAccess) -> dict[str, Any]:

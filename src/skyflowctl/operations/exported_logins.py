@@ -152,6 +152,8 @@ def _jwt_config(live: Mapping[str, Any], _: int) -> dict[str, Any]:
 def _oidc_config(live: Mapping[str, Any], version: int) -> dict[str, Any]:
     if not live.get("oidc_discovery_url"):
         raise NotExpressibleError("it has no oidc_discovery_url")
+    if not live.get("oidc_client_id"):  # the server takes a client and its secret only together
+        raise NotExpressibleError("it has no oidc client, so nobody logs in at its issuer")
     return {
         "discovery_url": live.get("oidc_discovery_url"),
         "client_id": live.get("oidc_client_id"),

@@ -9,7 +9,15 @@ from skyflowctl.operations.exported_objects import BY_HAND
 from skyflowctl.operations.exported_settings import Warn
 
 _Keys = tuple[str, ...]
-_DEPTHS = {"engines": 4, "auth": 4, "groups": 2, "namespaces": 2, "policies": 2, "quotas": 2}
+_DEPTHS = {
+    "audit_devices": 2,
+    "auth": 4,
+    "engines": 4,
+    "groups": 2,
+    "namespaces": 2,
+    "policies": 2,
+    "quotas": 2,
+}
 """By section: how many keys lead to an entry that is left out as a whole."""
 _CONSUMER = 7
 _ENTRY = 4

@@ -499,3 +499,53 @@ def test_a_new_manifest_has_what_was_made_by_hand_and_adoption_changes_marks_onl
     assert len(planned.unadopted) == len(adopted)
     fields = {change.field.rpartition(".")[2] for one in actions for change in one.changes}
     assert fields == {"managed_by", "manifest", "adopted", "token_policies"}
+
+
+def test_an_oidc_method_without_a_client_has_no_secret_to_keep(server):
+    server.method("corp", "oidc")
+    server.write("auth/corp/config", oidc_discovery_url="https://id.example", oidc_client_id="")
+    data, made = server.exported()
+    assert data["auth"]["corp"] == {"type": "oidc"}
+    (warning,) = made.warnings
+    assert (warning.summary, "no oidc client" in warning.why) == (
+        "auth/corp/config: was left out",
+        True,
+    )
+    assert server.plan().left_out == ()
+
+
+def test_audit_devices_are_written_and_one_with_another_option_is_named(server):
+    server.engine("transit", "transit")
+    options = {"file_path": "/var/log/a.log", "mode": "0640", "log_raw": "false"}
+    server.write("sys/audit/first", type="file", description="the first", options=options)
+    socket = {"address": "127.0.0.1:9090", "socket_type": "tcp", "write_timeout": "2s"}
+    server.write("sys/audit/second", type="socket", options=socket)
+    data = server.holds()
+    assert data["audit_devices"] == {
+        "first": {
+            "type": "file",
+            "description": "the first",
+            "options": {**options, "log_raw": False},
+        },
+        "second": {"type": "socket", "options": socket},
+    }
+    server.write("sys/audit/odd", type="file", options={"file_path": "/b", "fallback": "true"})
+    data, made = server.exported()
+    (warning,) = made.warnings
+    assert warning.summary == "sys/audit/odd: was left out"
+    assert warning.why == "a manifest has no key for its fallback"
+    assert data["audit_devices"].keys() == {"first", "second"}
+
+
+def test_audit_devices_that_may_not_be_read_are_a_warning(server, rig):
+    server.engine("transit", "transit")
+    made = export(Gateway(Forbids(rig.transport, "sys/audit")))
+    (warning,) = made.warnings
+    assert warning.summary == "sys/audit: its entries were left out"
+
+
+def test_a_part_has_no_audit_device(server, rig):
+    server.write("sys/audit/first", type="file", options={"file_path": "/var/log/a.log"})
+    server.write("sys/mounts/skyflow/order", type="skyflow", options=MARKS)
+    assert "audit_devices" not in export(rig.gateway, ["skyflow/order"]).text
+    assert "audit_devices" in export(rig.gateway).text
