@@ -1,6 +1,6 @@
 """``export``: the manifest of what is live, without any secret."""
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -44,7 +44,7 @@ from skyflowctl.planner.access import owner_of
 from skyflowctl.planner.fields import MANAGED_BY, mount_is_protected
 from skyflowctl.planner.objects import noted_version
 from skyflowctl.planner.policy_text import unmarked
-from skyflowctl.text import listed
+from skyflowctl.text import counted, listed
 from skyflowctl.vault.access_api import AccessNeeded
 from skyflowctl.vault.gateway import Gateway
 from skyflowctl.vault.live import (
@@ -84,6 +84,7 @@ def export(
     plugin: str = "skyflow",
     manifest_id: str = "",
     parallelism: int = 10,
+    reads: Callable[[str], None] = lambda _: None,
 ) -> Exported:
     """Return the manifest of live mounts, and of what else it made on the server.
 
@@ -94,22 +95,26 @@ def export(
         manifest_id: the manifest's id; empty: the one that the mounts record or, without a mount,
             the engines and login methods.
         parallelism: how many requests run at once.
+        reads: called with what is about to be read.
 
     Raises:
         UsageError: there is no such mount, nothing to write, or not one id.
         RefusedError: a mount, or a policy that belongs to the manifest, cannot be read.
     """
+    reads("sys/mounts")
     everything = gateway.sys.mounts()
     chosen = mounts_to_export(everything, paths, plugin)
     others = [one for _, one in sorted(everything.items()) if one.type != plugin]
     owner = manifest_id or recorded_id(chosen or marked(gateway, others, plugin))
+    reads(counted(len(chosen), "mount"))
     live = gateway.read_live_state([one.path for one in chosen], plugin, parallelism=parallelism)
     refuse_unread(live.problems.values())
+    reads("policies, login methods, groups, quotas, namespaces")
     access = gateway.sys.access.read_marked(lambda one: not owner_of(owner, one), parallelism)
     made = _Export(owner, plugin, chosen, live, access)
     engines = made.choose(others, named=bool(manifest_id and not paths))
     refuse_unread(unread_logins(access.unread, made.warn))
-    reader = ObjectReader(gateway.sys.access, parallelism, made.warn)
+    reader = ObjectReader(gateway.sys.access, parallelism, made.warn, reads)
     made.add_engines(gateway, engines, reader)
     made.add_configs(reader)
     made.add_settings(reader)

@@ -54,21 +54,23 @@ def exported_engine(
     data: dict[str, Any] = {"type": engine.type, "description": description, **ttls}
     if engine.type == "kv":
         reader.check("kv config", engine.path, reader.one(f"{engine.path}/config"))
-        data["secrets"] = _secrets(gateway, made, engine.path, reader.warn)
+        data["secrets"] = _secrets(gateway, made, engine.path, reader)
     else:
         data |= exported_objects(engine, reader)
     return {key: value for key, value in data.items() if value}
 
 
-def _secrets(gateway: Gateway, made: IsMade, engine: str, warn: Warn) -> dict[str, Any]:
+def _secrets(gateway: Gateway, made: IsMade, engine: str, reader: ObjectReader) -> dict[str, Any]:
     """Return the secrets that are exported, with the names of their fields."""
+    warn = reader.warn
     kv, fix = gateway.sys.access.kv, "declare each below secrets, with the source of each field"
     try:
         found = kv.secrets(engine)
         ours = [path for path, one in found.items() if made(one)]
-        read = {
-            path: kv.secret(engine, path.removeprefix(secret_path(engine, ""))) for path in ours
-        }
+        read = {}
+        for path in ours:
+            reader.reads(path)
+            read[path] = kv.secret(engine, path.removeprefix(secret_path(engine, "")))
     except ForbiddenError as error:
         warn(engine, "its secrets were left out", error.problems[0].summary, fix)
         return {}

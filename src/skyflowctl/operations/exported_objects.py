@@ -26,17 +26,22 @@ BY_HAND = "declare it by hand"
 class ObjectReader:
     """Reads the objects of engines: one request for each list and for each object."""
 
-    def __init__(self, api: AccessApi, parallelism: int, warn: Warn) -> None:
+    def __init__(
+        self, api: AccessApi, parallelism: int, warn: Warn, reads: Callable[[str], None]
+    ) -> None:
         self._api = api
+        self.reads = reads
         self._parallelism = parallelism
         self.warn = warn
 
     def one(self, path: str) -> Mapping[str, Any]:
         """Return an object; empty if there is none, or it cannot be read, which is a warning."""
+        self.reads(path)
         return self._kept(self._api.read_each([path], 1)).get(path, {})
 
     def all_in(self, path: str) -> dict[str, Mapping[str, Any]]:
         """Return the objects of a list by name, sorted; what cannot be read is a warning."""
+        self.reads(path)
         try:
             names = sorted(self._api.names(path))
         except NotFoundError:

@@ -6,7 +6,7 @@ import io
 
 import pytest
 
-from skyflowctl.cli.commands.apply.progress import progress
+from skyflowctl.cli.commands.apply.progress import progress, reading
 from skyflowctl.cli.commands.plan_view import plan_json, show_plan
 from skyflowctl.cli.console import Styled, Terminal, columns, mask_tokens, safe, show
 from skyflowctl.cli.envelope import CommandResult
@@ -168,6 +168,18 @@ def test_progress_is_a_bar_on_a_terminal():
             tell(event)
         assert tell._show._bar.tasks[0].completed == 3
     assert one.out.getvalue() == ""
+
+
+def test_what_is_read_is_shown_on_a_terminal_and_nowhere_else():
+    watched = Terminal(out=io.StringIO(), err=Screen())
+    with reading(watched) as tell:
+        tell("database/roles\x1b[2J")
+    assert "database/roles\\e[2J" in watched.err.getvalue()
+    for one in (terminal(), Terminal(out=io.StringIO(), err=Screen(), quiet=True)):
+        with reading(one) as tell:
+            tell("database/roles")
+        assert one.err.getvalue() == ""
+    assert watched.out.getvalue() == ""
 
 
 def test_results_are_immutable():

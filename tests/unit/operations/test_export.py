@@ -549,3 +549,14 @@ def test_a_part_has_no_audit_device(server, rig):
     server.write("sys/mounts/skyflow/order", type="skyflow", options=MARKS)
     assert "audit_devices" not in export(rig.gateway, ["skyflow/order"]).text
     assert "audit_devices" in export(rig.gateway).text
+
+
+def test_what_is_about_to_be_read_is_told(server, rig):
+    server.engine("secret", "kv", version="2")
+    server.write("secret/metadata/ours", custom_metadata=MARKS)
+    server.write("secret/data/ours", data={"user": "app"})
+    server.engine("transit", "transit")
+    told: list[str] = []
+    export(rig.gateway, reads=told.append)
+    assert told[:2] == ["sys/mounts", "0 mounts"]
+    assert {"secret/data/ours", "transit/keys", "sys/auth"} < set(told)

@@ -62,14 +62,20 @@ def export(
     def work(run: CommandRun) -> CommandResult:
         from dataclasses import asdict
 
+        from skyflowctl.cli.commands.apply.progress import reading
         from skyflowctl.cli.envelope import problem_json
         from skyflowctl.manifest.write import save
         from skyflowctl.operations.export import export as make
 
         paths = [manifests.resolve_path(one, file) for one in mounts or ()]
-        with gateways.open_gateway(target, run) as gateway:
+        with gateways.open_gateway(target, run) as gateway, reading(run.terminal) as reads:
             made = make(
-                gateway, paths, plugin=plugin, manifest_id=manifest, parallelism=parallelism
+                gateway,
+                paths,
+                plugin=plugin,
+                manifest_id=manifest,
+                parallelism=parallelism,
+                reads=reads,
             )
         if out:
             save(made.text, out)

@@ -1,4 +1,4 @@
-"""Progress of an apply: a bar on a terminal, lines elsewhere."""
+"""Progress of an apply: a bar on a terminal, lines elsewhere; and of reading, on a terminal."""
 
 import sys
 from collections.abc import Callable, Iterator
@@ -43,6 +43,21 @@ def progress(total: int, terminal: Terminal) -> Iterator["Shown"]:
             yield Shown(_Bar(bar, total), terminal.note)
     else:
         yield Shown(lambda event: _line(event, terminal), terminal.note)
+
+
+@contextmanager
+def reading(terminal: Terminal) -> Iterator[Callable[[str], None]]:
+    """Show on a terminal's stderr what is read while the block runs; else, nothing.
+
+    Yields:
+        A function to call with each path, before it is read.
+    """
+    if terminal.quiet or not terminal.interactive_err:
+        yield lambda _: None
+        return
+    with _bar(terminal) as bar, _above(terminal):
+        task = bar.add_task("", total=None)
+        yield lambda path: bar.update(task, advance=1, description=safe(path))
 
 
 @contextmanager
