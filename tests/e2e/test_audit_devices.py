@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
 import time
 from collections.abc import Iterator
@@ -140,6 +141,28 @@ def test_the_option_that_only_the_server_has_is_a_difference(stack, server):
     assert "options.log_raw is 'true', not None" in found["type-differs"]["summary"]
 
 
+def test_health_names_a_device_whose_folder_was_deleted_until_a_reload_makes_it(stack, server):
+    config = server.folder / "bao.hcl"
+    folder = stack.folder / "logs"
+    path = folder / "second.log"
+    manifest = stack.folder / "mounts.yaml"
+    manifest.write_text(manifest.read_text().replace(f"{stack.folder}/second.log", str(path)))
+    added = f'audit "file" "second" {{ options = {{ file_path = "{path}" }} }}'
+    config.write_text(f"{config.read_text()}\n{added}\n")
+    reload(server, {"main/", "second/"})
+    assert "audit device" not in stack.cli("health").stderr
+    shutil.rmtree(folder)
+    said = stack.cli("health").stderr
+    assert f"the records of the audit device second are lost: {path} was deleted" in said
+    assert f"process {server.process.pid} " in said
+    server.process.send_signal(signal.SIGHUP)
+    deadline = time.monotonic() + 20
+    while not path.exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    assert "audit device" not in stack.cli("health").stderr
+
+
 def test_a_login_that_may_not_read_them_never_says_no_changes(stack, server, tmp_path):
     rules = 'path "sys/mounts" { capabilities = ["read"] }'
     server.api("POST", "sys/policies/acl/mounts-only", {"policy": rules})
@@ -153,8 +176,10 @@ def test_a_login_that_may_not_read_them_never_says_no_changes(stack, server, tmp
 def test_a_server_whose_api_takes_them_needs_no_configuration(tmp_path):
     with running_bao(extra="unsafe_allow_api_audit_creation = true") as other:
         stack = site(other, tmp_path)
+        assert stanzas(stack.json("plan")["data"]["warnings"])
         done = stack.json("apply", "-y")["data"]
         assert set(made(done).values()) == {"done"}
+        assert not stanzas(done["warnings"])
         found = devices(other)
         assert found["first/"]["options"]["mode"] == "0640"
         assert found["first/"]["description"] == 'the "first" of two'
@@ -169,6 +194,7 @@ def test_the_dev_stack_is_reloaded_and_shows_them(tmp_path):
         stack.cli("dev", "up")
         stack.load_exports()
         done = stack.cli("apply", "-y", exported=True)
+        assert "may need the server's configuration" not in done.stderr
         assert f"sys/audit/first writes to {stack.dev}/logs/audit-first.log" in done.stderr
         found = stack.api("GET", "sys/audit")["data"]
         assert found.keys() == {"file/", "first/", "second/"}

@@ -18,6 +18,7 @@ from skyflowctl.executor.stop import Stop
 from skyflowctl.executor.verify import VerifiedRole, unverified, verify_roles
 from skyflowctl.manifest.model import Mount
 from skyflowctl.operations.plan import PlanResult
+from skyflowctl.planner.audit_devices import BY_CONFIGURATION
 from skyflowctl.planner.plan import Action, ActionType, Plan
 from skyflowctl.planner.prune import object_path
 from skyflowctl.vault.errors import ForbiddenError, GuardedError
@@ -91,9 +92,15 @@ class ApplyResult:
 
     @property
     def warnings(self) -> tuple[Problem, ...]:
-        """The warnings of the plan and of the writes, each once."""
+        """The warnings of the plan and of the writes, each once, without what was done since."""
         unproven = (one.problem for one in self.verified if one.result == "unproven")
-        said = (*self.planned.plan.warnings, *self.outcome.warnings)
+        enabled = {one.action.path for one in self.outcome.results if one.result == "done"}
+        planned = (
+            one
+            for one in self.planned.plan.warnings
+            if one.code != BY_CONFIGURATION or one.summary.partition(" ")[0] not in enabled
+        )
+        said = (*planned, *self.outcome.warnings)
         doubts = (problem for problem in unproven if problem)
         return tuple(dict.fromkeys((*said, *doubts, *self.besides)))
 

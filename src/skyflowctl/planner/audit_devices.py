@@ -12,6 +12,7 @@ from skyflowctl.text import setting_text
 from skyflowctl.vault.audit_devices import stanza
 
 _OPTION = "options."
+BY_CONFIGURATION = "audit-device-by-configuration"
 _HIDDEN = "options.headers"
 """It may hold a token."""
 
@@ -61,7 +62,7 @@ def differs_from_live(one: DesiredObject, raw: Mapping[str, Any]) -> Problem | N
 def by_configuration(one: DesiredObject) -> Problem:
     """Return the warning that a server may take a device only from its configuration."""
     return Problem(
-        "audit-device-by-configuration",
+        BY_CONFIGURATION,
         f"{one.path} may need the server's configuration: OpenBao takes audit devices from nothing "
         "else",
         "apply enables it where the API does that (Vault), and on the dev stack; elsewhere it "

@@ -1,5 +1,6 @@
 """``skyflowctl health``."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated
 
@@ -23,7 +24,7 @@ from skyflowctl.errors import ExitCode, Problem
 if TYPE_CHECKING:
     from skyflowctl.manifest.model import Manifest
     from skyflowctl.operations.blocked_audit import AuditSuspects
-    from skyflowctl.operations.health import MountHealth
+    from skyflowctl.operations.health import HealthResult, MountHealth
 
 MintOption = Annotated[
     bool,
@@ -66,12 +67,15 @@ def health(
     audit_blocked, and the device is named as far as it is known here."""
 
     def work(run: CommandRun) -> CommandResult:
+        from skyflowctl.operations.blocked_audit import lost_records
         from skyflowctl.operations.health import DEADLINE
         from skyflowctl.operations.health import health as ask
 
         seconds = span_seconds(deadline or DEADLINE, "--deadline")
         chosen = manifests.choose_mounts(mounts, file, run)
         with gateways.open_gateway(target, run) as gateway:
+            address = gateway.transport.server.address
+            suspects = _suspects(address, chosen.manifest)
             found = ask(
                 gateway,
                 chosen.mounts,
@@ -82,18 +86,23 @@ def health(
                 mint=mint,
                 parallelism=parallelism,
                 deadline=seconds,
-                suspects=_suspects(gateway.transport.server.address, chosen.manifest),
+                suspects=suspects,
             )
-            address = gateway.transport.server.address
         for node in found.unasked:
             run.notice(f"not asked, because not named: {node} (name it with --node)")
         mounts_found = [_with_node(row, address) for row in found.mounts]
-        data = {"mounts": [row.to_json() for row in mounts_found]}
-        status: Status = "ok" if found.healthy else "unhealthy"
-        problems = [_problem(row) for row in mounts_found if row.state != "ok"]
-        return CommandResult(data, status, found.exit_code, problems)
+        return _result(found, mounts_found, lost_records(suspects))
 
     run_command("health", output, work, _view)
+
+
+def _result(
+    found: "HealthResult", rows: Sequence["MountHealth"], warnings: Sequence[Problem]
+) -> CommandResult:
+    status: Status = "ok" if found.healthy else "unhealthy"
+    problems = [_problem(row) for row in rows if row.state != "ok"]
+    data = {"mounts": [row.to_json() for row in rows]}
+    return CommandResult(data, status, found.exit_code, problems, warnings)
 
 
 def _suspects(address: str, manifest: "Manifest | None") -> "AuditSuspects":
