@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -137,3 +139,22 @@ def test_killed_after_every_delete_the_same_command_finishes(stack: Stack) -> No
         stack.json("apply", "-y", *PRUNE)
         left = stack.json("plan", *PRUNE, "--detailed-exitcode")["data"]
         assert (left["actions"], left["drift"]) == ([], [])
+
+
+def commands(text: str) -> list[list[str]]:
+    """The commands that a text prints, without the program's name."""
+    return [shlex.split(one)[1:] for one in re.findall(r"'(skyflowctl [^']*)'", text)]
+
+
+def test_without_mounts_the_printed_commands_delete_them_and_then_a_prune_works(stack: Stack):
+    start_over(stack)
+    declare(stack, "version: 1\nmanifest: prune-test\nmounts: {}\n")
+    (refused,) = stack.json("apply", "-y", "--prune", check=5)["errors"]
+    assert refused["code"] == "prune-empty-manifest"
+    drift = stack.json("plan")["data"]["drift"]
+    printed = [command for one in drift for command in commands(one["fix"])]
+    assert printed == commands(refused["fix"])
+    assert len(printed) == 3
+    for command in printed:
+        stack.json(*command)
+    assert stack.json("apply", "-y", "--prune")["data"]["drift"] == []

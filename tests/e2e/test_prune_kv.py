@@ -107,3 +107,24 @@ def test_a_dry_run_deletes_in_memory_alone(stack: Stack) -> None:
     stack.json("apply", "--dry-run", "--prune", *flags)
     assert "older" in listed(stack)
     assert "attic/" in stack.api("GET", "sys/mounts")["data"]
+
+
+def end_of_deletion(stack: Stack, place: int) -> None:
+    """Delete a secret's newest version, and run one of the commands that the plan prints."""
+    stack.api("DELETE", "kept/data/airflow")
+    stack.json("apply", "-y", check=3)
+    (drift,) = stack.json("plan")["data"]["drift"]
+    printed = drift["fix"].split("; ")[place].partition(": ")[2]
+    stack.bao(*printed.partition(", then")[0].split()[1:])
+
+
+def test_each_printed_command_ends_the_deletion_of_a_secret(stack: Stack) -> None:
+    start_over(stack)
+    end_of_deletion(stack, 0)
+    kept = stack.json("plan")["data"]
+    assert (kept["actions"], kept["drift"]) == ([], [])
+    end_of_deletion(stack, 1)
+    written = stack.json("apply", "-y")["data"]["actions"]
+    assert [(one["action"], one["path"]) for one in written] == [("create", "kept/data/airflow")]
+    left = stack.json("plan")["data"]
+    assert (left["actions"], left["drift"]) == ([], [])

@@ -56,7 +56,8 @@ def _deleted(one: DesiredObject, found: LiveSecret) -> Drift:
         one.path,
         since=found.deleted_at,
         reason="somebody deleted its newest version, and no apply writes it again unasked",
-        fix=f"{restore}to have apply write it anew: {remove} {path}",
+        fix=f"{restore}to lose all of its versions and write it anew: {remove} {path}, "
+        "then 'skyflowctl apply'",
     )
 
 

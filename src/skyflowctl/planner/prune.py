@@ -27,6 +27,7 @@ from skyflowctl.planner.prune_access import (
     kinds_made,
     plan_access_deletions,
 )
+from skyflowctl.planner.prune_empty import no_mounts_declared, without_mounts
 from skyflowctl.planner.prune_limits import is_large, too_many
 from skyflowctl.planner.prune_namespaces import kept_namespaces, namespaces_named
 from skyflowctl.vault.live import LiveConfig, LiveEngine, LiveMount, LiveRole, LiveState
@@ -86,7 +87,7 @@ def plan_deletions(
     if options.prune is None:
         return Deletions()
     if not manifest.mounts and undeclared_mounts(manifest, live.mounts):
-        return Deletions(refused=(_empty_manifest(manifest),))
+        return Deletions(refused=(no_mounts_declared(manifest, live.mounts),))
     pruning = _Pruning(manifest, live, options.prune)
     undeclared = [one for one in drift if one.kind is DriftKind.UNDECLARED]
     gone = {one.path for one in undeclared}
@@ -110,6 +111,8 @@ def with_needed_flags(manifest: Manifest, live: LiveState, drift: Sequence[Drift
     """Return the drift; a printed prune that would delete too many gets --allow-large-prune."""
     if not any(_PRUNE in one.fix for one in drift):
         return list(drift)
+    if not manifest.mounts and undeclared_mounts(manifest, live.mounts):
+        drift = [without_mounts(one, live.mounts) for one in drift]
     pruning = _Pruning(manifest, live, PruneOptions())
     undeclared = [one for one in drift if one.kind is DriftKind.UNDECLARED]
     gone = {one.path for one in undeclared}
@@ -272,16 +275,6 @@ def foreign_roles(manifest: Manifest, path: str, engine: LiveEngine) -> list[str
 def _made_here(manifest: Manifest, mount: LiveMount) -> bool:
     marks = (mount.options.get("managed_by"), mount.options.get("manifest"))
     return marks == (fields.MANAGED_BY, manifest.id) and mount.type == manifest.plugin.name
-
-
-def _empty_manifest(manifest: Manifest) -> Problem:
-    return Problem(
-        "prune-empty-manifest",
-        f"the manifest {manifest.id!r} declares no mounts and has made some: nothing is deleted",
-        "an empty file looks the same as a lost one",
-        "delete single objects: 'skyflowctl role delete MOUNT ROLE', "
-        "'skyflowctl mount disable MOUNT'",
-    )
 
 
 def _other_files(pruning: _Pruning) -> list[Problem]:

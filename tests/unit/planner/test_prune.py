@@ -11,6 +11,8 @@ from skyflowctl.manifest.files import file_set
 from skyflowctl.manifest.model import Moved
 from skyflowctl.planner.diff import make_plan
 from skyflowctl.planner.plan import ActionType, PlanOptions, PruneOptions
+from skyflowctl.planner.policy_text import mark_line
+from skyflowctl.vault.live import LiveAccess, LivePolicy
 
 OLD = "skyflow/old"
 
@@ -192,6 +194,31 @@ class TestLimits:
         what = dataclasses.replace(shop(), mounts=())
         plan = pruned(what, converged(shop()), allow_large=True)
         assert (plan.actions, refused(plan)) == ((), ["prune-empty-manifest"])
+
+    def test_an_empty_manifest_never_prints_a_prune_of_its_mounts(self):
+        what, live = dataclasses.replace(shop(), mounts=()), converged(shop(mount("a"), mount("b")))
+        options = {**live.mounts["skyflow/b"].options, "protect": "true"}
+        live = with_mount(live, "skyflow/b", options=options)
+        plan = make_plan(what, live, {})
+        flag = "--allow-destroy=skyflow/a"
+        free, held = (one.fix for one in plan.drift)
+        assert free.endswith(f"or 'skyflowctl mount disable skyflow/a {flag}' deletes it")
+        assert "it is protected: apply it with `protect: false`" in held
+        (problem,) = pruned(what, live).prune_refused
+        assert problem.fix == (
+            "declare and apply skyflow/b with `protect: false`; "
+            f"'skyflowctl mount disable skyflow/a {flag}'; then run this again"
+        )
+
+    def test_an_empty_manifest_says_that_its_mounts_go_before_its_policies(self):
+        what, live = dataclasses.replace(shop(), mounts=()), converged(shop(mount("a")))
+        policy = LivePolicy("old", f'{mark_line(what.id)}\npath "x" {{}}\n')
+        live = dataclasses.replace(live, access=LiveAccess(policies={"old": policy}))
+        (found,) = [one for one in make_plan(what, live, {}).drift if "acl" in one.path]
+        assert found.fix == (
+            "put it back into the manifest, or once none of this manifest's mounts is left, "
+            "'skyflowctl apply --prune --allow-large-prune' deletes it"
+        )
 
 
 class TestScope:
