@@ -1,6 +1,6 @@
-"""The example's compose file: its structure, and what it keeps from the services.
+"""What the example's compose file keeps from the services.
 
-The structure is that of the compose specification, as far as the file uses it.
+Its structure is held to the specification in ``e2e/test_published_schemas.py``.
 """
 
 from __future__ import annotations
@@ -10,64 +10,17 @@ from pathlib import Path
 
 import pytest
 import yaml
-from jsonschema import Draft202012Validator
 
 from skyflowctl.manifest.load import load_manifest
 
 EXAMPLES = Path(__file__).parents[3] / "examples"
 COMPOSE = yaml.safe_load((EXAMPLES / "docker-compose.yml").read_text())
 SERVICES = COMPOSE["services"]
-TEXT = {"type": "string"}
-TEXTS = {"type": "array", "items": TEXT}
-
-
-def closed(**properties: object) -> dict[str, object]:
-    return {"type": "object", "additionalProperties": False, "properties": properties}
-
-
-def named(rule: object) -> dict[str, object]:
-    return {"type": "object", "additionalProperties": rule}
-
-
-FILE = {"anyOf": [TEXT, closed(source=TEXT, target=TEXT, mode={"type": ["string", "number"]})]}
-CONDITION = {"enum": ["service_started", "service_healthy", "service_completed_successfully"]}
-SERVICE = closed(
-    image=TEXT,
-    build=closed(context=TEXT, dockerfile_inline=TEXT),
-    command=TEXTS,
-    entrypoint=TEXTS,
-    restart={"type": "string", "pattern": "^(no|always|unless-stopped|on-failure(:[0-9]+)?)$"},
-    user=TEXT,
-    cap_add=TEXTS,
-    ulimits=named({"type": "integer"}),
-    environment=named(TEXT),
-    configs={"type": "array", "items": FILE},
-    secrets={"type": "array", "items": FILE},
-    volumes=TEXTS,
-    networks=TEXTS,
-    depends_on=named(closed(condition=CONDITION)),
-    healthcheck=closed(test=TEXTS, interval=TEXT, timeout=TEXT, retries={"type": "integer"}),
-)
-SCHEMA = {
-    **closed(
-        name=TEXT,
-        services=named(SERVICE),
-        networks=named({"type": "object"}),
-        volumes=named({"type": "object"}),
-        configs=named(closed(file=TEXT, content=TEXT)),
-        secrets=named(closed(file=TEXT)),
-    ),
-    "patternProperties": {"^x-": {}},
-}
 
 
 def sources(service: dict[str, list[object]], kind: str) -> set[str]:
     listed = service.get(kind, [])
     return {one if isinstance(one, str) else one["source"] for one in listed}
-
-
-def test_the_structure_is_that_of_the_specification():
-    Draft202012Validator(SCHEMA).validate(COMPOSE)
 
 
 def test_everything_that_is_used_is_declared():
