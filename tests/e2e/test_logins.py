@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import ssl
 import urllib.error
 import urllib.request
@@ -162,6 +163,22 @@ def test_each_login_reads_its_own_creds_and_nothing_else(site, method):
 def test_a_login_of_two_roles_reads_both(site):
     token = log_in(site, "gitlab")[1]["auth"]["client_token"]
     assert request(site.stack, "skyflow/order/creds/reader", token=token)[0] == 200
+
+
+def test_a_person_logs_in_with_the_generated_password_that_plan_and_apply_name(site):
+    file = site.stack.folder / "people.yaml"
+    user = {"password": {"env": "ALICE_PW"}, "policies": ["default"]}
+    method = {"type": "userpass", "users": {"alice": user}}
+    file.write_text(
+        json.dumps({"version": 1, "manifest": "p", "mounts": {}, "auth": {"u": method}})
+    )
+    done = site.stack.cli("apply", "-y", "-f", str(file), exported=True, env={"ALICE_PW": "real"})
+    assert "password        from a generated value, in place of env: ALICE_PW" in done.stderr
+    named = re.search(r"replaces env: ALICE_PW; apply keeps it in (\S+)", done.stderr)
+    assert named, done.stderr
+    path = "auth/u/login/alice"
+    assert request(site.stack, path, {"password": Path(named[1]).read_text()})[0] == 200
+    assert request(site.stack, path, {"password": "real"})[0] == 400
 
 
 GITHUB_REFUSED = {

@@ -2,13 +2,13 @@
 
 import functools
 import json
-import secrets
 import ssl
+from threading import Lock
 
 from skyflowctl.credentials.model import Credential, CredentialId
 from skyflowctl.devstack import emulator
 from skyflowctl.devstack.accounts import ensure_account
-from skyflowctl.devstack.layout import DevLayout
+from skyflowctl.devstack.layout import DevLayout, ensure_secret
 from skyflowctl.devstack.state import load_state, not_running
 from skyflowctl.manifest.model import Manifest, Reference
 from skyflowctl.private_files import read_private
@@ -30,10 +30,12 @@ class DevCredentials:
     def __init__(self, layout: DevLayout, manifest: Manifest) -> None:
         self.layout = layout
         self._manifest = manifest
+        self._making = Lock()
 
     def secret(self, reference: Reference, subject: str) -> Secret:  # noqa: ARG002 - the port's signature
-        """Return a generated text."""
-        return Secret(secrets.token_urlsafe(24))
+        """Return a generated text, which is kept in the dev folder."""
+        with self._making:
+            return Secret(ensure_secret(self.layout.generated_value(reference)))
 
     def prepare_apply(self) -> None:
         """Give each mount's account exactly the roles that the manifest names.

@@ -3,12 +3,14 @@
 import fcntl
 import hashlib
 import os
+import re
 import secrets
 import shlex
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from skyflowctl.errors import RefusedError, UsageError, os_reason
 from skyflowctl.private_files import (
@@ -18,6 +20,9 @@ from skyflowctl.private_files import (
     read_private,
     write_private,
 )
+
+if TYPE_CHECKING:
+    from skyflowctl.manifest.model import Reference
 
 DEV_DIR_VARIABLE = "SKYFLOWCTL_DEV_DIR"
 
@@ -124,6 +129,14 @@ class DevLayout:
     def credential(self, mount: str) -> Path:
         """The generated service-account key that replaces a mount's own. Secret."""
         return self.credentials / f"{mount}.json"
+
+    def generated_value(self, reference: "Reference") -> Path:
+        """The generated value that replaces a reference, the same for all its fields. Secret."""
+        name = "-".join(reference.target)
+        if reference.scheme != "env" or not re.fullmatch(r"\w{1,100}", name, re.ASCII):
+            # An argument of a program may be secret.
+            name = hashlib.sha256(os.fsencode("\0".join(reference.target))).hexdigest()[:12]
+        return self.root / "secrets" / f"value-{reference.scheme}-{name}"
 
     @property
     def sockets(self) -> Path:

@@ -1,16 +1,22 @@
-"""Replaces what a manifest's logins need and the dev stack cannot reach: issuers, clusters, cidrs.
+"""Replaces what a manifest needs and the dev stack cannot reach: issuers, clusters, cidrs, secrets.
 
 The dev stack's own key stands in for an issuer's: a JSON Web Token that is signed with it, and has
 the claims of the manifest, logs in.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
 from skyflowctl.devstack.layout import DevLayout
 from skyflowctl.manifest.access import with_cidrs
-from skyflowctl.manifest.model import DeclaredObject, Manifest
+from skyflowctl.manifest.model import (
+    DeclaredEngine,
+    DeclaredObject,
+    FieldSource,
+    Manifest,
+    Reference,
+)
 from skyflowctl.vault.certificates import public_key_text
 
 LOOPBACK = "127.0.0.0/8"
@@ -26,7 +32,38 @@ def with_stand_ins(manifest: Manifest, layout: DevLayout) -> tuple[Manifest, tup
     consumers = tuple(with_cidrs(one, LOOPBACK) for one in manifest.consumers)
     objects = tuple(_stand_in(one, layout) for one in manifest.objects if not _is_oidc(one))
     planned = replace(manifest, consumers=consumers, objects=objects)
-    return planned, tuple(_replaced(manifest, planned, layout))
+    sentences = (*_replaced(manifest, planned, layout), *_replaced_secrets(planned, layout))
+    return _with_generated(planned), sentences
+
+
+def _with_generated(manifest: Manifest) -> Manifest:
+    """Return the manifest with references that say that a generated value replaces each."""
+    return replace(
+        manifest,
+        engines=tuple(map(_engine_with_generated, manifest.engines)),
+        objects=tuple(replace(one, secret=_generated(one.secret)) for one in manifest.objects),
+    )
+
+
+def _engine_with_generated(engine: DeclaredEngine) -> DeclaredEngine:
+    secrets = tuple(replace(one, fields=_generated(one.fields)) for one in engine.secrets)
+    return replace(engine, secrets=secrets)
+
+
+def _generated(sources: Mapping[str, FieldSource]) -> dict[str, FieldSource]:
+    return {
+        name: replace(source, text=f"a generated value, in place of {source.text}")
+        if isinstance(source, Reference)
+        else source
+        for name, source in sources.items()
+    }
+
+
+def _replaced_secrets(manifest: Manifest, layout: DevLayout) -> Iterator[str]:
+    """Yield a sentence for each reference, with the file of the value that replaces it."""
+    found = {layout.generated_value(one): one.text for one in manifest.references_of_objects}
+    for path, text in found.items():
+        yield f"a generated value replaces {text}; apply keeps it in {path}"
 
 
 def _is_oidc(one: DeclaredObject) -> bool:
