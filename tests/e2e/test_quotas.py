@@ -100,6 +100,20 @@ def test_another_quota_of_this_path_is_a_conflict_that_the_plan_shows(stack, ser
     assert quota(server)["rate"] == 3
 
 
+def test_another_manifest_s_quota_of_this_path_is_not_said_to_be_ours_to_delete(stack, server):
+    theirs = "sys/quotas/rate-limit/skyflowctl.another.limit"
+    server.api("DELETE", MINE)
+    server.api("POST", theirs, {"path": "keys/", "rate": 90000})
+    try:
+        (error,) = stack.json("apply", "-y", check=5)["errors"]
+        assert error["code"] == "quota-path-taken"
+        assert "the manifest another" in error["fix"]
+        assert "bao delete" not in error["fix"]
+    finally:
+        server.api("DELETE", theirs)
+        stack.json("apply", "-y")
+
+
 def test_one_that_is_no_longer_declared_goes_only_by_name(stack, server):
     rewrite(stack, "quotas: {keys: {path: keys, rate: 3, interval: 1h}}\n", "")
     server.api("POST", FOREIGN, {"path": "sys", "rate": 90000})

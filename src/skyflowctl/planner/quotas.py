@@ -63,7 +63,17 @@ def conflict(one: DesiredObject, live: LiveAccess) -> Problem | None:
                 "quota-path-taken",
                 f"{one.path} cannot be written: {path} limits {one.fields['path']}",
                 "the server has one quota for a path",
-                f"remove the other one:  bao delete {path}",
+                _way_out(path, quota_owner("", found)),
                 one.where,
             )
     return None
+
+
+def _way_out(path: str, owner: str | None) -> str:
+    """Return the fix of a conflict: another manifest's quota is not for this one to delete."""
+    if owner:
+        return (
+            f"the manifest {owner} declares that one: keep it there or here, and apply the other "
+            "manifest without it first"
+        )
+    return f"remove the other one:  bao delete {path}"
