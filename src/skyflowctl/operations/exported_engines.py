@@ -108,6 +108,10 @@ def exported_groups(groups: Mapping[str, Mapping[str, Any]], warn: Warn) -> dict
             why = "a manifest's group has a plain name and at least one policy"
             warn(path, "was left out", why, BY_HAND)
             continue
+        if live["type"] == "external" and not (method and alias):
+            why = "a manifest's group without an alias is internal, and the type never changes"
+            warn(path, "was left out", why, "give it an alias, then export again")
+            continue
         written[name] = {"policies": live["policies"]}
         warn_lost(warn, path, of_group(found))
         if method and alias:

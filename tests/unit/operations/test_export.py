@@ -560,3 +560,12 @@ def test_what_is_about_to_be_read_is_told(server, rig):
     export(rig.gateway, reads=told.append)
     assert told[:2] == ["sys/mounts", "0 mounts"]
     assert {"secret/data/ours", "transit/keys", "sys/auth"} < set(told)
+
+
+def test_an_external_group_without_an_alias_is_left_out_and_named(server):
+    server.engine("transit", "transit")
+    group = {"type": "external", "policies": ["ops"], "metadata": MARKS, "alias": {}}
+    server.write("identity/group/name/ops", **group)
+    data, made = server.exported()
+    assert "groups" not in data
+    assert [one.summary for one in made.warnings] == ["identity/group/name/ops: was left out"]
