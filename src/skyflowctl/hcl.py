@@ -44,9 +44,13 @@ class Block:
 
 
 def quoted(text: str) -> str:
-    """Return a printable text as a quoted one of HCL, or of Go's templates."""
-    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
-    return f'"{escaped}"'
+    """Return a text as a quoted one of HCL, or of Go's templates.
+
+    ``${`` would begin an interpolation, in which nothing is escaped.
+    """
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"').replace("${", "\\u0024{")
+    plain = "".join(one if one.isprintable() else f"\\U{ord(one):08x}" for one in escaped)
+    return f'"{plain}"'
 
 
 def parse_hcl(text: str) -> Block:

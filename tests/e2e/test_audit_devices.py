@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import shutil
 import signal
 import time
@@ -13,6 +14,8 @@ import pytest
 import yaml
 from support.bao import BaoServer, running_bao
 from support.stack import Stack, clean_environ, running_stack
+
+from skyflowctl.vault.audit_devices import stanza
 
 pytestmark = pytest.mark.real_server
 
@@ -37,7 +40,7 @@ def site(server: BaoServer, folder: Path, **environ: str) -> Stack:
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[BaoServer]:
-    with running_bao() as running:
+    with running_bao(extra="allow_audit_log_prefixing = true") as running:
         yield running
 
 
@@ -78,7 +81,7 @@ def stanzas(problems: list[dict[str, Any]]) -> list[str]:
         if one["code"] == "audit-device-by-configuration":
             assert "every node" in one["fix"]
             assert "one host only" in one["fix"]
-            found.append(one["fix"].partition(":  ")[2].partition("  Then run")[0])
+            found.append(one["fix"].partition(":  ")[2])
     return found
 
 
@@ -131,6 +134,48 @@ def test_the_printed_text_is_put_into_the_configuration_and_then_nothing_is_left
     assert devices(server).keys() == {"main/", "first/", "second/"}
 
 
+def test_any_text_that_is_printed_is_read_back_by_the_server(server, stack):
+    """Whatever the server's parser makes of a text in its configuration, it is the same text."""
+    seed = random.randrange(10**9)
+    texts = [*HARD, *random_texts(random.Random(seed), 60)]
+    bodies = [
+        {"type": "file", "description": one, "options": {"file_path": "discard", "prefix": one}}
+        for one in texts
+    ]
+    said = [stanza(f"sys/audit/d{n}", body) for n, body in enumerate(bodies)]
+    assert not any("\n" in line for line in said)
+    config = server.folder / "bao.hcl"
+    config.write_text("\n".join([config.read_text(), *said, ""]))
+    reload(server, {"main/", *(f"d{n}/" for n in range(len(texts)))})
+    found = devices(server)
+    for n, text in enumerate(texts):
+        read = found[f"d{n}/"]
+        assert (read["description"], read["options"].get("prefix", "")) == (text, text), seed
+
+
+HARD = [
+    "a ${b",
+    'x ${"} y',
+    "%{if",
+    "${",
+    "$${a}",
+    "$",
+    '"',
+    "\\",
+    "\\u0041",
+    "\ue123",
+    "\u2028",
+    "é",
+]
+
+
+def random_texts(chosen: random.Random, number: int) -> list[str]:
+    """Texts that a manifest may have: without control characters and halves of characters."""
+    rare = [chr(n) for n in range(0x20, 0x2FFFF) if not 0xD800 <= n < 0xE000 and n != 0x7F]
+    letters = [*'${}"\\%ab ', *chosen.sample(rare, 300)]
+    return ["".join(chosen.choices(letters, k=chosen.randrange(1, 40))) for _ in range(number)]
+
+
 def test_the_option_that_only_the_server_has_is_a_difference(stack, server):
     config = server.folder / "bao.hcl"
     path = stack.folder / "second.log"
@@ -171,6 +216,7 @@ def test_a_login_that_may_not_read_them_never_says_no_changes(stack, server, tmp
     done = weak.cli("plan", check=3)
     assert "No changes" not in done.stdout
     assert "sys/audit/first was not compared" in done.stderr
+    assert "read and sudo on sys/audit" in done.stderr
 
 
 def test_a_server_whose_api_takes_them_needs_no_configuration(tmp_path):

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from skyflowctl.hcl import Block, HclError, parse_hcl
+from skyflowctl.hcl import Block, HclError, parse_hcl, quoted
 from skyflowctl.posture.policies import DENY, parse_policy
 
 
@@ -144,6 +144,11 @@ def test_a_problem_quotes_nothing_of_the_text():
 @given(st.text(alphabet='path"a{}[]=,<\\$#/*+\n E"', max_size=60))
 def test_no_text_raises_anything_else(text):
     parse_policy("p", text)
+
+
+@given(st.text(alphabet=st.sampled_from('${%}"\\\n u0041é\ue123'), max_size=30))
+def test_a_quoted_text_is_read_back(text):
+    assert parse_hcl(f"a = {quoted(text)}").items == ((("a",), text),)
 
 
 def test_brackets_within_a_json_text_are_no_depth():

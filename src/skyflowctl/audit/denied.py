@@ -8,6 +8,7 @@ from datetime import datetime
 from skyflowctl.audit.model import RequestOutcome, TokenRequest
 from skyflowctl.audit.query import full_mount
 from skyflowctl.engine.ctx import CtxPattern, InvalidCtxError
+from skyflowctl.hcl import quoted
 from skyflowctl.manifest.model import Manifest
 
 # Valid names (DESIGN): no character that a policy reads as a wildcard or a delimiter.
@@ -45,12 +46,8 @@ def missing_policy(
     if ctx is not None and ctx.required:
         lines.append('  required_parameters = ["ctx"]')
     if ctx is not None and ctx.pattern:
-        lines.append(f'  allowed_parameters = {{ "ctx" = ["{_quoted(ctx.pattern)}"] }}')
+        lines.append(f'  allowed_parameters = {{ "ctx" = [{quoted(ctx.pattern)}] }}')
     return "\n".join([*lines, "}"])
-
-
-def _quoted(text: str) -> str:
-    return text.replace("\\", "\\\\").replace('"', '\\"')
 
 
 GROUPS_MAX = 10_000

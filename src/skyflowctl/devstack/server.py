@@ -13,6 +13,7 @@ from skyflowctl.devstack.processes import alive, server_port, start_detached, wa
 from skyflowctl.devstack.recognise import DEV_HEADER
 from skyflowctl.devstack.state import Part
 from skyflowctl.errors import SkyflowctlError
+from skyflowctl.hcl import quoted
 from skyflowctl.private_files import write_private
 
 START_SECONDS = 30.0
@@ -177,23 +178,12 @@ def server_config(layout: DevLayout, port: int) -> str:
     return _TEMPLATE.format(
         port=port,
         cluster_port=port + 1,
-        certificate=_quoted(layout.certificate),
-        private_key=_quoted(layout.private_key),
-        plugins=_quoted(layout.plugins),
-        audit_log=_quoted(layout.audit_log),
-        root=_quoted(quote(str(layout.root))),
+        certificate=quoted(str(layout.certificate)),
+        private_key=quoted(str(layout.private_key)),
+        plugins=quoted(str(layout.plugins)),
+        audit_log=quoted(str(layout.audit_log)),
+        root=quoted(quote(str(layout.root))),
         dev_header=DEV_HEADER,
         boot_variable=BOOT_TOKEN_VARIABLE,
         unseal_variable=UNSEAL_KEY_VARIABLE,
     )
-
-
-def _quoted(value: object) -> str:
-    return '"' + "".join(map(_escaped, str(value))) + '"'
-
-
-def _escaped(char: str) -> str:
-    """Escape a character for an HCL 1 string, in which ${ would begin an interpolation."""
-    if char in '"\\':
-        return "\\" + char
-    return char if char != "$" and char.isprintable() else f"\\U{ord(char):08x}"

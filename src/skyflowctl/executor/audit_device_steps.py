@@ -38,6 +38,6 @@ def enable_device(action: Action, transport: Transport) -> None:
             why="the server accepted it and lists another one or none"
             if accepted
             else "its API refuses audit devices; they come from its configuration alone",
-            fix=f"{stanza_fix(stanza(action.path, action.body))}  Then run the same command again",
+            fix=stanza_fix(stanza(action.path, action.body)),
             code="audit-device-by-configuration",
         )

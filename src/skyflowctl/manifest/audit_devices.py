@@ -1,10 +1,11 @@
 """Builds the audit devices of a manifest, and checks them."""
 
 from collections.abc import Iterator, Mapping
+from posixpath import normpath
 
 from skyflowctl.errors import Problem
 from skyflowctl.manifest.messages import shown
-from skyflowctl.manifest.model import AUDIT_PLACES, DeclaredObject
+from skyflowctl.manifest.model import AUDIT_PLACES, SECRET_URI_PARTS, DeclaredObject
 from skyflowctl.manifest.nodes import (
     Path,
     YamlNode,
@@ -60,12 +61,17 @@ def audit_device_rules(root: YamlNode) -> Iterator[tuple[Path, Problem]]:
         found = child(options, where) if where else None
         if found is not None:
             yield from _bad_place((*about, "options", where), kind, found)
-            earlier = owner.setdefault((kind, as_text(found)), name)
+            earlier = owner.setdefault((kind, _spelled(as_text(found))), name)
             yield from _same_place((*about, "options", where), earlier, found)
         elif where and not _has_unknown(options):
             summary = f"the audit device {shown(name)} has no {where}"
             why, fix = f"a device of type {kind} writes there", f"add {where} to its options"
             yield about, Problem("missing-key", summary, why, fix, at_key(node, about))
+
+
+def _spelled(place: str) -> str:
+    """Return a path in its shortest spelling, and any other place unchanged."""
+    return f"/{normpath(place).lstrip('/')}" if place.startswith("/") else place
 
 
 def _same_place(place: Path, earlier: str, node: YamlNode) -> Iterator[tuple[Path, Problem]]:
@@ -97,12 +103,13 @@ def _foreign_options(
 def _bad_place(place: Path, kind: str, node: YamlNode) -> Iterator[tuple[Path, Problem]]:
     text = as_text(node)
     if kind == "file" and not text.startswith("/") and text not in _NO_PATHS:
+        summary = f"{place[-1]} cannot be {shown(text)}"
         why = "the server would take it from its own working folder"
         fix = "use an absolute path, such as /var/log/openbao/audit.log"
-    elif kind == "http" and "@" in text:
-        why = "a user or a password in it would be printed with it"
+    elif kind == "http" and SECRET_URI_PARTS.intersection(text):
+        summary = f"{place[-1]} cannot have a user, a query or a fragment"
+        why = "they may hold a secret, and plans, errors and the server's list show the whole uri"
         fix = "leave them out, and let the receiver know the server by its network or certificate"
     else:
         return
-    summary = f"{place[-1]} cannot be {shown(text)}"
     yield place, Problem("bad-value", summary, why, fix, at_value(node, place))

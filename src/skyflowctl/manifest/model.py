@@ -184,6 +184,8 @@ AUDIT_PLACES: Mapping[str, str] = {
     "syslog": "",
 }
 """By type of audit device: the option that says where it writes; required where there is one."""
+SECRET_URI_PARTS = frozenset("@?#")
+"""What begins or ends a part of a uri that may hold a secret: a user, a query or a fragment."""
 
 SECRET_VERSION = "secret_version:"  # noqa: S105 - an option's name
 """What the options begin with that hold the ``secret_version`` of each object, before its path."""

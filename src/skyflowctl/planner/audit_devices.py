@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from skyflowctl.errors import Problem
+from skyflowctl.manifest.model import SECRET_URI_PARTS
 from skyflowctl.planner import fields
 from skyflowctl.planner.desired import DesiredObject
 from skyflowctl.planner.plan import TYPE_DIFFERS, Action
@@ -15,6 +16,7 @@ _OPTION = "options."
 BY_CONFIGURATION = "audit-device-by-configuration"
 _HIDDEN = "options.headers"
 """It may hold a token."""
+_URI = "options.uri"
 
 
 def body_of(one: DesiredObject) -> Mapping[str, Any]:
@@ -38,6 +40,8 @@ def live_device(raw: Mapping[str, Any]) -> dict[str, Any]:
     }
     if _HIDDEN in options:
         options[_HIDDEN] = "set"
+    if SECRET_URI_PARTS.intersection(options.get(_URI, "")):
+        options[_URI] = "an address with a user, a query or a fragment"
     return {"type": raw.get("type"), "description": raw.get("description") or "", **options}
 
 
@@ -75,8 +79,9 @@ def by_configuration(one: DesiredObject) -> Problem:
 def stanza_fix(text: str) -> str:
     """Return what an operator does with the text for the server's configuration."""
     return (
-        "put this into the server's configuration on every node, then send SIGHUP to the server "
-        f"process on every node (a signal reaches one host only):  {text}"
+        "put this into the server's configuration on every node, send SIGHUP to the server process "
+        "on every node (a signal reaches one host only), then run the same command again:  "
+        f"{text}"
     )
 
 

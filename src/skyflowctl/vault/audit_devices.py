@@ -1,15 +1,17 @@
 """The server's audit devices: they belong to the whole server, in every namespace."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from skyflowctl.hcl import quoted
-from skyflowctl.vault.errors import BadRequestError
+from skyflowctl.vault.errors import BadRequestError, ForbiddenError
 from skyflowctl.vault.namespaces import NAMESPACE_HEADER
 from skyflowctl.vault.transport import Request, Transport
 
 AUDIT_DEVICES = "sys/audit"
 _AT_ROOT = {NAMESPACE_HEADER: ""}
+_FIX = f"use a valid token whose policies allow read and sudo on {AUDIT_DEVICES}"
 
 
 def audit_devices(transport: Transport) -> dict[str, Mapping[str, Any]]:
@@ -19,7 +21,13 @@ def audit_devices(transport: Transport) -> dict[str, Mapping[str, Any]]:
         ForbiddenError: it needs read and sudo on ``sys/audit``.
         VaultError: any other failure.
     """
-    reply = transport.send(Request("GET", AUDIT_DEVICES, headers=_AT_ROOT, fresh=True))
+    try:
+        reply = transport.send(Request("GET", AUDIT_DEVICES, headers=_AT_ROOT, fresh=True))
+    except ForbiddenError as error:
+        problem = error.problems[0]
+        if problem.code == ForbiddenError.default_code:
+            error.problems = (replace(problem, fix=_FIX),)
+        raise
     return {
         f"{AUDIT_DEVICES}/{name.strip('/')}": raw
         for name, raw in (reply.data or reply.body).items()

@@ -77,6 +77,13 @@ def test_another_field_needs_another_name(tmp_path, changes, named):
     assert "new name" in warning.fix
 
 
+@pytest.mark.parametrize("uri", ["https://x/?token=word", "https://me:word@x/", "https://x/#word"])
+def test_a_part_of_a_live_uri_that_may_be_a_secret_is_not_shown(tmp_path, uri):
+    (warning,) = planned(tmp_path, with_device(options={**OPTIONS, "uri": uri})).warnings
+    assert "options.uri is" in warning.summary
+    assert "word" not in str(warning)
+
+
 def test_those_that_may_not_be_read_are_not_compared(tmp_path):
     cause = Problem("forbidden", "not permitted: GET v1/sys/audit", "403", "another token")
     plan = planned(tmp_path, LiveAccess(unread={"sys/audit": cause}))
