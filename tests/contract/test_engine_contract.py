@@ -306,6 +306,8 @@ class TestRoles:
             "ctx_pattern": "",
             "ctx_probe": "",
             "sign_max_ttl": 900,
+            "reuse_min_ttl": 0,
+            "reuse_per": "entity",
             "version": 2,
             "created": "2026-11-22T12:00:00Z",
             "last_updated": "2026-11-22T12:01:00Z",
@@ -568,6 +570,7 @@ class TestHealth:
             "version",
             "timestamp",
             "age_seconds",
+            "reuse",
             "token_service",
         ]
     )

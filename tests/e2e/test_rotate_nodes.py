@@ -370,6 +370,39 @@ def test_a_cut_off_is_proved_by_every_node(cluster: ServerCluster, tenant: Tenan
     assert answers == {(name, "mount not configured") for name in ROLES}
 
 
+def test_every_node_drops_its_reused_tokens(cluster: ServerCluster, tenant: Tenant):
+    role = {"reuse_min_ttl": "30m", "reuse_per": "role"}
+    assert tenant.call(cluster.leader(), "POST", "roles/reader", role)[0] == 200
+
+    def answer(node: ServerNode) -> dict:
+        status, data, served = tenant.call(node, "GET", "creds/reader")
+        assert (status, served) == (200, node.name)
+        return data
+
+    def entries(node: ServerNode) -> int:
+        return tenant.call(node, "GET", "health")[1]["reuse"]["entries"]
+
+    def fill() -> dict[str, str]:
+        wait_until(lambda: all(answer(one).get("reused") for one in cluster.nodes), "no reuse", 15)
+        return {node.name: answer(node)["access_token"] for node in cluster.nodes}
+
+    first = fill()
+    assert len(set(first.values())) == 3, "each node has its own"
+    with opened(make_transport(cluster, *cluster.nodes), tenant) as (gateway, nodes):
+        nodes.verify(tenant.path, write_new_key(gateway, tenant))
+        again = {node.name: answer(node) for node in cluster.nodes}
+        assert {one["key_id"] for one in again.values()} == {tenant.key_id}
+        assert not set(first.values()) & {one["access_token"] for one in again.values()}
+        fill()
+        assert [entries(node) for node in cluster.nodes] == [1, 1, 1]
+        gateway.transport.send(
+            Request("DELETE", f"{tenant.path}/config", idempotent=True, fresh=True)
+        )
+        cuts = nodes.verify_cut_off(tenant.path, dict.fromkeys(ROLES))
+    assert all(one.proved for one in cuts)
+    assert [entries(node) for node in cluster.nodes] == [0, 0, 0]
+
+
 def test_a_login_that_reads_no_tokens_proves_a_cut_off_by_what_the_nodes_hold(
     cluster: ServerCluster, tenant: Tenant
 ):

@@ -164,7 +164,7 @@ def _mounts(action: Action, live: LiveState, keys: Any) -> LiveState:
 def _roles(action: Action, live: LiveState, keys: Any) -> LiveState:
     path, _, name = action.path.partition("/roles/")
     engine = live.engines[path]
-    old = engine.roles.get(name) or LiveRole(name, (), "", (), False, "", "", 0)
+    old = engine.roles.get(name) or LiveRole(name, (), "", (), False, "", "", 0, reuse_per="entity")
     assert action.cas in (None, old.version), "check-and-set lost"
     body = {k: _frozen(v) for k, v in action.body.items()}
     new = dataclasses.replace(old, **body, version=old.version + 1)
@@ -283,7 +283,9 @@ def with_revoked(live: LiveState, path: str, *keys: str) -> LiveState:
 def with_role(live: LiveState, path: str, name: str, **changes: Any) -> LiveState:
     """The live state with one role changed, or made when it is not there."""
     engine = live.engines[path]
-    old = engine.roles.get(name) or LiveRole(name, ("x",), "", (), False, "", "", 1)
+    old = engine.roles.get(name) or LiveRole(
+        name, ("x",), "", (), False, "", "", 1, reuse_per="entity"
+    )
     roles = {**engine.roles, name: dataclasses.replace(old, **changes)}
     return dataclasses.replace(
         live, engines={**live.engines, path: dataclasses.replace(engine, roles=roles)}

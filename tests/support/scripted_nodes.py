@@ -62,6 +62,8 @@ class FakeNode(FakeTransport):
     down: VaultError | None = None
     creds: VaultError | None = None
     configured: bool = True
+    reused: int = 0
+    health: VaultError | None = None
     answered_as: str = ""
     seen: list[tuple[str, Mapping[str, str]]] = field(default_factory=list)
     requests_made: int = 0
@@ -100,6 +102,10 @@ class FakeNode(FakeTransport):
         headers = by | ({"X-Vault-Index": index(self.applied)} if self.tells_index else {})
         if path.startswith(f"{PATH}/creds/") and self.creds is not None:
             raise self.creds
+        if path == f"{PATH}/health":
+            if self.health is not None:
+                raise self.health
+            return make_reply(200, {"data": {"reuse": {"entries": self.reused}}}, headers)
         if path.startswith(PATH) and not self.configured:
             raise error_for(400, ("mount not configured",), method="POST", path=path)
         data: dict[str, Any] = {"key_id": self.key, "version": self.version, "roles": self.roles}

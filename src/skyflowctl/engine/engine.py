@@ -31,6 +31,7 @@ from skyflowctl.engine.paths.rotation import RotationPath
 from skyflowctl.engine.paths.sign import SignPath
 from skyflowctl.engine.paths.verify import VerifyPath
 from skyflowctl.engine.records import CREDENTIAL_PREFIX
+from skyflowctl.engine.reuse import ReusedTokens
 from skyflowctl.engine.routing import Router
 from skyflowctl.engine.settings import EngineSettings
 from skyflowctl.engine.store import MountStore
@@ -73,9 +74,10 @@ class Engine:
         self._exchanges = exchanges = ExchangeSet(minter, limiter, clock)
         self._store = MountStore(storage, earlier_cut_off(options or {}))
         self._token_service = token_service
-        mount = EngineMount(self._store, exchanges, Verifier(exchanges), settings, clock)
-        self._health = HealthPath(mount)
-        self._router = _router(mount, self._health)
+        verifier, reused = Verifier(exchanges), ReusedTokens(clock)
+        mount = EngineMount(self._store, exchanges, verifier, settings, clock, reused)
+        self._health, self._creds = HealthPath(mount), CredsPath(mount)
+        self._router = _router(mount, self._health, self._creds)
 
     async def handle(self, request: EngineRequest) -> EngineReply:
         """Answer one request; a cancellation cancels its exchanges.
@@ -129,6 +131,7 @@ class Engine:
         """Stop background tasks and close the connections; idempotent."""
         self._exchanges.close()
         await self._health.aclose()
+        await self._creds.aclose()
         await self._token_service.aclose()
 
     def _help(self, path: str) -> EngineReply:
@@ -143,14 +146,14 @@ def _kind(error: BaseException) -> str:
     return type(error).__name__
 
 
-def _router(mount: EngineMount, health: HealthPath) -> Router:
+def _router(mount: EngineMount, health: HealthPath, creds: CredsPath) -> Router:
     paths = (
         ConfigPath(mount),
         VerifyPath(mount),
         RotationPath(mount),
         HistoryPath(mount),
         RolesPath(mount),
-        CredsPath(mount),
+        creds,
         SignPath(mount),
         health,
     )

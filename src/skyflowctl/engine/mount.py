@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from skyflowctl.clock import Clock
 from skyflowctl.engine.exchanges import ExchangeSet
+from skyflowctl.engine.reuse import ReusedTokens
 from skyflowctl.engine.settings import EngineSettings
 from skyflowctl.engine.store import MountStore
 from skyflowctl.engine.verification import Verifier
@@ -11,10 +12,11 @@ from skyflowctl.engine.verification import Verifier
 
 @dataclass(frozen=True, slots=True)
 class EngineMount:
-    """One mount: its store, token service, settings and clock."""
+    """One mount: its store, token service, settings, clock and reusable tokens."""
 
     store: MountStore
     exchanges: ExchangeSet
     verifier: Verifier
     settings: EngineSettings
     clock: Clock
+    reused: ReusedTokens

@@ -11,6 +11,10 @@ ROLE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 SIGN_MAX_TTL, SIGN_LONGEST_TTL = 900, 24 * 60 * 60
 """The longest life of a role's signed data tokens where the role does not say, and the most that
 it may say, in seconds."""
+REUSE_SHORTEST_TTL, REUSE_LONGEST_TTL = 5 * 60, 50 * 60
+"""The least and the most that a role's ``reuse_min_ttl`` may be, in seconds."""
+PER_ENTITY, PER_ROLE = "entity", "role"
+"""Who shares a reused token: the callers of one identity entity, or all readers of the role."""
 NAME_RULE = "a name has 1 to 63 lower-case letters, digits, _ and -, the first no _ or -"
 
 

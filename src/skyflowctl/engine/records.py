@@ -17,7 +17,7 @@ from typing import Any, Literal, Self, TypeVar
 from skyflowctl.clock import parse_rfc3339, rfc3339
 from skyflowctl.engine.contract import EngineError
 from skyflowctl.engine.ctx import Ctx, CtxRule
-from skyflowctl.engine.names import SIGN_MAX_TTL
+from skyflowctl.engine.names import PER_ENTITY, SIGN_MAX_TTL
 from skyflowctl.skyflow.service_account import ServiceAccount
 
 _Record = TypeVar("_Record")
@@ -291,6 +291,9 @@ class RoleRecord:
         ctx_required: None when it was never said; a pattern then implies it.
         ctx_probe: the ctx with which the role is tried out; empty for none.
         sign_max_ttl: the longest life of a signed data token, in seconds.
+        reuse_min_ttl: how long a token must still be valid to be handed out again, in seconds; 0:
+            every token is fresh.
+        reuse_per: who shares a token: the callers of one ``entity``, or all of the ``role``.
     """
 
     role_ids: tuple[str, ...]
@@ -303,6 +306,8 @@ class RoleRecord:
     ctx_pattern: str = ""
     ctx_probe: Ctx = ""
     sign_max_ttl: int = SIGN_MAX_TTL
+    reuse_min_ttl: int = 0
+    reuse_per: str = PER_ENTITY
 
     def rule(self) -> CtxRule:
         """Return what the role asks of ctx."""
@@ -319,6 +324,8 @@ class RoleRecord:
             "ctx_pattern": self.ctx_pattern,
             "ctx_probe": probe if isinstance(probe, str) else dict(probe),
             "sign_max_ttl": self.sign_max_ttl,
+            "reuse_min_ttl": self.reuse_min_ttl,
+            "reuse_per": self.reuse_per,
             "version": self.version,
             "created": rfc3339(self.created),
             "last_updated": rfc3339(self.last_updated),

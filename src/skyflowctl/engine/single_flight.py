@@ -1,7 +1,7 @@
-"""One run for all who ask at the same time."""
+"""One run for all who ask for the same at the same time."""
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Hashable
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
@@ -10,18 +10,17 @@ T = TypeVar("T")
 
 @dataclass(slots=True)
 class _Run(Generic[T]):
-    key: object
     task: asyncio.Task[T]
     waiting: int = 0
 
 
 class SingleFlight(Generic[T]):
-    """Shares a running task; the task is cancelled when its last waiter leaves."""
+    """Shares running tasks by key; a task is cancelled when its last waiter leaves."""
 
     def __init__(self) -> None:
-        self._current: _Run[T] | None = None
+        self._runs: dict[Hashable, _Run[T]] = {}
 
-    async def run(self, key: object, start: Callable[[], Coroutine[Any, Any, T]]) -> T:
+    async def run(self, key: Hashable, start: Callable[[], Coroutine[Any, Any, T]]) -> T:
         """Return the result of the run in progress for this key, or of a new one.
 
         The cancellation of one who waits leaves the run to the others; the last one to
@@ -31,9 +30,9 @@ class SingleFlight(Generic[T]):
             key: a run that was started for another key is not joined.
             start: makes the run's coroutine.
         """
-        run = self._current
-        if run is None or run.task.done() or run.key != key:
-            run = self._current = _Run(key, asyncio.create_task(start()))
+        run = self._runs.get(key)
+        if run is None or run.task.done():
+            run = self._runs[key] = _Run(asyncio.create_task(start()))
             run.task.add_done_callback(_retrieved)
         run.waiting += 1
         try:
@@ -41,20 +40,22 @@ class SingleFlight(Generic[T]):
         finally:
             run.waiting -= 1
             if run.waiting == 0:
-                self._leave(run)
+                self._leave(key, run)
         return run.task.result()
 
-    def _leave(self, run: _Run[T]) -> None:
+    def _leave(self, key: Hashable, run: _Run[T]) -> None:
         run.task.cancel()
-        if self._current is run:
-            self._current = None
+        if self._runs.get(key) is run:
+            del self._runs[key]
 
     async def aclose(self) -> None:
-        """Cancel the current run and wait for its end."""
-        run, self._current = self._current, None
-        if run is not None:
-            run.task.cancel()
-            await asyncio.wait([run.task])
+        """Cancel all runs and wait for their end."""
+        tasks = [run.task for run in self._runs.values()]
+        self._runs.clear()
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
 
 
 def _retrieved(task: asyncio.Task[Any]) -> None:

@@ -4,7 +4,7 @@ from datetime import timedelta
 from typing import Any, Literal, cast
 
 from skyflowctl.clock import parse_duration
-from skyflowctl.engine.names import SIGN_MAX_TTL
+from skyflowctl.engine.names import PER_ENTITY, SIGN_MAX_TTL
 from skyflowctl.manifest import access
 from skyflowctl.manifest.audit_devices import declared_audit_devices
 from skyflowctl.manifest.discover import DEFAULT_PREFIX
@@ -127,7 +127,7 @@ def _rotation(mount: YamlNode, default: YamlNode | None, path: TreePath) -> Rota
 
 
 def _role(name: str, node: YamlNode, path: TreePath) -> Role:
-    longest = child(node, "sign_max_ttl")
+    longest, shortest = child(node, "sign_max_ttl"), child(node, "reuse", "min_ttl")
     return Role(
         name=name,
         role_id=as_texts(child(node, "role_ids"))[0],
@@ -137,6 +137,8 @@ def _role(name: str, node: YamlNode, path: TreePath) -> Role:
         where=at_key(node, path),
         sign=as_flag(child(node, "sign")),
         sign_max_ttl=as_seconds(longest) if longest else SIGN_MAX_TTL,
+        reuse_min_ttl=as_seconds(shortest) if shortest else 0,
+        reuse_per=as_text(child(node, "reuse", "per")) or PER_ENTITY,
     )
 
 

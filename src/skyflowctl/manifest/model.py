@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, Literal
 
-from skyflowctl.engine.names import SIGN_MAX_TTL
+from skyflowctl.engine.names import PER_ENTITY, SIGN_MAX_TTL
 from skyflowctl.errors import Where
 
 Scheme = Literal["file", "env", "keyring", "vault", "exec", "stdin", "server_file"]
@@ -56,6 +56,9 @@ class Role:
     Args:
         sign: its consumers may also have data tokens signed.
         sign_max_ttl: the longest life of these, in seconds.
+        reuse_min_ttl: for how long a token must be valid to be handed out again, in seconds; 0:
+            every token is fresh.
+        reuse_per: who shares a token: the logins of one ``entity``, or all readers of the ``role``.
     """
 
     name: str
@@ -66,6 +69,8 @@ class Role:
     where: Where
     sign: bool = False
     sign_max_ttl: int = SIGN_MAX_TTL
+    reuse_min_ttl: int = 0
+    reuse_per: str = PER_ENTITY
 
 
 @dataclass(frozen=True, slots=True)

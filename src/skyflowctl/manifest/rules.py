@@ -11,7 +11,7 @@ from datetime import timedelta
 
 from skyflowctl.clock import parse_duration
 from skyflowctl.engine.ctx import CtxRule, InvalidCtxError, check_probe, is_printable
-from skyflowctl.engine.names import SIGN_LONGEST_TTL
+from skyflowctl.engine.names import REUSE_LONGEST_TTL, REUSE_SHORTEST_TTL, SIGN_LONGEST_TTL
 from skyflowctl.errors import Problem, Where
 from skyflowctl.manifest.access import (
     check_consumers,
@@ -185,16 +185,34 @@ def _ctx_finding(path: Path, key: str, node: YamlNode, code: str, reason: str) -
     return about, Problem(code, summary, reason, fix, at_value(node, about))
 
 
-def _sign_spans(root: YamlNode) -> Iterator[RuleViolation]:
+def _role_spans(root: YamlNode) -> Iterator[RuleViolation]:
     for path, role in _roles(root):
-        node = child(role, "sign_max_ttl")
-        span = _span(node)
-        seconds = span.total_seconds() if span is not None else 0
-        if node is not None and not 1 <= seconds <= SIGN_LONGEST_TTL:
-            about = (*path, "sign_max_ttl")
-            why = "a signed data token is for one use soon: the engine takes 1s to 24h"
-            summary, where = "sign_max_ttl is out of range", at_value(node, about)
-            yield about, Problem("bad-duration", summary, why, "use 15m", where)
+        for key, shortest, longest, why, fix in _ROLE_SPANS:
+            node = child(role, *key)
+            span = _span(node)
+            seconds = span.total_seconds() if span is not None else 0
+            if node is not None and not shortest <= seconds <= longest:
+                about = (*path, *key)
+                summary = f"{'.'.join(key)} is out of range"
+                yield about, Problem("bad-duration", summary, why, fix, at_value(node, about))
+
+
+_ROLE_SPANS: tuple[tuple[tuple[str, ...], int, int, str, str], ...] = (
+    (
+        ("sign_max_ttl",),
+        1,
+        SIGN_LONGEST_TTL,
+        "a signed data token is for one use soon: the engine takes 1s to 24h",
+        "use 15m",
+    ),
+    (
+        ("reuse", "min_ttl"),
+        REUSE_SHORTEST_TTL,
+        REUSE_LONGEST_TTL,
+        "Skyflow's tokens live about 60 minutes: the engine takes 5m to 50m",
+        "use 30m",
+    ),
+)
 
 
 def _rotation(root: YamlNode) -> Iterator[RuleViolation]:
@@ -292,7 +310,7 @@ _RULES: tuple[Callable[[YamlNode], Iterator[RuleViolation]], ...] = (
     _ownership_tags,
     _descriptions,
     _ctx_rules,
-    _sign_spans,
+    _role_spans,
     _rotation,
     reference_rules,
     _policy_names,

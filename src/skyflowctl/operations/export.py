@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from skyflowctl.clock import span_text
-from skyflowctl.engine.names import SIGN_MAX_TTL, is_name
+from skyflowctl.engine.names import PER_ROLE, SIGN_MAX_TTL, is_name
 from skyflowctl.errors import Problem
 from skyflowctl.manifest.access import role_policy_name
 from skyflowctl.manifest.discover import DEFAULT_PREFIX
@@ -330,6 +330,7 @@ class _Export:
                 "ctx": ctx,
                 "sign": bool(live and f'"{mount.path}/sign/{role.name}"' in live.text) or None,
                 "sign_max_ttl": span_text(longest) if longest not in {0, SIGN_MAX_TTL} else "",
+                "reuse": _reuse(role),
                 "consumers": consumers.get(policy, {}),
             }
         )
@@ -382,6 +383,13 @@ class _Export:
             if not name.startswith("skyflow.")  # the prefix of every generated policy
         }
         return _filled({"policies": texts})
+
+
+def _reuse(role: LiveRole) -> dict[str, str]:
+    if not role.reuse_min_ttl:
+        return {}
+    shared = {"per": role.reuse_per} if role.reuse_per == PER_ROLE else {}
+    return {"min_ttl": span_text(role.reuse_min_ttl)} | shared
 
 
 def _filled(data: Mapping[str, Any]) -> dict[str, Any]:

@@ -368,6 +368,8 @@ def _add_engine(
         draft.warnings.append(messages.ctx_not_enforced(mount, without_rule))
     if cannot_sign := engine.roles_that_cannot_sign(mount, there):
         draft.warnings.append(messages.cannot_sign(mount, cannot_sign))
+    if without_reuse := engine.roles_without_reuse(mount, there):
+        draft.warnings.append(messages.cannot_reuse(mount, without_reuse))
     unusable = there.unusable if there else {}
     draft.warnings += [messages.unusable_role(mount, name, why) for name, why in unusable.items()]
     draft.drift += drift.undeclared_roles(manifest, mount, there)

@@ -1,6 +1,6 @@
 """Plans the changes of a mount's engine: its roles and its config."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from skyflowctl.credentials.model import CredentialId
 from skyflowctl.errors import Problem
@@ -53,6 +53,8 @@ def role_actions(manifest: Manifest, mount: Mount, live: LiveEngine | None) -> l
     """Return the actions that make the mount's roles match the manifest, in its order."""
     roles, api = (live.roles, live.config.api) if live else ({}, FULL_API)
     left_out = set(roles_without_rule(mount, live))
+    if live and not _reuses(live):
+        mount = replace(mount, roles=tuple(replace(one, reuse_min_ttl=0) for one in mount.roles))
     planned = (
         _role(manifest, mount, role, roles.get(role.name), api)
         for role in mount.roles
@@ -75,6 +77,18 @@ def roles_that_cannot_sign(mount: Mount, live: LiveEngine | None) -> list[str]:
     older = {name for name, role in live.roles.items() if not role.sign_max_ttl}
     basic = not live.config.api.has("ctx")
     return [one.name for one in mount.roles if one.sign and (basic or one.name in older)]
+
+
+def roles_without_reuse(mount: Mount, live: LiveEngine | None) -> list[str]:
+    """Return the roles with ``reuse`` whose live engine reuses no tokens."""
+    if live is None or _reuses(live):
+        return []
+    return [one.name for one in mount.roles if one.reuse_min_ttl]
+
+
+def _reuses(live: LiveEngine) -> bool:
+    """Whether the engine knows reuse; one without roles shows it only if it is basic."""
+    return live.config.api.has("ctx") and all(one.reuse_per for one in live.roles.values())
 
 
 def cut_off_reason(

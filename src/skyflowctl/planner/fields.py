@@ -10,7 +10,7 @@ from ipaddress import ip_network
 from typing import Any
 
 from skyflowctl.clock import parse_duration
-from skyflowctl.engine.names import SIGN_MAX_TTL
+from skyflowctl.engine.names import PER_ENTITY, SIGN_MAX_TTL
 from skyflowctl.manifest.model import Manifest, Mount, Role
 from skyflowctl.planner.plan import Change
 from skyflowctl.vault.live import LiveConfig, LiveMount, LiveRole
@@ -112,6 +112,9 @@ def wanted_role(manifest: Manifest, role: Role, live: LiveRole | None = None) ->
     if role.sign_max_ttl != SIGN_MAX_TTL or (live and live.sign_max_ttl not in {0, SIGN_MAX_TTL}):
         # An engine that cannot sign refuses the field: it is sent only where it says something.
         wanted["sign_max_ttl"] = role.sign_max_ttl
+    if role.reuse_min_ttl or (live and live.reuse_min_ttl):
+        # As above, for an engine that reuses no tokens.
+        wanted |= {"reuse_min_ttl": role.reuse_min_ttl, "reuse_per": role.reuse_per}
     return wanted
 
 
@@ -125,6 +128,8 @@ def live_role(role: LiveRole) -> dict[str, Any]:
         "ctx_pattern": role.ctx_pattern,
         "ctx_probe": _plain(role.ctx_probe),
         "sign_max_ttl": role.sign_max_ttl or SIGN_MAX_TTL,
+        "reuse_min_ttl": role.reuse_min_ttl,
+        "reuse_per": role.reuse_per or PER_ENTITY,
     }
 
 

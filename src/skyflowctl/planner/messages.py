@@ -262,6 +262,18 @@ def cannot_sign(mount: Mount, roles: Iterable[str]) -> Problem:
     )
 
 
+def cannot_reuse(mount: Mount, roles: Iterable[str]) -> Problem:
+    """Warn that the engine knows no ``reuse``, so that every token stays fresh."""
+    return Problem(
+        "cannot-reuse",
+        f"the engine at {mount.path} hands out no token twice: {', '.join(roles)}",
+        "it is older than the setting, so reuse was left out",
+        f"remove reuse from these roles, or put this release's engine there: "
+        f"'skyflowctl plugin register' and reload {mount.path}",
+        mount.where,
+    )
+
+
 def replacement_withheld(mount: Mount, live: LiveConfig, wanted: CredentialId) -> Problem:
     """Warn that without a history, a new key cannot be distinguished from an old one."""
     return Problem(

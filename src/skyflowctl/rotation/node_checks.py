@@ -244,8 +244,23 @@ def ask_cut(client: NodeClient, path: str, index: str) -> NodeFinding:
     except VaultError as error:
         if type(error) is NotFoundError:
             return _ask_empty(client, path, asked)
-        return _cut(error, client, asked)
+        found = _cut(error, client, asked)
+        return _ask_reused(client, path, asked, found) if found.why == NOT_CONFIGURED else found
     return NodeFinding(NodeState.NOT_YET, _HOLDS, _BRING_BACK)
+
+
+def _ask_reused(client: NodeClient, path: str, asked: str, gone: NodeFinding) -> NodeFinding:
+    """Ask a node without a credential how many tokens it could still hand out again."""
+    try:
+        left = vault_nodes.reused_tokens_at(client.gateway.transport, path, itself=client.own)
+    except ForbiddenError:
+        # The engine looks at its credential before it looks for a token to reuse.
+        return gone
+    except VaultError as error:
+        return _cut(error, client, asked)
+    if not left:
+        return gone
+    return NodeFinding(NodeState.NOT_YET, f"it still holds {left} reused tokens", _BRING_BACK)
 
 
 def _ask_empty(client: NodeClient, path: str, asked: str) -> NodeFinding:

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from skyflowctl.clock import time_or_none
-from skyflowctl.engine.names import SIGN_MAX_TTL
+from skyflowctl.engine.names import PER_ENTITY, SIGN_MAX_TTL
 from skyflowctl.secret import Secret
 from skyflowctl.vault.live import (
     BASIC_API,
@@ -155,6 +155,8 @@ def decode_live_role(name: str, raw: Mapping[str, Any]) -> LiveRole:
         version=whole(raw.get("version")),
         created=str(raw.get("created") or ""),
         sign_max_ttl=whole(raw.get("sign_max_ttl")),
+        reuse_min_ttl=whole(raw.get("reuse_min_ttl")),
+        reuse_per=str(raw.get("reuse_per") or ""),
     )
 
 
@@ -301,5 +303,9 @@ def _role_field_equals(live: LiveRole, name: str, value: Any) -> bool:
         return live.ctx_required == bool(value)
     if name == "sign_max_ttl":
         return live.sign_max_ttl == (value or SIGN_MAX_TTL)
+    if name == "reuse_per":
+        return live.reuse_per == (value or PER_ENTITY)
+    if name == "reuse_min_ttl":
+        return live.reuse_min_ttl == (value or 0)
     known = name in {"description", "ctx_pattern", "ctx_probe"}
     return known and bool(getattr(live, name) == (value or ""))

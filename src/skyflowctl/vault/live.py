@@ -188,7 +188,8 @@ class LiveConfig:
 class LiveRole:
     """A role from the engine's answer. ``ctx_required`` is the effective value; ``created`` is
     RFC 3339, empty if the engine does not return it; ``sign_max_ttl`` is whole seconds, 0 if the
-    engine cannot sign data tokens."""
+    engine cannot sign data tokens; ``reuse_min_ttl`` too, 0 if every token is fresh; ``reuse_per``
+    is empty if the engine reuses none."""
 
     name: str
     role_ids: tuple[str, ...]
@@ -200,6 +201,8 @@ class LiveRole:
     version: int
     created: str = ""
     sign_max_ttl: int = 0
+    reuse_min_ttl: int = 0
+    reuse_per: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -122,6 +122,17 @@ def holds_config_at(transport: Transport, path: str, index: str, *, itself: bool
     return True
 
 
+def reused_tokens_at(transport: Transport, path: str, *, itself: bool = True) -> int:
+    """Return how many tokens one node could hand out again; 0 for an engine that reuses none.
+
+    Raises:
+        VaultError: it does not answer, or this login may not read the mount's health.
+    """
+    reply = transport.send(Request("GET", f"{path}/health", headers=_headers("", itself=itself)))
+    reuse = (reply.data or {}).get("reuse") or {}
+    return int(reuse.get("entries") or 0)
+
+
 def try_creds_at(
     transport: Transport,
     path: str,

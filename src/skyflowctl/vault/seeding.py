@@ -4,7 +4,7 @@ from datetime import datetime
 
 from skyflowctl.clock import parse_rfc3339
 from skyflowctl.engine.contract import Storage
-from skyflowctl.engine.names import SIGN_MAX_TTL
+from skyflowctl.engine.names import PER_ENTITY, SIGN_MAX_TTL
 from skyflowctl.engine.records import (
     CONFIG_KEY,
     CREDENTIAL_PREFIX,
@@ -102,6 +102,8 @@ def _role_record(role: LiveRole, now: datetime) -> RoleRecord:
         ctx_pattern=role.ctx_pattern,
         ctx_probe=role.ctx_probe,
         sign_max_ttl=role.sign_max_ttl or SIGN_MAX_TTL,
+        reuse_min_ttl=role.reuse_min_ttl,
+        reuse_per=role.reuse_per or PER_ENTITY,
     )
 
 

@@ -80,6 +80,7 @@ DRIFTS = {
     "role.ctx.required": [(ObjectKind.ROLE, "ctx_required", role(ctx_required=False))],
     "role.ctx.pattern": [(ObjectKind.ROLE, "ctx_pattern", role(ctx_pattern="*"))],
     "role.sign_max_ttl": [(ObjectKind.ROLE, "sign_max_ttl", role(sign_max_ttl=60))],
+    "role.reuse": [(ObjectKind.ROLE, "reuse_min_ttl", role(reuse_min_ttl=300))],
     "role.ctx.probe": [(ObjectKind.ROLE, "ctx_probe", role(ctx_probe="order:x"))],
     "plugin.version": [
         (ObjectKind.MOUNT, "plugin_version", mount(plugin_version="v0.9.0")),
@@ -158,6 +159,26 @@ def test_a_header_that_is_hashed_again_is_one_action(header):
     assert [(a.kind, a.path.rpartition("/")[2]) for a in plan.actions] == [
         (ObjectKind.AUDITED_HEADER, header)
     ]
+
+
+def test_who_shares_a_token_is_a_change_of_its_own():
+    manifest = p.manifest(p.mount("order", roles=(p.role("writer", reuse_min_ttl=300),)))
+    live = p.with_role(p.converged(manifest), PATH, "writer", reuse_per="role")
+    (action,) = make_plan(manifest, live, p.identities(manifest)).actions
+    assert [(one.field, one.before, one.after) for one in action.changes] == [
+        ("reuse_per", "role", "entity")
+    ]
+
+
+def test_an_engine_that_reuses_no_tokens_is_a_warning_and_is_not_asked_to():
+    before = p.manifest(p.mount("order"))
+    live = p.with_role(p.converged(before), PATH, "writer", reuse_per="")
+    roles = (p.role("writer", reuse_min_ttl=300), p.role("reader", reuse_min_ttl=300))
+    plan = make_plan(p.manifest(p.mount("order", roles=roles)), live, p.identities(before))
+    assert [warning.code for warning in plan.warnings] == ["cannot-reuse"]
+    assert "writer, reader" in plan.warnings[0].summary
+    (action,) = plan.actions
+    assert (action.path.rpartition("/")[2], "reuse_min_ttl" in action.body) == ("reader", False)
 
 
 @pytest.mark.parametrize(("longest", "codes"), [(0, ["cannot-sign"]), (900, [])])

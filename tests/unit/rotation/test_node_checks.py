@@ -86,6 +86,40 @@ def test_a_403_proves_no_cut_off_by_itself(cluster: ScriptedCluster):
     assert (b.proved, b.problem) == (False, "it still holds a credential")
 
 
+def test_reused_tokens_must_be_gone_on_every_node(cluster: ScriptedCluster):
+    for node in cluster.nodes.values():
+        node.configured = False
+    cluster.nodes["b"].reused = 3
+    cluster.nodes["c"].health = error_for(403, ("permission denied",), method="GET", path="x")
+    with cluster.opened() as nodes:
+        a, b, c = nodes.verify_cut_off(PATH, {"reader": None})
+    assert (a.proved, c.proved) == (True, True)
+    assert (b.proved, b.problem) == (False, "it still holds 3 reused tokens")
+
+
+def test_reused_tokens_that_go_are_waited_for(cluster: ScriptedCluster):
+    for node in cluster.nodes.values():
+        node.configured = False
+    cluster.nodes["b"].reused = 3
+
+    def drop() -> None:
+        cluster.nodes["b"].reused = 0
+
+    cluster.on_sleep = drop
+    with cluster.opened() as nodes:
+        assert all(one.proved for one in nodes.verify_cut_off(PATH, {"reader": None}))
+
+
+def test_a_node_that_does_not_tell_what_it_reuses_proves_no_cut_off(cluster: ScriptedCluster):
+    for node in cluster.nodes.values():
+        node.configured = False
+    cluster.nodes["b"].health = SILENT
+    with cluster.opened() as nodes:
+        a, b, _ = nodes.verify_cut_off(PATH, {"reader": None})
+    assert (a.proved, b.proved) == (True, False)
+    assert "does not answer" in b.problem
+
+
 def test_a_node_that_cannot_be_asked_proves_no_cut_off(cluster: ScriptedCluster):
     with cluster.opened() as nodes:
         for node in cluster.nodes.values():

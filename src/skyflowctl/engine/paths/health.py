@@ -23,7 +23,8 @@ _FIELDS = (
 _DESCRIPTION = """\
 Mints once per role, as config/verify does, and caches the result. For a mount that does not
 mint, the answer is 200 with healthy=false, or 503 with fail=true. age_seconds is the age of
-the result; 0 means that it was made for this request."""
+the result; 0 means that it was made for this request. reuse tells how many reusable tokens
+this node holds now, and of which credential version."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,12 +73,14 @@ class HealthPath:
         Raises:
             EngineError: 503 with ``fail=true``, what is wrong.
         """
-        cached = None if call.values["refresh"] else self._cached()
+        mount, cached = self._mount, None if call.values["refresh"] else self._cached()
         # The key keeps a run apart that began before the last change.
-        result = cached or await self._flight.run(self._mount.store.generation, self._check)
+        result = cached or await self._flight.run(mount.store.generation, self._check)
         if call.values["fail"] and result.state() != "ok":
             raise EngineError(503, f"skyflow: {result.state()}{_detail(result, ': ')}")
-        return EngineReply(_public(result, math.ceil(self._age(cached)) if cached else 0))
+        shown = _public(result, math.ceil(self._age(cached)) if cached else 0)
+        # Never from the cache: it proves what this node would hand out now.
+        return EngineReply(shown | {"reuse": mount.reused.public(mount.store.generation)})
 
     async def aclose(self) -> None:
         """End a check that is in progress."""

@@ -8,7 +8,15 @@ from skyflowctl.engine.contract import EngineError, EngineReply, Operation
 from skyflowctl.engine.ctx import CtxRule, InvalidCtxError, check_probe
 from skyflowctl.engine.fields import Field, FieldType
 from skyflowctl.engine.mount import EngineMount
-from skyflowctl.engine.names import ROLE_ID, SIGN_LONGEST_TTL, SIGN_MAX_TTL
+from skyflowctl.engine.names import (
+    PER_ENTITY,
+    PER_ROLE,
+    REUSE_LONGEST_TTL,
+    REUSE_SHORTEST_TTL,
+    ROLE_ID,
+    SIGN_LONGEST_TTL,
+    SIGN_MAX_TTL,
+)
 from skyflowctl.engine.records import RoleRecord, UnusableRecordError
 from skyflowctl.engine.routing import PAGE_FIELDS, Call, PathOperation, Route, page
 
@@ -45,6 +53,18 @@ _FIELDS = (
         "The longest life of a signed data token, 1s to 24h. Default: 15m.",
         clearable=True,
     ),
+    Field(
+        "reuse_min_ttl",
+        FieldType.DURATION,
+        "Answer a token again while it is valid for this long, 5m to 50m. Default: 0 (never).",
+        clearable=True,
+    ),
+    Field(
+        "reuse_per",
+        FieldType.TEXT,
+        "Who shares a token: the logins of one entity (default), or all readers of the role.",
+        limit=16,
+    ),
     Field("force", FieldType.BOOLEAN, "False: fail with 409 if the role exists.", default=True),
     _CAS,
 )
@@ -60,7 +80,15 @@ _PATCHED = (
     "ctx_pattern",
     "ctx_probe",
     "sign_max_ttl",
+    "reuse_min_ttl",
+    "reuse_per",
 )
+_DEFAULTS: Mapping[str, Any] = {
+    "ctx_probe": "",
+    "sign_max_ttl": SIGN_MAX_TTL,
+    "reuse_min_ttl": 0,
+    "reuse_per": PER_ENTITY,
+}
 
 
 class RolesPath:
@@ -154,10 +182,8 @@ def _patched(role: RoleRecord | None, values: Mapping[str, Any], now: datetime) 
     if role is not None:
         fields = {name: getattr(role, name) for name in _PATCHED}
     fields |= {name: values[name] for name in _PATCHED if name in values}
-    if fields.get("ctx_probe") is None:
-        fields["ctx_probe"] = ""
-    if fields.get("sign_max_ttl") is None:
-        fields["sign_max_ttl"] = SIGN_MAX_TTL
+    cleared = (name for name in _DEFAULTS if name in fields and fields[name] in (None, ""))  # noqa: PLR6201 - a probe may be a dict
+    fields |= {name: _DEFAULTS[name] for name in tuple(cleared)}
     changed = RoleRecord(
         version=role.version + 1 if role else 1,
         created=role.created if role else now,
@@ -183,3 +209,7 @@ def _check_role(role: RoleRecord) -> None:
         raise EngineError(400, f"ctx_probe: {error.reason}") from None
     if not 1 <= role.sign_max_ttl <= SIGN_LONGEST_TTL:
         raise EngineError(400, "sign_max_ttl: not from 1 second to 24 hours")
+    if role.reuse_min_ttl and not REUSE_SHORTEST_TTL <= role.reuse_min_ttl <= REUSE_LONGEST_TTL:
+        raise EngineError(400, "reuse_min_ttl: neither 0 nor from 5 to 50 minutes")
+    if role.reuse_per not in {PER_ENTITY, PER_ROLE}:
+        raise EngineError(400, f"reuse_per: neither {PER_ENTITY} nor {PER_ROLE}")
