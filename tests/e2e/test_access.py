@@ -30,7 +30,8 @@ mounts:
         role_ids: [skyflow-role-any]
         ctx: {required: true, probe: "x"}
         sign: true
-        consumers: {approle: {any-service: {}}}
+        reuse: {min_ttl: 30m}
+        consumers: {approle: {any-service: {}, any-other: {}}}
       reader:
         role_ids: [skyflow-role-order-read]
         consumers:
@@ -56,6 +57,7 @@ OBJECTS = {
     "sys/auth/approle",
     ROLE,
     "auth/approle/role/any-service",
+    "auth/approle/role/any-other",
     "auth/approle/role/backoffice",
 }
 
@@ -76,6 +78,16 @@ def login(stack: Stack, consumer: str) -> str:
     secret_id = stack.api("POST", f"{role}/secret-id", {})["data"]["secret_id"]
     body = {"role_id": role_id, "secret_id": secret_id}
     return stack.api("POST", "auth/approle/login", body)["auth"]["client_token"]
+
+
+def read(stack: Stack, token: str, path: str) -> dict:
+    """The data of one read with an application's own token."""
+    request = urllib.request.Request(
+        f"{stack.exports['BAO_ADDR']}/v1/{path}", headers={"X-Vault-Token": token}
+    )
+    context = ssl.create_default_context(cafile=stack.exports["BAO_CACERT"])
+    with urllib.request.urlopen(request, context=context, timeout=30) as reply:
+        return json.load(reply)["data"]
 
 
 def status(stack: Stack, token: str, path: str, body: object = None) -> int:
@@ -135,6 +147,30 @@ def test_a_consumer_reads_its_tokens_and_nothing_else(stack):
     ]
     assert [status(stack, token, *one) for one in allowed] == [200] * len(allowed)
     assert [status(stack, token, *one) for one in denied] == [403] * len(denied)
+
+
+def test_one_login_is_handed_the_same_token_again(stack):
+    one, again, other = (login(stack, f"any-{name}") for name in ("service", "service", "other"))
+    path = "skyflow/order/creds/any?ctx=job:1"
+    answers = [read(stack, token, path) for token in (one, again, one, other)]
+    tokens = [answer["access_token"] for answer in answers]
+    assert [answer["reused"] for answer in answers] == [False, True, True, False]
+    assert (len(set(tokens[:3])), tokens[3] in tokens[:3]) == (1, False)
+    # A boolean is not hashed: the audit log says which answers were reused.
+    log = [json.loads(line) for line in stack.audit_log.read_text().splitlines()]
+    told = [
+        entry["response"]["data"]["reused"]
+        for entry in log
+        if entry["type"] == "response"
+        and entry["request"]["path"] == "skyflow/order/creds/any"
+        and "reused" in (entry["response"].get("data") or {})
+    ]
+    assert told == [False, True, True, False]
+    assert not any(token in stack.audit_log.read_text() for token in tokens)
+    said = stack.cli("consumer", "issue", "any-service", exported=True).stderr
+    assert "all processes that log in as any-service get the same tokens of order/any" in (
+        " ".join(said.split())
+    )
 
 
 def test_a_consumer_has_data_tokens_signed_by_the_same_ctx_rule(stack):
@@ -366,12 +402,13 @@ def test_an_unknown_mount_is_not_exported(stack, name):
 
 def test_a_prune_deletes_the_login_and_the_policies_that_were_taken_out(stack, tmp_path):
     smaller = MANIFEST.replace("            backoffice: {secret_id_num_uses: 1}\n", "").replace(
-        "        consumers: {approle: {any-service: {}}}\n", ""
+        "        consumers: {approle: {any-service: {}, any-other: {}}}\n", ""
     )
     manifest = stack.folder / "mounts.yaml"
     manifest.write_text(smaller)
     gone = {
         "auth/approle/role/any-service",
+        "auth/approle/role/any-other",
         "auth/approle/role/backoffice",
         "sys/policies/acl/skyflow.skyflow.order.any",
     }
@@ -384,7 +421,7 @@ def test_a_prune_deletes_the_login_and_the_policies_that_were_taken_out(stack, t
         ]
         pruned = stack.json("apply", "--prune", "-y")["data"]["actions"]
         assert {(one["action"], one["path"]) for one in pruned} == {("delete", one) for one in gone}
-        assert [one["kind"] for one in pruned] == ["login_role", "login_role", "policy"]
+        assert [one["kind"] for one in pruned] == ["login_role"] * 3 + ["policy"]
         again = stack.json("plan", "--prune", "--detailed-exitcode")["data"]
         assert (again["actions"], again["drift"]) == ([], [])
         assert stack.api("GET", "auth/approle/role/by-hand")["data"]["token_ttl"] == 60

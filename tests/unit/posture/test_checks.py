@@ -524,6 +524,20 @@ def test_a_role_that_too_many_can_read_is_told_once_a_mount():
     assert found(replace(given, max_readers=3), "creds-readers") == []
 
 
+@pytest.mark.parametrize(
+    ("per", "logins", "told"), [("role", 2, True), ("role", 1, False), ("entity", 2, False)]
+)
+def test_a_role_whose_tokens_several_logins_share(per, logins, told):
+    found_logins = tuple(login(f"app-{n}", "order") for n in range(logins))
+    order = mount("order", "writer", "reader")
+    shared = replace(order.roles["writer"], reuse_min_ttl=300, reuse_per=per)
+    order = replace(order, roles={**order.roles, "writer": shared})
+    policies = {"order": reading(f"{CREDS}/writer", f"{CREDS}/reader")}
+    given = facts(order, policies=policies, logins=ServerLogins(found_logins))
+    findings = found(given, "shared-tokens")
+    assert [one.subject.name for one in findings] == [f"{CREDS}/writer"] * told
+
+
 def test_root_and_logins_that_are_denied_are_no_readers():
     denies = f'path "{CREDS}/writer" {{ capabilities = ["deny"] }}'
     logins = (login("a", "order", "no"), Login("live token", "boot", ("root",)))
@@ -697,9 +711,12 @@ def test_a_short_log_calls_no_role_unused():
         ({"catalog": NO_AUDIT}, {"engine-digest"}),
         ({"nodes": NO_AUDIT}, {"engine-digest"}),
         ({"tokens": NO_AUDIT}, {"root-tokens"}),
-        ({"policies": NO_AUDIT}, {"creds-readers", "creds-wildcards", "guarded-keys"}),
-        ({"logins": ServerLogins((), (NO_AUDIT,), 0)}, {"creds-readers"}),
-        ({"logins": ServerLogins((), (), 7)}, {"creds-readers"}),
+        (
+            {"policies": NO_AUDIT},
+            {"creds-readers", "shared-tokens", "creds-wildcards", "guarded-keys"},
+        ),
+        ({"logins": ServerLogins((), (NO_AUDIT,), 0)}, {"creds-readers", "shared-tokens"}),
+        ({"logins": ServerLogins((), (), 7)}, {"creds-readers", "shared-tokens"}),
         ({"server": replace(facts().server, listeners=NO_AUDIT)}, {"tls"}),
         ({"server": replace(facts().server, certificates=(NO_AUDIT,))}, {"tls"}),
     ],

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
+from skyflowctl.engine.names import PER_ROLE
 from skyflowctl.posture.facts import Facts, Login, NotRead
 from skyflowctl.posture.grants import Reach, grants, opened_by, reach_of
 from skyflowctl.posture.model import Check, Finding, FindingSubject, Severity
@@ -67,6 +68,32 @@ def _together(logins: Sequence[Login]) -> str:
     """Return logins by name; several logins with one name are counted."""
     counts = Counter(str(login) for login in logins)
     return listed([name if n == 1 else f"{n} x {name}" for name, n in sorted(counts.items())])
+
+
+def shared_tokens(facts: Facts) -> Iterator[Finding]:
+    """No role hands one token to several logins."""
+    yield from _not_readable("shared-tokens", facts)
+    sharing = {
+        f"{one.path}/creds/{name}"
+        for one in facts.ours
+        for name, role in one.roles.items()
+        if role.reuse_min_ttl and role.reuse_per == PER_ROLE
+    }
+    if facts.logins is None or not sharing:
+        return
+    for (mount, found), names in _readers_of_roles(facts).items():
+        for path in sorted(sharing & {f"{mount}/creds/{name}" for name in names}):
+            if len(found) > 1:
+                yield Finding(
+                    "shared-tokens",
+                    Severity.MEDIUM,
+                    FindingSubject("role", path),
+                    f"{len(found)} logins share the tokens of {path}",
+                    "Skyflow's log does not tell which of them used a token, and revoking one "
+                    "login leaves it with tokens that the others still get",
+                    (_together(found),),
+                    "in the manifest, reuse: {per: entity} at this role, then 'skyflowctl apply'",
+                )
 
 
 def _not_readable(check: str, facts: Facts) -> Iterator[Finding]:
@@ -184,6 +211,13 @@ CHECKS = (
         "roles that too many logins can read",
         "Only a few logins have policies that allow reading a role's tokens.",
         readers,
+        of_mounts=True,
+    ),
+    Check(
+        "shared-tokens",
+        "reused tokens that several logins share",
+        "A role with reuse gives each login tokens of its own.",
+        shared_tokens,
         of_mounts=True,
     ),
     Check(

@@ -114,9 +114,34 @@ def consumer_issue(
         wanted = issue.request()
         manifest, consumer = named_consumer(name, file, run)
         with gateways.open_gateway(target, run) as gateway:
-            return CommandResult(_issued(gateway, manifest, consumer, wanted))
+            data = _issued(gateway, manifest, consumer, wanted)
+        return CommandResult(data, warnings=_reused(manifest, consumer))
 
     run_command("consumer issue", output, work, view.show_issued)
+
+
+def _reused(manifest: "Manifest", consumer: "Consumer") -> "list[Problem]":
+    """Warn that all processes with this login share tokens, where a role reuses them."""
+    reusing = {
+        (mount.name, role.name)
+        for mount in manifest.mounts
+        for role in mount.roles
+        if role.reuse_min_ttl
+    }
+    shared = [f"{mount}/{role}" for mount, role in consumer.grants if (mount, role) in reusing]
+    if not shared:
+        return []
+    return [
+        Problem(
+            "reused-tokens",
+            f"all processes that log in as {consumer.name} get the same tokens of "
+            f"{', '.join(shared)}",
+            "the role has reuse, and one login is one entity: Skyflow's log does not tell them "
+            "apart; the server's audit log has every read",
+            "give each application a consumer of its own if they must be told apart",
+            consumer.where,
+        )
+    ]
 
 
 @command(
