@@ -30,10 +30,10 @@ mounts:
         role_ids: [skyflow-role-any]
         ctx: {required: true, probe: "x"}
         sign: true
-        reuse: {min_ttl: 30m}
-        consumers: {approle: {any-service: {}, any-other: {}}}
+        consumers: {approle: {any-service: {}}}
       reader:
         role_ids: [skyflow-role-order-read]
+        reuse: {min_ttl: 30m}
         consumers:
           approle:
             order-service: {token_ttl: 20m, cidrs: [10.0.0.0/8]}
@@ -57,7 +57,6 @@ OBJECTS = {
     "sys/auth/approle",
     ROLE,
     "auth/approle/role/any-service",
-    "auth/approle/role/any-other",
     "auth/approle/role/backoffice",
 }
 
@@ -150,25 +149,28 @@ def test_a_consumer_reads_its_tokens_and_nothing_else(stack):
 
 
 def test_one_login_is_handed_the_same_token_again(stack):
-    one, again, other = (login(stack, f"any-{name}") for name in ("service", "service", "other"))
-    path = "skyflow/order/creds/any?ctx=job:1"
+    one, again, other = (
+        login(stack, name) for name in ("order-service", "order-service", "backoffice")
+    )
+    path = "skyflow/order/creds/reader?ctx=job:1"
+    before = len(stack.audit_log.read_text().splitlines())
     answers = [read(stack, token, path) for token in (one, again, one, other)]
     tokens = [answer["access_token"] for answer in answers]
     assert [answer["reused"] for answer in answers] == [False, True, True, False]
     assert (len(set(tokens[:3])), tokens[3] in tokens[:3]) == (1, False)
     # A boolean is not hashed: the audit log says which answers were reused.
-    log = [json.loads(line) for line in stack.audit_log.read_text().splitlines()]
+    log = [json.loads(line) for line in stack.audit_log.read_text().splitlines()[before:]]
     told = [
         entry["response"]["data"]["reused"]
         for entry in log
         if entry["type"] == "response"
-        and entry["request"]["path"] == "skyflow/order/creds/any"
+        and entry["request"]["path"] == "skyflow/order/creds/reader"
         and "reused" in (entry["response"].get("data") or {})
     ]
     assert told == [False, True, True, False]
     assert not any(token in stack.audit_log.read_text() for token in tokens)
-    said = stack.cli("consumer", "issue", "any-service", exported=True).stderr
-    assert "all processes that log in as any-service get the same tokens of order/any" in (
+    said = stack.cli("consumer", "issue", "order-service", exported=True).stderr
+    assert "all processes that log in as order-service get the same tokens of order/reader" in (
         " ".join(said.split())
     )
 
@@ -402,13 +404,12 @@ def test_an_unknown_mount_is_not_exported(stack, name):
 
 def test_a_prune_deletes_the_login_and_the_policies_that_were_taken_out(stack, tmp_path):
     smaller = MANIFEST.replace("            backoffice: {secret_id_num_uses: 1}\n", "").replace(
-        "        consumers: {approle: {any-service: {}, any-other: {}}}\n", ""
+        "        consumers: {approle: {any-service: {}}}\n", ""
     )
     manifest = stack.folder / "mounts.yaml"
     manifest.write_text(smaller)
     gone = {
         "auth/approle/role/any-service",
-        "auth/approle/role/any-other",
         "auth/approle/role/backoffice",
         "sys/policies/acl/skyflow.skyflow.order.any",
     }
@@ -421,7 +422,7 @@ def test_a_prune_deletes_the_login_and_the_policies_that_were_taken_out(stack, t
         ]
         pruned = stack.json("apply", "--prune", "-y")["data"]["actions"]
         assert {(one["action"], one["path"]) for one in pruned} == {("delete", one) for one in gone}
-        assert [one["kind"] for one in pruned] == ["login_role"] * 3 + ["policy"]
+        assert [one["kind"] for one in pruned] == ["login_role", "login_role", "policy"]
         again = stack.json("plan", "--prune", "--detailed-exitcode")["data"]
         assert (again["actions"], again["drift"]) == ([], [])
         assert stack.api("GET", "auth/approle/role/by-hand")["data"]["token_ttl"] == 60
