@@ -269,7 +269,7 @@ def cannot_reuse(mount: Mount, roles: Iterable[str]) -> Problem:
         f"the engine at {mount.path} hands out no token twice: {', '.join(roles)}",
         "it is older than the setting, so reuse was left out",
         f"remove reuse from these roles, or put this release's engine there: "
-        f"'skyflowctl plugin register' and reload {mount.path}",
+        f"'skyflowctl plugin register FILE' and reload {mount.path}",
         mount.where,
     )
 
