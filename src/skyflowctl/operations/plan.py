@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from skyflowctl.credentials.model import CredentialId, CredentialSource
 from skyflowctl.errors import InvalidInputError, Problem, UsageError
 from skyflowctl.manifest.messages import did_you_mean
-from skyflowctl.manifest.model import Manifest, Mount
+from skyflowctl.manifest.model import Manifest, Mount, Plugin
 from skyflowctl.operations.plugins_needed import check_plugins
 from skyflowctl.operations.resolve_credentials import (
     ResolvedIdentities,
@@ -211,33 +211,43 @@ def with_access(
 def _check_registered(
     made: Plan, manifest: Manifest, gateway: Gateway, options: PlanOptions
 ) -> None:
-    """Refuse a version that the server could not start, and types that it lacks; one request for
+    """Refuse an engine that the server could not start, and types that it lacks; one request for
     each, only if needed.
 
     Raises:
-        InvalidInputError: a mount would be enabled with, or moved to, a version that is not in the
-            catalog. If this login may not read the catalog, the server decides.
+        InvalidInputError: a mount would be enabled with, or moved to, an engine that is not in
+            the catalog. If this login may not read the catalog, the server decides.
     """
     check_plugins(made, desired_access(manifest, options), gateway)
     plugin = manifest.plugin
     starts = (ActionType.CREATE, ActionType.PLUGIN_UPGRADE)
     new = any(one.kind is ObjectKind.MOUNT and one.action in starts for one in made.actions)
-    if plugin.version is None or not new:
+    if not new:
         return
     try:
-        entry = gateway.sys.catalog.read(plugin.name, plugin.version)
-        if entry is not None and not entry.file_missing:
-            return
+        missing = _missing_plugin(plugin, gateway)
     except ForbiddenError:
         return
-    raise InvalidInputError(
-        f"the server's catalog has no {plugin.name} {plugin.version}"
-        + (" whose file is there" if entry else ""),
-        why="the manifest wants mounts to run that version, and the server could not start it",
-        fix=f"'skyflowctl plugin register PLUGIN_DIRECTORY/FILE', with the launcher of "
-        f"{plugin.version}; or name a version that 'skyflowctl plugin list' shows",
-        code="plugin-not-registered",
-    )
+    if missing:
+        raise InvalidInputError(
+            missing,
+            why="the manifest wants mounts to run it, and the server could not start it",
+            fix="'skyflowctl plugin register PLUGIN_DIRECTORY/FILE', with the launcher that "
+            "'skyflowctl plugin build' makes; 'skyflowctl plugin list' shows what is there",
+            code="plugin-not-registered",
+        )
+
+
+def _missing_plugin(plugin: Plugin, gateway: Gateway) -> str:
+    """Return what the server's catalog lacks for new mounts; empty: nothing. One request."""
+    if plugin.version is None:
+        there = gateway.sys.catalog.names().get("secret", (plugin.name,))
+        return "" if plugin.name in there else f"the server's catalog has no {plugin.name}"
+    entry = gateway.sys.catalog.read(plugin.name, plugin.version)
+    if entry is not None and not entry.file_missing:
+        return ""
+    at_all = " whose file is there" if entry else ""
+    return f"the server's catalog has no {plugin.name} {plugin.version}{at_all}"
 
 
 def _within_rights(made: Plan, gateway: Gateway) -> Plan:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 
 import pytest
@@ -123,6 +124,30 @@ def test_a_plan_shows_signs_fields_and_counts():
         "",
         "Plan: 1 to create, 2 to update, 1 to delete, 3 unchanged.",
     ]
+
+
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        ("needs-adoption", "apply refuses the whole plan: see the messages."),
+        ("needs-allow-move", "apply refuses the whole plan: see the messages."),
+        (
+            "nothing-to-keep",
+            "apply refuses the whole plan, because 1 object is left out: see the messages.",
+        ),
+        ("takes-over", None),
+    ],
+)
+def test_a_plan_that_an_apply_refuses_says_so(code, said):
+    one = terminal()
+    data = plan_json(Plan((action(),), (Problem(code, "look"),), 3))
+    show_plan(data, one)
+    assert ("apply refuses" in one.out.getvalue()) == (said is not None)
+    assert one.out.getvalue().splitlines()[-1] == said or said is None
+    quiet = dataclasses.replace(terminal(), quiet=True)
+    show_plan(data, quiet)
+    assert "see the messages" not in quiet.out.getvalue()
+    assert ("without -q, the messages say why" in quiet.out.getvalue()) == (said is not None)
 
 
 def test_an_empty_plan_says_so():

@@ -55,3 +55,16 @@ def test_a_snippet_of_the_page_is_what_its_command_prints(
     done = invoke(*shlex.split(line)[1:], "-f", str(folder / "mounts.yaml"))
     assert done.exit_code == 0, done.stderr
     assert done.stdout == snippet
+
+
+def test_a_token_is_exported_before_the_next_command_reads_it() -> None:
+    for page in HOW_TO.glob("*.md"):
+        lines = page.read_text().splitlines()
+        for line, following in zip(lines, [*lines[1:], ""], strict=True):
+            if line.lstrip("- ").startswith("BAO_TOKEN=$("):
+                assert following.lstrip("- ") == "export BAO_TOKEN", (page.name, line)
+
+
+def test_the_dev_stacks_key_is_named_by_its_folder() -> None:
+    assert "$SKYFLOWCTL_DEV_DIR/tls/server.key" in PAGE
+    assert ".skyflowctl/dev/tls" not in PAGE

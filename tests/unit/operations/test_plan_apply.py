@@ -68,6 +68,17 @@ class TestPlan:
         made = plan(p.manifest(*TWO.mounts, version="v9.9.9"), Gateway(server), FakeCredentials())
         assert {a.action.value for a in made.plan.actions} == {"plugin_upgrade"}
 
+    def test_a_new_mount_of_a_type_that_the_catalog_lacks_is_an_error(self, server, monkeypatch):
+        names = {"secret": ["kv", "other"]}
+        monkeypatch.setattr("skyflowctl.vault.catalog.Catalog.names", lambda _: names)
+        with pytest.raises(InvalidInputError) as caught:
+            plan(TWO, Gateway(server), FakeCredentials())
+        (problem,) = caught.value.problems
+        assert (problem.code, caught.value.exit_code) == ("plugin-not-registered", 65)
+        assert "'skyflowctl plugin register " in problem.fix
+        names["secret"].append(TWO.plugin.name)
+        assert plan(TWO, Gateway(server), FakeCredentials()).plan.actions
+
     def test_it_writes_nothing(self, server):
         plan(TWO, Gateway(server), FakeCredentials())
         assert server.writes() == []

@@ -8,7 +8,15 @@ from skyflowctl.cli.console import Piece, Styled, Terminal, broken, packed, show
 from skyflowctl.cli.envelope import problem_json
 from skyflowctl.clock import span_text
 from skyflowctl.planner.messages import drift_title
-from skyflowctl.planner.plan import LEFT_OUT, UNREADABLE, Action, Plan
+from skyflowctl.planner.plan import (
+    LEFT_OUT,
+    NEEDS_ADOPTION,
+    NEEDS_MOVE,
+    PRUNE_REFUSED,
+    UNREADABLE,
+    Action,
+    Plan,
+)
 from skyflowctl.text import counted, listed
 from skyflowctl.vault.certificates import pem_summary
 
@@ -67,6 +75,9 @@ def show_plan(data: Mapping[str, Any], terminal: Terminal) -> None:
     if data["actions"] or data["drift"]:
         terminal.line()
     terminal.line(*summary_pieces(data))
+    if refusal := _refusal(data):
+        where = "without -q, the messages say why" if terminal.quiet else "see the messages"
+        terminal.line(Styled(f"{refusal}: {where}.", "bold yellow"))
 
 
 def show_drift(data: Mapping[str, Any], terminal: Terminal) -> None:
@@ -91,15 +102,23 @@ def summary_pieces(data: Mapping[str, Any]) -> Sequence[Piece]:
     unread = any(code in UNREADABLE for code in codes)
     if not (data["actions"] or left_out or unread or drift):
         return no_changes(data)
-    left = f" {counted(left_out, 'object is', 'objects are')} left out: see the messages."
     return (
         Styled("Plan:", "bold"),
         f" {counts['create']} to create, {counts['update']} to update,",
         f" {counts['delete']} to delete, {counts['unchanged']} unchanged",
         Styled(drift + not_compared_line(data), "bold yellow"),
         ".",
-        Styled(left if left_out else "", "bold yellow"),
     )
+
+
+def _refusal(data: Mapping[str, Any]) -> str:
+    """Return that an apply refuses the plan as a whole; empty: it does not."""
+    codes = [warning["code"] for warning in data["warnings"]]
+    if left_out := sum(code in LEFT_OUT for code in codes):
+        left = counted(left_out, "object is", "objects are")
+        return f"apply refuses the whole plan, because {left} left out"
+    stops = {NEEDS_ADOPTION, NEEDS_MOVE, *PRUNE_REFUSED}
+    return "apply refuses the whole plan" if stops.intersection(codes) else ""
 
 
 def no_changes(data: Mapping[str, Any]) -> Sequence[Piece]:
