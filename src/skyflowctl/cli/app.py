@@ -97,7 +97,11 @@ def _refuse_unknown(prefix: str, word: str, known: list[str]) -> NoReturn:
     helped = f"skyflowctl {prefix} --help".replace("  ", " ")
     fix = f"did you mean '{near[0]}'?" if near else f"run '{helped}'"
     full = f"{prefix} {word}".strip()
-    raise UsageError(f"no such command: {full}", why="no command has this name", fix=fix)
+    raise UsageError(
+        f"no such command: {full}",
+        why=f"skyflowctl{prefix and ' '}{prefix} has no command of this name",
+        fix=fix,
+    )
 
 
 def _usage_error(error: TyperException | UsageError, command: str) -> UsageError:

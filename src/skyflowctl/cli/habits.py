@@ -6,6 +6,7 @@ refused with the name of this tool's own flag.
 """
 
 import re
+import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any
@@ -216,7 +217,13 @@ def _target(command: str, value: str | None, _options: FlagTable) -> Sequence[st
     )
 
 
-def _out(_command: str, _value: str | None, _options: FlagTable) -> Sequence[str]:
+def _out(command: str, value: str | None, _options: FlagTable) -> Sequence[str]:
+    if command == "plugin build":
+        raise _refused(
+            "plugin build has no option --out",
+            "the directory is its argument",
+            f"skyflowctl plugin build {shlex.quote(value or 'DIRECTORY')}",
+        )
     raise _refused(
         "plans are not saved here",
         "apply makes a new plan, shows it and asks",

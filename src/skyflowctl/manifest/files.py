@@ -45,10 +45,12 @@ def _read_file(name: str) -> bytes:
                 raise _unreadable(name, "it is not a regular file", "pipe it in, with -f -")
             return file.read(MANIFEST_MAX_BYTES + 1)
     except FileNotFoundError:
+        is_default = name in ("mounts.yaml", "./mounts.yaml")
+        how = "name it with -f FILE" if is_default else "correct its name (-f or SKYFLOWCTL_FILE)"
         raise InvalidInputError(
             f"there is no manifest {name}",
-            why="no such file exists; the default is ./mounts.yaml",
-            fix="name it with -f FILE, or write a first one with: skyflowctl init",
+            why="no such file exists" + ("; it is the default" if is_default else ""),
+            fix=f"{how}, or write a first one with: skyflowctl init",
             code="manifest-not-found",
             where=Where(name),
         ) from None

@@ -215,7 +215,7 @@ def _login(root: YamlNode, method: str, path: Path, node: YamlNode) -> _Found:
     if kind == "cert":
         yield from _public_file((*path, "certificate"), child(node, "certificate"))
         if not any(child(node, key) for key in _SANS):
-            summary = f"{shown(str(path[-1]))} has no name of a client certificate"
+            summary = f"{shown(str(path[-1]))} does not say which client certificates may log in"
             why = "every certificate of the authority could log in"
             fix = "add common_names, dns_sans or uri_sans"
             yield path, Problem("missing-key", summary, why, fix, at_key(node, path))

@@ -50,5 +50,5 @@ def _alias_method(root: YamlNode, about: Path, one: YamlNode) -> _Found:
     if kind in ("approle", "cert", "kubernetes", "userpass"):
         summary = f"the logins of {shown(method)} name no groups"
         why = f"its type is {kind}; those of {' and '.join(_NAMES_GROUPS)} do, by a groups_claim"
-        fix = "use the login method at which the people log in"
+        fix = "give its users the policies, below users; or name a method of one of those types"
         yield about, Problem("bad-value", summary, why, fix, at_key(one, about))

@@ -202,7 +202,7 @@ _ROLE_SPANS: tuple[tuple[tuple[str, ...], int, int, str, str], ...] = (
         ("sign_max_ttl",),
         1,
         SIGN_LONGEST_TTL,
-        "a signed data token is for one use soon: the engine takes 1s to 24h",
+        "a signed data token is meant to be used at once: the engine takes 1s to 24h",
         "use 15m",
     ),
     (

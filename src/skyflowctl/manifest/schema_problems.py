@@ -17,7 +17,7 @@ from skyflowctl.manifest.messages import (
     shown,
 )
 from skyflowctl.manifest.nodes import Path, YamlNode, at_key, descend, locate, plain
-from skyflowctl.manifest.schema import Violation, is_unsupported, violations
+from skyflowctl.manifest.schema import Violation, is_unsupported, rule_at, violations
 from skyflowctl.text import setting_text
 
 _REFERENCES = frozenset({"client_secret", "credentials", "operator_token", "token_reviewer_jwt"})
@@ -31,7 +31,8 @@ _TYPE_NAMES = {
 _INLINE = "reference it, as in credentials: {file: PATH}; if this was a real credential, replace it"
 
 _SOURCES = "give one of value, generate, file, env and keyring"
-_NOT_THAT = "the schema of the manifest allows no others here"
+_NOT_THAT = "the manifest's schema does not allow this value here"
+_INDENTATION = "a key that is indented one level too little or too much is read as another one"
 _NO_VALUE = "a key without a value has no effect"
 _NO_SECRETS = "a manifest references secrets and never contains them"
 _SEE = "compare it with the output of: skyflowctl schema"
@@ -109,10 +110,26 @@ def _unknown_keys(error: Violation, path: Path, root: YamlNode) -> Iterator[tupl
     for key in unknown:
         near = did_you_mean(key, known)
         why = f"known here: {joined_names(sorted(known))}"
-        fix = near or "remove it"
+        too_high = f"indent {path[-1]} deeper: it belongs to the entry above it" if path else ""
+        fix = _at_another_level(key, path) or near
+        fix = fix or (too_high if path[-1:] and path[-1] in known else "remove it")
         summary = f'unknown key "{shown(key)}" in {_name(path)}'
         where = _key_of(root, (*path, key))
         yield (*path, key), Problem("unknown-key", summary, why, fix, where)
+
+
+def _at_another_level(key: str, path: Path) -> str:
+    """Return the advice on an indentation that makes a key unknown; empty: that is no reason."""
+    above = rule_at(path[:-1]).get("properties", {}) if path else {}
+    higher = rule_at(path[:-2]).get("properties", {}) if len(path) > 1 else {}
+    if key in above or key in higher:
+        return f"indent {key} less: it belongs to a level above"
+    rules = rule_at(path).get("properties", {}).items()
+    entries = ((name, rule.get("additionalProperties")) for name, rule in rules)
+    for name, entry in entries:
+        if isinstance(entry, dict) and key in entry.get("properties", {}):
+            return f"indent {key} deeper: it belongs to an entry of {name}"
+    return ""
 
 
 _NAMED = {
@@ -181,6 +198,11 @@ def _type(error: Violation, path: Path) -> _Words:
         return "empty-value", f"{_name(path)} is empty", _NO_VALUE, fix
     if _is_reference(path):
         return "bad-reference", f"{_name(path)} must be a reference", _NO_SECRETS, _INLINE
+    return _other_type(error, path, options)
+
+
+def _other_type(error: Violation, path: Path, options: list[str]) -> _Words:
+    value, expected = error.instance, " or ".join(_TYPE_NAMES[option] for option in options)
     if _is_secret_field(path) and len(path) == 5 and options == ["object"]:
         summary = f"{_name(path)} must be a map that says where the value comes from"
         return "bad-reference", summary, _NO_SECRETS, _sources(path)
@@ -189,6 +211,9 @@ def _type(error: Violation, path: Path) -> _Words:
         why = "without quotes, YAML reads it as another type"
         fix = "write it in quotes" if _is_secret_field(path) else _in_quotes(value, error, path)
         return "quote-it", summary, why, fix
+    if options == ["object"] and path[-1:] and path[-1] in error.rule.get("properties", {}):
+        fix = f"indent {path[-1]} deeper: it belongs to the entry above it"
+        return "bad-type", summary, _INDENTATION, fix
     if options == ["boolean"]:
         return "bad-type", summary, _NOT_THAT, "write true or false, without quotes"
     example = f": [{shown(value)}]" if options == ["array"] and isinstance(value, str) else ""

@@ -316,7 +316,7 @@ def _failed(mount: MountRef, error: VaultError, node: str) -> MountHealth:
     if isinstance(error, NotAServerError):
         detail = f"{problem.summary}; {problem.why}"
     if state == "not_mounted":
-        detail = f"nothing is mounted at {mount.path}; 'skyflowctl apply' mounts the manifest"
+        detail = f"nothing is mounted at {mount.path}"
     fix = (
         problem.fix
         if state in {"unreachable", "audit_blocked"} or problem.code == "no-token"

@@ -233,7 +233,8 @@ def _check_registered(
             missing,
             why="the manifest wants mounts to run it, and the server could not start it",
             fix="'skyflowctl plugin register PLUGIN_DIRECTORY/FILE', with the launcher that "
-            "'skyflowctl plugin build' makes; 'skyflowctl plugin list' shows what is there",
+            "'skyflowctl plugin build PLUGIN_DIRECTORY' makes; "
+            "'skyflowctl plugin list' shows what is there",
             code="plugin-not-registered",
         )
 

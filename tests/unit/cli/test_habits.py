@@ -276,3 +276,10 @@ def test_point_25_auto_approve_takes_a_truth_value_alone(value: str):
 def test_e2_the_stock_clients_ctx_field_is_taken_by_creds_alone(given: str, taken: str):
     assert translate("creds", given.split(), OPTIONS) == taken.split()
     assert translate("status", given.split(), OPTIONS) == given.split()
+
+
+def test_plugin_build_takes_its_directory_as_an_argument():
+    done = invoke("plugin", "build", "--out", "plugins", "-o", "json")
+    assert done.exit_code == 64
+    (error,) = checked_envelope(done.stdout)["errors"]
+    assert error["fix"] == "skyflowctl plugin build plugins"

@@ -88,12 +88,20 @@ def health(
                 deadline=seconds,
                 suspects=suspects,
             )
+        _refuse_unknown(found, chosen.manifest if mounts else None)
         for node in found.unasked:
             run.notice(f"not asked, because not named: {node} (name it with --node)")
         mounts_found = [_with_node(row, address) for row in found.mounts]
         return _result(found, mounts_found, lost_records(suspects))
 
     run_command("health", output, work, _view)
+
+
+def _refuse_unknown(found: "HealthResult", manifest: "Manifest | None") -> None:
+    """Refuse mounts that neither the manifest nor the server has."""
+    nowhere = sorted({one.path for one in found.mounts if one.state == "not_mounted"})
+    if manifest:
+        manifests.named_mounts(manifest, nowhere)
 
 
 def _result(

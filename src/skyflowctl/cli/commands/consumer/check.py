@@ -15,10 +15,12 @@ from skyflowctl.cli.options import (
     option,
 )
 from skyflowctl.cli.runner import CommandRun, run_command
-from skyflowctl.errors import ExitCode
+from skyflowctl.errors import ExitCode, Problem
 
 if TYPE_CHECKING:
-    from skyflowctl.operations.consumer_check import ConsumerReport
+    from collections.abc import Sequence
+
+    from skyflowctl.operations.consumer_check import AccessCheck, ConsumerReport
     from skyflowctl.operations.consumer_login import LoginProof
     from skyflowctl.vault.gateway import Gateway
 
@@ -88,7 +90,22 @@ def _result(name: str, report: "ConsumerReport") -> CommandResult:
     ]
     code = ExitCode.OK if all(one.ok for one in report.checks) else ExitCode.UNHEALTHY
     data = {"consumer": name, "by": report.by, "checks": rows}
-    return CommandResult(data, status_of(code) if code else "ok", code, (), tuple(report.warnings))
+    wrong = [one for one in report.checks if not one.ok]
+    problems = [_unexpected(name, wrong, len(rows))] if wrong else []
+    status = status_of(code) if code else "ok"
+    return CommandResult(data, status, code, problems, tuple(report.warnings))
+
+
+def _unexpected(name: str, wrong: "Sequence[AccessCheck]", number: int) -> Problem:
+    first = wrong[0]
+    return Problem(
+        "unexpected-access",
+        f"{len(wrong)} of {number} answers for {name} are not as expected",
+        f"{first.path} ({first.request}) is {first.expected} by the manifest; "
+        f"the server says {first.got}",
+        "'skyflowctl plan' shows what differs from the manifest; if nothing does, another policy "
+        "of this login decides",
+    )
 
 
 def _proof(jwt: str | None, cert: str | None, run: CommandRun, gateway: "Gateway") -> "LoginProof":

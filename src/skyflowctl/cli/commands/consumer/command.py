@@ -331,7 +331,9 @@ def _next_step(consumer: "Consumer", wanted: "IssueRequest") -> str:
 def _check_choice(accessor: "Sequence[str] | None", everything: bool) -> None:
     if bool(accessor) == everything:
         raise UsageError(
-            "which secret ids is not named" if not everything else "--all is given with --accessor",
+            "it is not said which secret ids to destroy"
+            if not everything
+            else "--all is given with --accessor",
             why="a destroyed secret id cannot be restored",
             fix="give --accessor ACCESSOR ('skyflowctl consumer list' shows them), or --all",
             code="which-secret-ids",

@@ -255,7 +255,7 @@ def _view_register(result: CommandResult, terminal: Terminal) -> None:
     if data["reloaded"] is not None:
         terminal.line(f"  {counted(len(data['reloaded']), 'mount')} reloaded and verified")
     elif data["changes"]:
-        terminal.note("it takes effect after a reload of its mounts: the same command, --reload")
+        terminal.note("running mounts keep the old one: run the same command with --reload")
 
 
 @command(
