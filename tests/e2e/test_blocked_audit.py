@@ -12,12 +12,13 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from support.bao import BaoServer, running_bao
+from support.cluster import ServerCluster, ServerNode, running_cluster, wait_until
 from support.stack import Stack, clean_environ, running_stack
 
 pytestmark = pytest.mark.real_server
@@ -178,3 +179,90 @@ def test_the_dev_stacks_log_names_the_device_that_fails(tmp_path):
         assert problem["code"] == "audit-blocked"
         assert "file fails: " in problem["why"]
         assert "more fails: " in problem["why"]
+
+
+@pytest.mark.slow
+def test_every_node_of_a_cluster_is_told_apart(tmp_path):
+    with running_cluster(voting=False) as cluster:
+        leader, (first, second) = cluster.leader(), cluster.standbys()
+        stack = site_of(cluster, first, tmp_path)
+        everyone = ["--node", leader.address, "--node", second.address]
+        assert stack.json("health", *everyone, check=0)["data"]["mounts"] == []
+
+        # The standby waits for a leader that hangs, and none can be elected; its devices work.
+        with stopped(leader, second):
+            (row,) = stack.json("health", "--deadline", "3s", check=6)["data"]["mounts"]
+            assert row["state"] == "unreachable"
+            assert "the nodes of the cluster could not be listed" in row["detail"]
+            rows = stack.json("health", "--deadline", "3s", *everyone, check=6)["data"]["mounts"]
+            assert {one["state"] for one in rows} == {"unreachable"}
+            assert {one["node"] for one in rows} == {leader.address, second.address}
+        wait_until(lambda: len(cluster.standbys()) == 2, "no leader")
+
+        leader, (first, second) = cluster.leader(), cluster.standbys()
+        stack = site_of(cluster, first, tmp_path)
+        others = ["--node", leader.address, "--node", second.address]
+        second.audit_log.unlink()
+        second.audit_log.symlink_to("/dev/full")
+        reopened(second, lambda: cluster.call(second, "GET", "sys/mounts")[0] == 500)
+        assert node_of(blocked(stack, *others)) == second.address
+
+        second.audit_log.unlink()
+        with full_pipe(second.audit_log):
+            reopened(second, lambda: not answers(cluster, second))
+            line = f"main: {{type: file, options: {{file_path: {second.audit_log}}}}}"
+            (tmp_path / "mounts.yaml").write_text(f"{HEAD}  {line}\n")
+            problem = blocked(stack, *others)
+            assert node_of(problem) == second.address
+            assert "this pipe is full, and nobody reads it" in problem["why"]
+            assert node_of(blocked(stack, "--deadline", "5s", *others)) == second.address
+
+            # Unseen: neither the plugin nor the device is blamed.
+            (tmp_path / "mounts.yaml").write_text(HEAD.replace("audit_devices:", ""))
+            (problem,) = stack.json("health", *others, check=6)["errors"]
+            assert problem["code"] == "unreachable"
+            assert "hangs, or one of its audit devices blocks" in problem["why"]
+            assert "kill" not in problem["fix"]
+
+
+@contextlib.contextmanager
+def stopped(*nodes: ServerNode) -> Iterator[None]:
+    """Let these nodes hang."""
+    processes = [node.process for node in nodes if node.process is not None]
+    for one in processes:
+        one.send_signal(signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for one in processes:
+            one.send_signal(signal.SIGCONT)
+
+
+def site_of(cluster: ServerCluster, node: ServerNode, folder: Path) -> Stack:
+    (folder / "mounts.yaml").write_text(HEAD.replace("audit_devices:", ""))
+    environ = {"BAO_ADDR": node.address, "BAO_TOKEN": cluster.token, "BAO_CACERT": str(cluster.ca)}
+    return Stack(folder, {**clean_environ(), **environ, "HOME": str(folder)}, {})
+
+
+def node_of(problem: dict[str, Any]) -> str:
+    """The node that a problem names."""
+    return str(problem["summary"]).partition(" on ")[2].partition(" ")[0]
+
+
+def reopened(node: ServerNode, seen: Callable[[], bool]) -> None:
+    """Make a node open its audit log anew, and wait for what that does."""
+    assert node.process is not None
+    node.process.send_signal(signal.SIGHUP)
+    wait_until(seen, "the audit log was not opened anew")
+
+
+def answers(cluster: ServerCluster, node: ServerNode) -> bool:
+    """Whether a node answers a request that it records."""
+    url = f"{node.address}/v1/sys/internal/ui/mounts"
+    try:
+        urllib.request.urlopen(url, context=cluster.context, timeout=2).read()
+    except urllib.error.HTTPError:
+        return True
+    except OSError:
+        return False
+    return True

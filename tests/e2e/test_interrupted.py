@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import pytest
 from support.cli import checked_envelope
@@ -28,6 +29,7 @@ ANSWERS = {
     "sys/mounts": {"data": {"skyflow/order/": MOUNT}},
     "sys/config/auditing/request-headers": {"data": {"headers": {}}},
     "sys/audit": {"data": {}},
+    "sys/internal/ui/mounts": {"data": {}},
     "sys/ha-status": {"data": {"nodes": []}},
     "skyflow/order/config": {"data": {"credentials_configured": False}},
     "skyflow/order/roles": {"data": {"keys": []}},
@@ -109,3 +111,49 @@ def test_a_mount_that_hangs_holds_nobody_back(line, hanging, number, code, tmp_p
     assert checked_envelope(out.decode())["status"] == "error"
     # The request itself may take 60 s.
     assert spent < 5
+
+
+def health(server: HangingServer, folder: Path) -> subprocess.Popen[str]:
+    (folder / "mounts.yaml").write_text(MANIFEST)
+    address = f"http://127.0.0.1:{server.server_address[1]}"
+    return subprocess.Popen(
+        [str(BIN / "skyflowctl"), "health", "--deadline", "3s", "-o", "json"],
+        env={**clean_environ(), "HOME": str(folder), "BAO_ADDR": address, "BAO_TOKEN": "t"},
+        cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+
+
+def unreachable(process: subprocess.Popen[str]) -> dict[str, str]:
+    """The one problem of a ``health`` that blames neither audit devices nor plugins alone."""
+    out, _ = process.communicate(timeout=30)
+    answer = checked_envelope(out)
+    assert process.returncode == 6
+    assert [one["state"] for one in answer["data"]["mounts"]] == ["unreachable"]
+    (problem,) = answer["errors"]
+    assert "the server hangs, or one of its audit devices blocks" in problem["why"]
+    assert "SIGHUP" in problem["fix"]
+    assert "whether the server's process runs" in problem["fix"]
+    assert "kill" not in problem["fix"]
+    return dict(problem)
+
+
+@pytest.mark.parametrize("hanging", [["sys/internal/ui/mounts"]], indirect=True)
+def test_a_server_that_hangs_is_not_said_to_have_a_blocked_audit_device(hanging, tmp_path):
+    problem = unreachable(health(hanging, tmp_path))
+    assert "no audited request within 3 s" in problem["why"]
+
+
+@pytest.mark.parametrize("hanging", [["skyflow/order/health"]], indirect=True)
+def test_no_plugin_is_ended_if_the_whole_server_hangs_meanwhile(hanging, tmp_path):
+    process = health(hanging, tmp_path)
+    assert hanging.reached.wait(30)
+    hanging.hang = (*hanging.hang, "sys/internal/ui/mounts")
+    unreachable(process)
+
+
+@pytest.mark.parametrize("hanging", [["sys/ha-status"]], indirect=True)
+def test_a_cluster_that_cannot_list_its_nodes_is_not_well(hanging, tmp_path):
+    out, _ = health(hanging, tmp_path).communicate(timeout=30)
+    answer = checked_envelope(out)
+    assert [one["state"] for one in answer["data"]["mounts"]] == ["unconfigured", "unreachable"]
+    assert "could not be listed" in answer["errors"][-1]["why"]

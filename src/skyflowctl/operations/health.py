@@ -1,14 +1,21 @@
 """``health``: checks that every mount gives tokens, on every node."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any
 
 from skyflowctl.concurrency import Workers
 from skyflowctl.errors import ExitCode, SkyflowctlError
-from skyflowctl.operations.blocked_audit import AuditSuspects, refuse_blocked_audit
+from skyflowctl.operations.blocked_audit import (
+    SILENT_FIX,
+    UNTOLD,
+    UNTOLD_FIX,
+    AuditSuspects,
+    answers_recorded,
+)
+from skyflowctl.operations.health_nodes import AskedNodes, asked_nodes
 from skyflowctl.operations.mounts import MountRef, discover_mounts
 from skyflowctl.vault.errors import (
     NamespaceMissingError,
@@ -19,9 +26,8 @@ from skyflowctl.vault.errors import (
 from skyflowctl.vault.gateway import Gateway, GatewayForNode
 from skyflowctl.vault.health_states import health_state
 from skyflowctl.vault.live import way_out
-from skyflowctl.vault.responses import ClusterNode, EngineHealth
+from skyflowctl.vault.responses import EngineHealth
 from skyflowctl.vault.role_tokens import role_tokens
-from skyflowctl.vault.server_state import refuse_not_serving
 from skyflowctl.vault.waits import within
 
 STATES = (
@@ -141,30 +147,52 @@ def health(
         NamespaceMissingError: the namespace does not exist.
     """
     try:
-        with within(deadline):
-            _check_server(gateway, suspects, deadline)
-            if mounts is None:
-                mounts = discover_mounts(gateway, plugin_name=plugin_name, prefix=prefix)
+        nodes = asked_nodes(gateway, connect, suspects, deadline)
+        if mounts is None and nodes.clients:
+            with within(deadline):
+                first = next(iter(nodes.clients.values()))
+                mounts = discover_mounts(first, plugin_name=plugin_name, prefix=prefix)
     except VaultError as error:
         unwell = mounts or (MountRef("", ""),)
         return HealthResult(tuple(_failed(mount, error, "") for mount in unwell))
-    with within(deadline):
-        clients, unasked = _doors(gateway, connect)
-    asked = [(mount, node, client) for mount in mounts for node, client in clients]
+    silent = [
+        _failed(mount, error, address)
+        for mount in mounts or (MountRef("", ""),)
+        for address, error in nodes.deaf.items()
+    ]
+    asked = [(mount, node, one) for mount in mounts or () for node, one in nodes.clients.items()]
     ask = partial(_ask, refresh=refresh or mint, mint=mint)
+    in_time = partial(_in_time, _Times.begin(deadline), ask)
     try:
         with Workers(parallelism) as pool:
-            rows = pool.map(partial(_in_time, _Times.begin(deadline), ask), asked)
+            rows = pool.map(partial(_explained, in_time) if suspects else in_time, asked)
     finally:
-        _close(gateway, clients)
-    return HealthResult(tuple(rows), unasked)
+        nodes.close(gateway)
+    return HealthResult((*rows, *silent, *_unlisted(nodes)), nodes.unasked)
 
 
-def _close(gateway: Gateway, clients: Sequence[tuple[str, Gateway]]) -> None:
-    """Close the connections to the nodes; the gateway is the caller's."""
-    for _, client in clients:
-        if client is not gateway:
-            client.close()
+def _unlisted(nodes: AskedNodes) -> Iterator[MountHealth]:
+    """Yield the row of a cluster that could not list its nodes."""
+    if nodes.unlisted is None:
+        return
+    problem = nodes.unlisted.problems[0]
+    detail = f"the nodes of the cluster could not be listed: {problem.why or problem.summary}"
+    fix = UNTOLD_FIX
+    if nodes.leader:
+        detail += f"; the node that was asked forwards this request to the leader {nodes.leader}"
+        fix = f"name the leader too (--node {nodes.leader}), to see its own state; {UNTOLD_FIX}"
+    yield MountHealth("", "", "unreachable", None, detail, nodes.leader, fix)
+
+
+def _explained(
+    asked: Callable[[tuple[MountRef, str, Gateway]], MountHealth],
+    one: tuple[MountRef, str, Gateway],
+) -> MountHealth:
+    """Ask one mount; if it hangs, see whether its plugin does or the whole node."""
+    row = asked(one)
+    if row.fix != _HANGS or answers_recorded(one[2]):
+        return row
+    return replace(row, detail=f"{row.detail}; {UNTOLD}", fix=UNTOLD_FIX)
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,38 +240,6 @@ def health_now(
         return pool.map(in_time, [(mount, "", gateway) for mount in mounts])
 
 
-def _check_server(gateway: Gateway, suspects: AuditSuspects | None, deadline: float | None) -> None:
-    """Raise if the whole server cannot answer. Needs no login."""
-    refuse_not_serving(gateway.sys.health().state)
-    if suspects is not None:
-        refuse_blocked_audit(gateway, suspects, deadline)
-
-
-def _doors(
-    gateway: Gateway, connect: GatewayForNode | None
-) -> tuple[list[tuple[str, Gateway]], tuple[str, ...]]:
-    """Return a gateway for each node that may be asked, and the names of the others."""
-    nodes = _nodes(gateway) if connect else ()
-    if connect is None or len(nodes) < 2:
-        return [("", gateway)], ()
-    opened = [(_node_name(node), connect(node)) for node in nodes]
-    clients = [(name, client) for name, client in opened if client is not None]
-    unasked = tuple(name for name, client in opened if client is None)
-    return clients or [("", gateway)], unasked
-
-
-def _nodes(gateway: Gateway) -> Sequence[ClusterNode]:
-    """Return the nodes; none if this login may not list them or the server has none."""
-    try:
-        return gateway.sys.nodes()
-    except VaultError:
-        return ()
-
-
-def _node_name(node: ClusterNode) -> str:
-    return node.api_address or node.hostname
-
-
 def _ask(
     mount: MountRef, node: str, gateway: Gateway, *, refresh: bool, mint: bool = False
 ) -> MountHealth:
@@ -253,7 +249,8 @@ def _ask(
         if answer.state == "unproven" and mint:
             return _minted(mount, node, gateway)
     except VaultError as error:
-        return _failed(mount, error, node)
+        row = _failed(mount, error, node)
+        return replace(row, fix=_HANGS) if isinstance(error, OutcomeUnknownError) else row
     spent = round((time.monotonic() - started) * 1000, 1)
     row = _answered(mount, answer, node, spent)
     return _with_cut_off(gateway, row) if row.state == "unconfigured" else row
@@ -323,5 +320,5 @@ def _failed(mount: MountRef, error: VaultError, node: str) -> MountHealth:
         else ""
     )
     if isinstance(error, OutcomeUnknownError):
-        fix = _HANGS
+        fix = SILENT_FIX
     return MountHealth(mount.name, mount.path, state, None, detail, node, fix)

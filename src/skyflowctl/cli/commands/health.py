@@ -63,8 +63,8 @@ def health(
     does not report whether it can mint: its state is unproven, unless --mint is given. A
     mount that does not answer within --deadline is unreachable. All mounts together have
     60 s, or six times --deadline if that is longer; a mount that was not reached by then is
-    unreachable, with that reason. If an audit device stops every request, the state is
-    audit_blocked, and the device is named as far as it is known here."""
+    unreachable, with that reason. If a node's audit devices are seen to stop every request, the
+    state is audit_blocked, and the device is named as far as it is known here."""
 
     def work(run: CommandRun) -> CommandResult:
         from skyflowctl.operations.blocked_audit import lost_records
@@ -115,10 +115,8 @@ def _result(
 
 def _suspects(address: str, manifest: "Manifest | None") -> "AuditSuspects":
     """Return what is known here about the audit devices of the server at this address."""
-    from urllib.parse import urlsplit
-
     from skyflowctl.cli.context.dev_stack import layout_of
-    from skyflowctl.operations.blocked_audit import AuditSuspects
+    from skyflowctl.operations.blocked_audit import AuditSuspects, is_here
 
     found = manifest.objects if manifest else ()
     declared = tuple(one for one in found if one.kind == "audit_device")
@@ -127,8 +125,7 @@ def _suspects(address: str, manifest: "Manifest | None") -> "AuditSuspects":
         from skyflowctl.devstack.stand_ins import device_stand_in
 
         declared = tuple(device_stand_in(one, layout) for one in declared)
-    local = urlsplit(address).hostname in {"127.0.0.1", "::1", "localhost"}
-    return AuditSuspects(declared, local, layout.server_log if layout else None)
+    return AuditSuspects(declared, is_here(address), layout.server_log if layout else None)
 
 
 def _problem(row: "MountHealth") -> Problem:
@@ -156,7 +153,8 @@ def _refused_fix(row: "MountHealth") -> str:
 
 def _with_node(row: "MountHealth", address: str) -> "MountHealth":
     """Add the address to a row that does not answer, if no node is named."""
-    return row if row.node or row.state != "unreachable" else replace(row, node=address)
+    silent = row.state in {"unreachable", "audit_blocked"}
+    return replace(row, node=address) if silent and not row.node else row
 
 
 _HOW = {

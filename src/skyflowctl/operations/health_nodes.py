@@ -1,0 +1,159 @@
+"""Finds the nodes that ``health`` asks, and those that serve nothing."""
+
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+from skyflowctl.concurrency import Workers
+from skyflowctl.operations.blocked_audit import (
+    PROBE_SECONDS,
+    AuditSuspects,
+    refuse_blocked_audit,
+)
+from skyflowctl.vault.errors import ServerUnreachableError, VaultError
+from skyflowctl.vault.gateway import Gateway, GatewayForNode
+from skyflowctl.vault.responses import ClusterNode
+from skyflowctl.vault.server_state import refuse_not_serving
+from skyflowctl.vault.transport import Request
+from skyflowctl.vault.waits import within
+
+_LIST_SECONDS = 2.0
+_INTERNAL = "internal error"
+
+
+@dataclass(frozen=True, slots=True)
+class AskedNodes:
+    """The nodes of the server.
+
+    Args:
+        clients: a gateway for each node to ask, by its name; empty name: any node at the address.
+        unasked: nodes of the cluster whose address was not named, so they must not get a token.
+        deaf: why a named node serves nothing, by its address; it is not among the clients.
+        unlisted: why the cluster did not list its nodes, though this login may.
+        leader: the address of the leader, if a node named it then.
+    """
+
+    clients: Mapping[str, Gateway]
+    unasked: tuple[str, ...] = ()
+    deaf: Mapping[str, VaultError] = field(default_factory=dict)
+    unlisted: VaultError | None = None
+    leader: str = ""
+
+    def close(self, but: Gateway) -> None:
+        """Close the connections to the nodes; the gateway is the caller's."""
+        for client in self.clients.values():
+            if client is not but:
+                client.close()
+
+
+def asked_nodes(
+    gateway: Gateway,
+    connect: GatewayForNode | None,
+    suspects: AuditSuspects | None,
+    deadline: float | None,
+) -> AskedNodes:
+    """Return which nodes are asked, after a look at each that was named.
+
+    Raises:
+        VaultError: the only address that was named serves nothing.
+    """
+    named = _named(gateway, connect, suspects)
+    if not named:
+        with within(deadline):
+            _check(gateway, suspects, deadline)
+            return _listed(gateway, connect, deadline, suspects is not None)
+
+    def failure(one: Gateway) -> VaultError | None:
+        try:
+            with within(deadline):
+                _check(one, suspects, deadline)
+        except VaultError as error:
+            return error
+        return None
+
+    with Workers(len(named)) as pool:
+        failures = dict(zip(named, pool.map(failure, named.values()), strict=True))
+    deaf = {address: error for address, error in failures.items() if error is not None}
+    found = _of_named(gateway, connect, named, deaf, deadline)
+    for one in named.values():
+        if one not in found.clients.values():
+            one.close()
+    return found
+
+
+def _named(
+    gateway: Gateway, connect: GatewayForNode | None, suspects: AuditSuspects | None
+) -> dict[str, Gateway]:
+    """Return a gateway to each named node; empty if there is one address or no look at it."""
+    if connect is None or suspects is None:
+        return {}
+    addresses = gateway.transport.server.addresses
+    return {one: gateway.node(one) for one in addresses} if len(addresses) > 1 else {}
+
+
+def _check(gateway: Gateway, suspects: AuditSuspects | None, deadline: float | None) -> None:
+    """Raise if a server or node cannot answer. Needs no login."""
+    refuse_not_serving(gateway.sys.health().state)
+    if suspects is not None:
+        refuse_blocked_audit(gateway, suspects, deadline)
+
+
+def _of_named(
+    gateway: Gateway,
+    connect: GatewayForNode | None,
+    named: Mapping[str, Gateway],
+    deaf: Mapping[str, VaultError],
+    deadline: float | None,
+) -> AskedNodes:
+    """Return the nodes that the cluster lists, without deaf ones; without a list, the named."""
+    heard = {address: one for address, one in named.items() if address not in deaf}
+    if not heard:
+        return AskedNodes({}, deaf=deaf)
+    if not deaf:
+        with within(deadline):
+            return _listed(gateway, connect, deadline, True, heard)
+    unasked: tuple[str, ...] = ()
+    with suppress(VaultError), within(_LIST_SECONDS):
+        nodes = next(iter(heard.values())).sys.nodes()
+        unasked = tuple(name for name in map(_name, nodes) if name not in named)
+    return AskedNodes(heard, unasked, deaf)
+
+
+def _listed(
+    gateway: Gateway,
+    connect: GatewayForNode | None,
+    deadline: float | None,
+    looked: bool,
+    named: Mapping[str, Gateway] | None = None,
+) -> AskedNodes:
+    """Return the nodes that the cluster lists; without a list, the named ones or the address."""
+    if connect is None:
+        return AskedNodes({"": gateway})
+    alone = AskedNodes(named or {"": gateway})
+    try:
+        with within(PROBE_SECONDS if looked else deadline):
+            nodes = gateway.sys.nodes()
+    except VaultError as error:
+        if looked and (isinstance(error, ServerUnreachableError) or error.says(_INTERNAL)):
+            return AskedNodes(alone.clients, unlisted=error, leader=_leader(gateway))
+        return AskedNodes({"": gateway})
+    if len(nodes) < 2:
+        return AskedNodes({"": gateway})
+    opened = {_name(node): connect(node) for node in nodes}
+    clients = {name: client for name, client in opened.items() if client is not None}
+    unasked = tuple(name for name, client in opened.items() if client is None)
+    return AskedNodes(clients or {"": gateway}, unasked)
+
+
+def _leader(gateway: Gateway) -> str:
+    """Return the address of the leader that another node names; empty: it is this one."""
+    try:
+        with within(_LIST_SECONDS):
+            said = gateway.transport.send(Request("GET", "sys/leader")).body
+    except VaultError:
+        return ""
+    return "" if said.get("is_self") else str(said.get("leader_address") or "")
+
+
+def _name(node: ClusterNode) -> str:
+    return node.api_address or node.hostname
