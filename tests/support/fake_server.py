@@ -117,8 +117,8 @@ class FakeServer(FakeTransport):
             if isinstance(self.server_health, VaultError):
                 raise self.server_health
             return 200, self.server_health
-        if path == "audit":
-            return 403, {"error": "permission denied"}  # as to a request without a token
+        if path == "internal/ui/mounts":
+            return 200, {}
         if path == "ha-status":
             if isinstance(self.nodes, VaultError):
                 raise self.nodes

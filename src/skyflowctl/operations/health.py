@@ -155,11 +155,6 @@ def health(
     except VaultError as error:
         unwell = mounts or (MountRef("", ""),)
         return HealthResult(tuple(_failed(mount, error, "") for mount in unwell))
-    silent = [
-        _failed(mount, error, address)
-        for mount in mounts or (MountRef("", ""),)
-        for address, error in nodes.deaf.items()
-    ]
     asked = [(mount, node, one) for mount in mounts or () for node, one in nodes.clients.items()]
     ask = partial(_ask, refresh=refresh or mint, mint=mint)
     in_time = partial(_in_time, _Times.begin(deadline), ask)
@@ -168,11 +163,14 @@ def health(
             rows = pool.map(partial(_explained, in_time) if suspects else in_time, asked)
     finally:
         nodes.close(gateway)
-    return HealthResult((*rows, *silent, *_unlisted(nodes)), nodes.unasked)
+    return HealthResult((*rows, *_not_served(nodes, mounts or ())), nodes.unasked)
 
 
-def _unlisted(nodes: AskedNodes) -> Iterator[MountHealth]:
-    """Yield the row of a cluster that could not list its nodes."""
+def _not_served(nodes: AskedNodes, mounts: Sequence[MountRef]) -> Iterator[MountHealth]:
+    """Yield the rows of nodes that serve nothing, and of a cluster that lists no nodes."""
+    for mount in mounts or (MountRef("", ""),):
+        for address, error in nodes.deaf.items():
+            yield _failed(mount, error, address)
     if nodes.unlisted is None:
         return
     problem = nodes.unlisted.problems[0]
