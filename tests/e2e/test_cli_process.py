@@ -135,7 +135,7 @@ def test_the_forms_of_a_token(stack):
         ("creds order nope --dry-run", 64),
         ("mount show nope", 64),
         ("role show order nope", 64),
-        ("health nope", 6),
+        ("health nope", 64),
         ("plan -f nope.yaml", 65),
         ("mount list --token-file nope", 64),
         ("init", 5),
