@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 from support.cluster import ServerCluster, ServerNode, running_cluster, wait_until
 from support.cluster_engine import skyflowctl
 from support.emulator import RunningEmulator, running_emulator
@@ -59,6 +60,7 @@ def test_a_fresh_stack_has_what_is_true_of_it_and_nothing_else(stack):
     assert ("root-tokens", "high", "token-dev-operator") in graded(data)
     results = {one["id"]: one["result"] for one in data["checks"]}
     assert results.pop("unused-roles") == "skipped"
+    assert results.pop("least-policies") == "skipped"
     assert set(results.values()) == {"ok", "findings"}
 
 
@@ -139,7 +141,7 @@ def test_the_policy_lines_that_it_names_are_enough(own_stack):
     rounds = 0
     while True:
         text = "\n".join(sorted(lines)) or 'path "nothing" { capabilities = ["read"] }'
-        token = token_with(own_stack, "auditor", text)
+        token = token_with(own_stack, "watcher", text)
         done = own_stack.cli(
             "audit", "posture", "-o", "json", exported=True, check=None, env={"BAO_TOKEN": token}
         )
@@ -153,6 +155,36 @@ def test_the_policy_lines_that_it_names_are_enough(own_stack):
     assert 3 <= rounds <= 8
     assert 'path "sys/audit" { capabilities = ["read", "sudo"] }' in lines
     assert not any("update" in line for line in lines if "lookup-accessor" not in line)
+
+
+def test_policies_of_people_are_held_to_the_least_ones(own_stack):
+    """Each verdict: not there, as shipped, more, less; the printed commands end it."""
+    own_stack.cli("init", "-f", "people.yaml", "--with", "operators")
+    text = (own_stack.folder / "people.yaml").read_text()
+    least = {name: one["text"] for name, one in yaml.safe_load(text)["policies"].items()}
+    assert sorted(least) == ["application", "auditor", "operator", "rotator"]
+
+    def told(name: str) -> list[tuple[str, bool]]:
+        found = posture(own_stack, check=None)["findings"]
+        about = [one for one in found if one["check"] == "least-policies"]
+        return [(one["grade"], one["unchecked"]) for one in about if one["subject"]["name"] == name]
+
+    def write(name: str, extra: str = "") -> None:
+        own_stack.api("PUT", f"sys/policies/acl/{name}", {"policy": least[name] + extra})
+
+    write("operator")
+    assert told("server") == [("info", True)]
+    for name in least:
+        write(name)
+        assert told(name) == [], name
+    assert told("server") == []
+    write("operator", 'path "sys/policies/acl/*" { capabilities = ["update"] }')
+    assert told("operator") == [("high", False)]
+    shown = own_stack.cli("audit", "posture", exported=True, check=None).stdout
+    assert 'path "sys/policies/acl/*" { capabilities = ["update"] }' in shown
+    least["rotator"] = least["rotator"].replace('"update"', '"create"', 1)
+    write("rotator")
+    assert told("rotator") == [("medium", False), ("info", False)]
 
 
 def test_a_login_that_may_read_nothing_is_no_place_in_order(stack):

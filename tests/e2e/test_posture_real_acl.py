@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 import pytest
 
 from skyflowctl.posture.acl import Acl
+from skyflowctl.posture.least import may
 from skyflowctl.posture.policies import parse_policy
 
 pytestmark = pytest.mark.real_server
@@ -131,3 +132,13 @@ def test_a_policy_lets_a_key_through_where_the_server_does(bao, parameters):
     status, _ = replace(bao, token=token).api("PUT", "cubbyhole/field", body)
     assert status in (204, 403)
     assert rule.may_send("credentials_json") is (status == 204)
+
+
+@pytest.mark.parametrize("path", ["cubbyhole/r", "cubbyhole/r/", "cubbyhole/+", "cubbyhole/+/"])
+def test_a_list_is_allowed_with_and_without_a_slash_at_the_end(bao, path):
+    text = f'path "{path}" {{ capabilities = ["list"] }}'
+    acl = Acl([parse_policy("acl-list", text)], datetime.now(UTC))
+    token = token_of(bao, {"acl-list": text})
+    for asked in ("cubbyhole/r", "cubbyhole/r/"):
+        status, _ = replace(bao, token=token).api("LIST", asked)
+        assert ("list" in may(acl, asked)) is (status == 404), (path, asked, status)

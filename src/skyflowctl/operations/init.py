@@ -174,16 +174,20 @@ def starter_text(plugin_version: str) -> str:
     return _TEXT.format(version=plugin_version)
 
 
-def policies_text() -> str:
-    """Return a manifest's ``policies``: the least ones, of docs/policies, word for word."""
+def least_policies() -> dict[str, str]:
+    """Return the texts of the least policies, of docs/policies, by name."""
     folder = next((place for place in _POLICY_PLACES if place.is_dir()), _POLICY_PLACES[0])
+    return {name: (folder / f"{name}.hcl").read_text(encoding="utf-8") for name in _PEOPLE}
+
+
+def policies_text() -> str:
+    """Return a manifest's ``policies``: the least ones, word for word."""
     lines = [
         "",
         "# Policies for the people and programs that work with the mounts. Only an administrator",
         "# applies them. Attach each to a login, for example with auth or groups.",
         "policies:",
     ]
-    for name in _PEOPLE:
-        text = (folder / f"{name}.hcl").read_text(encoding="utf-8")
+    for name, text in least_policies().items():
         lines += [f"  {name}:", "    text: |", textwrap.indent(text, " " * 6).rstrip("\n"), ""]
     return "\n".join(lines).rstrip("\n") + "\n"

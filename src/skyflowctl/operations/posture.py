@@ -8,6 +8,7 @@ from typing import Any
 from skyflowctl.clock import Clock
 from skyflowctl.concurrency import Workers
 from skyflowctl.manifest.model import Manifest, Mount, RotationRule
+from skyflowctl.operations.init import least_policies
 from skyflowctl.posture.checks.registry import run_checks
 from skyflowctl.posture.collect import reads
 from skyflowctl.posture.collect.logins import logins
@@ -159,6 +160,7 @@ class _Gathering:
                 audited_headers=headers.result(),
                 **catalog.result(),
                 policies=policies.result(),
+                least_policies=least_policies(),
                 tokens=reads.live_tokens(transport, accessor, most),
                 manifest=self.question.manifest,
                 exercised=self.question.exercised,

@@ -8,6 +8,7 @@ capabilities add up, and ``deny`` in any of them removes all.
 """
 
 from collections.abc import Iterable
+from dataclasses import replace
 from datetime import datetime
 
 from skyflowctl.posture.policies import DENY, PathRule, Policy
@@ -27,9 +28,9 @@ class Acl:
 
     def __init__(self, policies: Iterable[Policy], now: datetime) -> None:
         self.is_root = False
-        self._exact: dict[str, frozenset[str]] = {}
-        self._prefixes: dict[str, frozenset[str]] = {}
-        self._segments: dict[str, frozenset[str]] = {}
+        self._exact: dict[str, PathRule] = {}
+        self._prefixes: dict[str, PathRule] = {}
+        self._segments: dict[str, PathRule] = {}
         for policy in policies:
             self.is_root |= policy.name == "root"
             for rule in policy.rules:
@@ -40,25 +41,29 @@ class Acl:
         """Return what is allowed at a path; empty or ``deny`` means nothing."""
         if self.is_root:
             return frozenset({"root"})
-        exact = self._exact.get(path)
-        return self._by_pattern(path) if exact is None else exact
+        rule = self.rule(path)
+        return frozenset() if rule is None else rule.capabilities
+
+    def rule(self, path: str) -> PathRule | None:
+        """Return the rule that decides about a path; None if no rule is about it."""
+        return self._exact.get(path) or self._by_pattern(path)
 
     def _add(self, rule: PathRule) -> None:
         kept = self._segments if rule.has_segments else self._exact
         kept = self._prefixes if rule.is_prefix else kept
-        both = kept.get(rule.path, frozenset()) | rule.capabilities
-        kept[rule.path] = DENY if "deny" in both else both
+        earlier = kept.get(rule.path)
+        kept[rule.path] = _together(earlier, rule) if earlier else rule
 
-    def _by_pattern(self, path: str) -> frozenset[str]:
-        found: list[tuple[_Priority, frozenset[str]]] = []
+    def _by_pattern(self, path: str) -> PathRule | None:
+        found: list[tuple[_Priority, PathRule]] = []
         longest = self._longest_prefix(path)
         if longest is not None:
             priority = len(longest), False, 0, len(longest), longest
             found.append((priority, self._prefixes[longest]))
-        for pattern, granted in self._segments.items():
+        for pattern, rule in self._segments.items():
             if matches_segments(pattern, path):
-                found.append((_priority(pattern), granted))
-        return max(found, key=lambda one: one[0])[1] if found else frozenset()
+                found.append((_priority(pattern), rule))
+        return max(found, key=lambda one: one[0])[1] if found else None
 
     def _longest_prefix(self, path: str) -> str | None:
         if len(self._prefixes) > len(path):
@@ -66,6 +71,24 @@ class Acl:
             return next((path[:end] for end in ends if path[:end] in self._prefixes), None)
         fitting = (prefix for prefix in self._prefixes if path.startswith(prefix))
         return max(fitting, key=len, default=None)
+
+
+def _together(first: PathRule, second: PathRule) -> PathRule:
+    """Return two rules of one path as the server joins them: limits on fields add up, too."""
+    granted = first.capabilities | second.capabilities
+    limits = [one.allowed for one in (first, second) if one.allowed is not None]
+    values = dict(first.values)
+    for name, texts in second.values:
+        earlier = values.get(name, texts)
+        values[name] = tuple(dict.fromkeys((*earlier, *texts))) if earlier and texts else ()
+    return replace(
+        first,
+        capabilities=DENY if "deny" in granted else granted,
+        allowed=frozenset().union(*limits) if limits else None,
+        denied=first.denied | second.denied,
+        required=first.required | second.required,
+        values=tuple(sorted(values.items())),
+    )
 
 
 def matches_segments(pattern: str, path: str) -> bool:

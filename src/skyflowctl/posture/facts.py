@@ -233,6 +233,7 @@ class Facts:
         catalog_unread: entries that are listed but could not be read one by one.
         nodes: the nodes of the cluster; empty if it has only one.
         policies: texts by name.
+        least_policies: the shipped texts of the least policies, by name.
         logins: None if they were not read, because no policy allows creds.
         tokens: the live tokens.
         manifest: None without a manifest.
@@ -250,6 +251,7 @@ class Facts:
     catalog_unread: tuple[NotRead, ...] = ()
     nodes: tuple[NodeFacts, ...] | NotRead = ()
     policies: Mapping[str, str] | NotRead = field(default_factory=dict)
+    least_policies: Mapping[str, str] = field(default_factory=dict)
     logins: ServerLogins | None = None
     tokens: Tokens | NotRead = field(default_factory=lambda: Tokens((), 0))
     manifest: Manifest | None = None

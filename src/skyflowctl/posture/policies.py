@@ -31,6 +31,8 @@ class PathRule:
         allowed: the only fields that a write may have; None for any.
         denied: fields that no write may have, or only with values that the policy lists.
         until: when the rule expires; None if never.
+        required: fields that a request must have.
+        values: the values listed for each allowed field; none for any value.
     """
 
     text: str
@@ -42,6 +44,8 @@ class PathRule:
     guarded: frozenset[str] = frozenset()
     allowed: frozenset[str] | None = None
     denied: frozenset[str] = frozenset()
+    required: frozenset[str] = frozenset()
+    values: tuple[tuple[str, tuple[str, ...]], ...] = ()
 
     def may_send(self, field: str) -> bool:
         """Whether a write may have this field with a value that the policy does not list.
@@ -105,6 +109,8 @@ def _rule(text: str, body: Any) -> PathRule:
         until=_until(body),
         guarded=_guarded(body),
         allowed=frozenset(allowed) or None,
+        required=_required(body),
+        values=tuple((name, tuple(map(str, values))) for name, values in sorted(allowed.items())),
         denied=frozenset(
             # The server ignores the values of the name "*".
             [name for name, values in denied.items() if name == "*" or _every_text(values)]
@@ -120,6 +126,11 @@ def _capabilities(body: Block) -> frozenset[str]:
     for value in body.values("capabilities"):
         found |= {str(one) for one in (value if isinstance(value, list) else [value])}
     return DENY if "deny" in found else frozenset(found)
+
+
+def _required(body: Block) -> frozenset[str]:
+    lists = [one if isinstance(one, list) else [one] for one in body.values("required_parameters")]
+    return frozenset(str(name).lower() for names in lists for name in names)
 
 
 def _parameters(body: Block, key: str) -> Mapping[str, list[Any]]:

@@ -26,6 +26,7 @@ from support.posture import (
     rotation,
 )
 
+from skyflowctl.operations.init import least_policies
 from skyflowctl.operations.list_plugins import running_mounts, running_problems
 from skyflowctl.posture.checks.registry import CHECKS, run_checks
 from skyflowctl.posture.facts import (
@@ -59,6 +60,8 @@ def test_a_server_in_order_has_nothing_but_what_is_told():
         mount("order", "writer", declared=declared("order", "writer")),
         manifest=manifest(declared("order", "writer")),
         exercised=used("writer"),
+        policies={**least_policies(), "application": reading("skyflow/order/creds/writer")},
+        least_policies=least_policies(),
     )
     report = run_checks(whole)
     assert [one.check for one in report.findings] == ["seal-wrap"]
@@ -77,7 +80,8 @@ def test_what_was_not_given_is_said_and_not_asked():
         for one in run_checks(facts()).checks
         if one.result is CheckStatus.SKIPPED
     }
-    assert sorted(skipped) == ["undeclared", "unused-roles"]
+    assert sorted(skipped) == ["least-policies", "undeclared", "unused-roles"]
+    assert "operator" in skipped["least-policies"]
     assert "-f" in skipped["undeclared"]
     assert "--log" in skipped["unused-roles"]
 
@@ -713,7 +717,13 @@ def test_a_short_log_calls_no_role_unused():
         ({"tokens": NO_AUDIT}, {"root-tokens"}),
         (
             {"policies": NO_AUDIT},
-            {"creds-readers", "shared-tokens", "creds-wildcards", "guarded-keys"},
+            {
+                "creds-readers",
+                "shared-tokens",
+                "creds-wildcards",
+                "guarded-keys",
+                "least-policies",
+            },
         ),
         ({"logins": ServerLogins((), (NO_AUDIT,), 0)}, {"creds-readers", "shared-tokens"}),
         ({"logins": ServerLogins((), (), 7)}, {"creds-readers", "shared-tokens"}),

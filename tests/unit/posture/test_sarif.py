@@ -149,7 +149,7 @@ def test_what_was_not_checked_is_open_and_what_was_not_asked_is_notified():
     notified = [
         one["associatedRule"]["id"] for one in run["invocations"][0]["toolExecutionNotifications"]
     ]
-    assert notified == ["undeclared", "unused-roles"]
+    assert notified == ["least-policies", "undeclared", "unused-roles"]
 
 
 def test_a_fingerprint_stays_when_days_pass_and_differs_between_findings():

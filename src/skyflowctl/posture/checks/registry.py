@@ -7,6 +7,7 @@ from skyflowctl.posture.checks import (
     engine,
     guards,
     manifest,
+    people,
     server,
 )
 from skyflowctl.posture.facts import Facts, NotRead
@@ -18,6 +19,7 @@ CHECKS: tuple[Check, ...] = (
     *engine.CHECKS,
     *credentials.CHECKS,
     *access.CHECKS,
+    *people.CHECKS,
     *guards.CHECKS,
     *manifest.CHECKS,
 )
