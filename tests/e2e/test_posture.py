@@ -157,6 +157,7 @@ def test_the_policy_lines_that_it_names_are_enough(own_stack):
     assert not any("update" in line for line in lines if "lookup-accessor" not in line)
 
 
+@pytest.mark.slow
 def test_policies_of_people_are_held_to_the_least_ones(own_stack):
     """Each verdict: not there, as shipped, more, less; the printed commands end it."""
     own_stack.cli("init", "-f", "people.yaml", "--with", "operators")

@@ -48,6 +48,16 @@ class Acl:
         """Return the rule that decides about a path; None if no rule is about it."""
         return self._exact.get(path) or self._by_pattern(path)
 
+    def list_rule(self, path: str) -> PathRule | None:
+        """Return the rule that decides about a list or scan, with or without a slash at the end.
+
+        The server asks with the slash first, and takes an exact path of either form before a
+        pattern (measured).
+        """
+        bare = path.removesuffix("/")
+        exact = self._exact.get(f"{bare}/") or self._exact.get(bare)
+        return exact or self._by_pattern(f"{bare}/") or self._by_pattern(bare)
+
     def _add(self, rule: PathRule) -> None:
         kept = self._segments if rule.has_segments else self._exact
         kept = self._prefixes if rule.is_prefix else kept
@@ -74,7 +84,10 @@ class Acl:
 
 
 def _together(first: PathRule, second: PathRule) -> PathRule:
-    """Return two rules of one path as the server joins them: limits on fields add up, too."""
+    """Return two rules of one path as the server joins them (measured).
+
+    Required fields add up. A rule without a list of allowed fields adds none to the other's list.
+    """
     granted = first.capabilities | second.capabilities
     limits = [one.allowed for one in (first, second) if one.allowed is not None]
     values = dict(first.values)

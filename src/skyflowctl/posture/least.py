@@ -6,7 +6,7 @@ These paths are built by intersecting the patterns of both policies.
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from skyflowctl.posture.acl import Acl
 from skyflowctl.posture.policies import DENY, PathRule
@@ -16,6 +16,7 @@ ANY = "\x7f"
 _TEMPLATE = re.compile(r"\{\{.*?\}\}")
 _MOST_PATHS = 20_000
 _WITH_FIELDS = frozenset({"create", "patch", "read", "update"})
+_LISTS = frozenset({"list", "scan"})
 
 
 class TooManyPathsError(Exception):
@@ -54,7 +55,7 @@ def excess(
     Args:
         rules: the rules of the policy.
         own: the same, as the server decides about a path.
-        limit: the limit, as the server decides about a path.
+        limit: the limit, as the server decides about a path; it has no denied fields.
         known: the rules of the limit.
 
     Raises:
@@ -62,9 +63,7 @@ def excess(
     """
     found: set[Excess] = set()
     for path in _told_apart(rules, known):
-        rule = own.rule(path)
-        if rule is not None:
-            found |= _beyond(path, rule, own, limit)
+        found |= set(_beyond(path, own, limit))
     for rule in rules:
         if rule.templated and rule.capabilities - DENY:
             found |= _templated(rule, limit, known)
@@ -73,24 +72,26 @@ def excess(
 
 def may(acl: Acl, path: str) -> frozenset[str]:
     """Return what is allowed at a path; a list counts with and without a slash at its end."""
-    bare = path.removesuffix("/")
-    words = acl.capabilities(path) - DENY - {"list"}
-    lists = acl.capabilities(bare) | acl.capabilities(f"{bare}/")
-    return words | (lists & {"list"})
+    return (_words(acl.rule(path)) - _LISTS) | (_words(acl.list_rule(path)) & _LISTS)
 
 
-def _beyond(path: str, rule: PathRule, own: Acl, limit: Acl) -> set[Excess]:
-    allowed, most = may(own, path), may(limit, path)
-    found = set()
-    if allowed - most:
-        # A list without a slash at its end may be decided by the other rule.
-        found.add(Excess(rule.text, tuple(sorted(allowed - most)), "", path))
-    bound = limit.rule(path)
-    same = allowed & most & rule.capabilities & _WITH_FIELDS
-    how = _looser(rule, bound) if bound and same else ""
-    if how:
-        found.add(Excess(rule.text, tuple(sorted(same)), how, path))
-    return found
+def _words(rule: PathRule | None) -> frozenset[str]:
+    return rule.capabilities - DENY if rule else frozenset()
+
+
+def _beyond(path: str, own: Acl, limit: Acl) -> Iterator[Excess]:
+    more = may(own, path) - may(limit, path)
+    rule, lists, bound = own.rule(path), own.list_rule(path), limit.rule(path)
+    by_text: dict[str, frozenset[str]] = {}
+    for which, words in ((rule, more - _LISTS), (lists, more & _LISTS)):
+        if which and words:
+            by_text[which.text] = by_text.get(which.text, frozenset()) | words
+    for text, words in by_text.items():
+        yield Excess(text, tuple(sorted(words)), "", path)
+    same = (_words(rule) & _words(bound)) & _WITH_FIELDS
+    how = _looser(rule, bound) if rule and bound and same else ""
+    if rule and how:
+        yield Excess(rule.text, tuple(sorted(same)), how, path)
 
 
 def _templated(rule: PathRule, limit: Acl, known: Sequence[PathRule]) -> set[Excess]:
@@ -109,22 +110,20 @@ def _looser(rule: PathRule, limit: PathRule) -> str:
     missing = sorted(limit.required - rule.required)
     if missing:
         return f"without the required {missing[0]}"
-    lost = sorted(limit.denied - rule.denied)
-    if lost and (rule.allowed is None or {"*", *lost} & rule.allowed):
-        return f"with the field {lost[0]}"
-    if limit.allowed is None or "*" in limit.allowed:
+    if limit.allowed is None:
         return ""
     extra = ["*"] if rule.allowed is None else sorted(rule.allowed - limit.allowed)
-    if extra:
+    if extra and "*" not in limit.allowed:
         return "with any field" if extra[0] == "*" else f"with the field {extra[0]}"
     return _other_values(rule, limit)
 
 
 def _other_values(rule: PathRule, limit: PathRule) -> str:
-    bounds = dict(limit.values)
-    for name, values in rule.values:
-        bound = bounds.get(name, ())
-        if bound and not (values and all(_within(one, bound) for one in values)):
+    ours = dict(rule.values)
+    for name, bound in limit.values:
+        free = rule.allowed is None or "*" in rule.allowed
+        values = ours.get(name, () if free else bound)
+        if name != "*" and bound and not (values and all(_within(one, bound) for one in values)):
             return f"with other values of {name}"
     return ""
 
@@ -171,7 +170,7 @@ def _told_apart(
         pattern
         for one in (*rules, *known)
         if templates or not one.templated
-        for pattern in _patterns(one, longest)
+        for pattern in (*_patterns(one, longest), *_other_form(one))
     }
     ours = [one for one in rules if templates or not one.templated]
     seen = {pattern for one in ours for pattern in _patterns(one, longest)}
@@ -197,6 +196,13 @@ def _patterns(rule: PathRule, longest: int) -> Iterator[_Pattern]:
     text, _ = segments.pop()
     for more in range(longest - len(segments)):
         yield _Pattern((*segments, (text, False), *[("", False)] * more))
+
+
+def _other_form(rule: PathRule) -> Iterator[_Pattern]:
+    """Yield an exact rule's path with or without a slash at its end: a list heeds both forms."""
+    if not rule.is_prefix and not rule.path.endswith("*"):
+        path = rule.path.removesuffix("/") if rule.path.endswith("/") else f"{rule.path}/"
+        yield from _patterns(replace(rule, path=path), 0)
 
 
 def _segment(part: str, *, segments: bool) -> tuple[str, bool]:

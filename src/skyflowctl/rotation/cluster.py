@@ -20,7 +20,13 @@ from typing import Any
 
 from skyflowctl.clock import parse_rfc3339
 from skyflowctl.concurrency import Workers
-from skyflowctl.errors import ExitCode, Problem, RefusedError, SkyflowctlError
+from skyflowctl.errors import (
+    ExitCode,
+    NotPermittedError,
+    Problem,
+    RefusedError,
+    SkyflowctlError,
+)
 from skyflowctl.rotation import messages, node_checks
 from skyflowctl.rotation.model import RotationJob
 from skyflowctl.rotation.node_checks import Expectation, NodeClient, NodeState
@@ -83,7 +89,8 @@ def open_nodes(
         timeout: how long to wait for a node that does not give the expected answer.
 
     Raises:
-        RefusedError: a node was not named or does not answer, or this login may not list the nodes.
+        RefusedError: a node was not named or does not answer.
+        NotPermittedError: this login may not list the nodes.
         VaultError: the server cannot be asked.
     """
     nodes = Cluster(deps, job, timeout)
@@ -159,11 +166,18 @@ class Cluster:
         return NodeClient("the server", self._deps.gateway, own=False, only=only)
 
     def _list(self) -> tuple[ClusterNode, ...]:
-        """Return the nodes that the leader lists; none if it does not list them."""
+        """Return the nodes that the leader lists; none if it does not list them.
+
+        Raises:
+            NotPermittedError: this login may not read the list.
+        """
         try:
             listed = self._deps.gateway.sys.nodes()
         except ForbiddenError as error:
-            self._refuse_or_warn([messages.unlisted(error)])
+            unlisted = messages.unlisted(error)
+            if not self._lenient:
+                raise NotPermittedError.of([unlisted]) from None
+            self._refuse_or_warn([unlisted])
             return ()
         self._listable = True
         return listed

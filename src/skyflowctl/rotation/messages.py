@@ -6,7 +6,11 @@ from skyflowctl.errors import Problem, RefusedError, SkyflowctlError
 from skyflowctl.rotation.node_checks import NodeFinding
 from skyflowctl.rotation.node_poller import PollResult
 from skyflowctl.rotation.ports import names
-from skyflowctl.vault.errors import TokenServiceFailedError, TokenUriRefusedError, VaultError
+from skyflowctl.vault.errors import (
+    ForbiddenError,
+    TokenServiceFailedError,
+    TokenUriRefusedError,
+)
 from skyflowctl.vault.live import (
     LiveRevocation,
     LiveRotation,
@@ -284,7 +288,7 @@ def unidentified_nodes(nodes: Sequence[str]) -> Problem:
     )
 
 
-def unlisted(error: VaultError) -> Problem:
+def unlisted(error: ForbiddenError) -> Problem:
     """This login may not read the list of nodes."""
     return Problem(
         "nodes-unknown",

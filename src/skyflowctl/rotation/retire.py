@@ -10,7 +10,13 @@ from collections.abc import Sequence
 from datetime import timedelta
 
 from skyflowctl.clock import parse_rfc3339, rfc3339
-from skyflowctl.errors import ExitCode, Problem, RefusedError, SkyflowctlError
+from skyflowctl.errors import (
+    ExitCode,
+    NotPermittedError,
+    Problem,
+    RefusedError,
+    SkyflowctlError,
+)
 from skyflowctl.rotation.cluster import open_nodes
 from skyflowctl.rotation.messages import internal_fault
 from skyflowctl.rotation.model import MountOutcome, Result, RotationJob, StepName
@@ -160,6 +166,7 @@ def _verify(session: RotationSession, found: Retirement, *, deleting: bool) -> N
 
     Raises:
         RefusedError: a node does not show it, or cannot be asked.
+        NotPermittedError: this login may not list the nodes, or verify.
     """
     name = session.job.name
     with session.step(StepName.VERIFY_NODES) as step:
@@ -170,7 +177,7 @@ def _verify(session: RotationSession, found: Retirement, *, deleting: bool) -> N
                     raise _not_every_node(name, nodes.gaps[0])
                 proof = nodes.verify(session.path, found.successor, roles_may_fail=weak)
                 session.warn(*nodes.warnings)
-        except RefusedError:
+        except (NotPermittedError, RefusedError):
             raise
         except SkyflowctlError as error:
             first = error.problems[0]

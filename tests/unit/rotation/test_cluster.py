@@ -25,7 +25,7 @@ from support.scripted_nodes import (
 )
 
 from skyflowctl.clock import SystemClock
-from skyflowctl.errors import RefusedError
+from skyflowctl.errors import NotPermittedError, RefusedError
 from skyflowctl.rotation.cluster import NodeDisagreesError, open_nodes
 from skyflowctl.rotation.model import RotationJob
 from skyflowctl.rotation.ports import Dependencies
@@ -228,7 +228,7 @@ def test_unnamed_nodes_are_refused_with_the_fix(cluster: ScriptedCluster):
 
 def test_a_login_that_may_not_list_the_nodes(cluster: ScriptedCluster):
     cluster.leader.listing = error_for(403, ("permission denied",), method="GET", path="x")
-    with pytest.raises(RefusedError) as caught, cluster.opened():
+    with pytest.raises(NotPermittedError) as caught, cluster.opened():
         pass
     assert 'path "sys/ha-status" { capabilities = ["read"] }' in caught.value.problems[0].fix
     with cluster.opened(unverified_nodes=True) as nodes:
