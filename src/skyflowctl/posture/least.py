@@ -13,7 +13,7 @@ from skyflowctl.posture.policies import DENY, PathRule
 
 ANY = "\x7f"
 """Stands for any text at the end of a segment."""
-_TEMPLATE = re.compile(r"\{\{.*?\}\}")
+_TEMPLATE = re.compile(r"\{\{[^{}]*\}\}")
 _MOST_PATHS = 20_000
 _WITH_FIELDS = frozenset({"create", "patch", "read", "update"})
 _LISTS = frozenset({"list", "scan"})

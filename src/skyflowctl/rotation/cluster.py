@@ -20,13 +20,7 @@ from typing import Any
 
 from skyflowctl.clock import parse_rfc3339
 from skyflowctl.concurrency import Workers
-from skyflowctl.errors import (
-    ExitCode,
-    NotPermittedError,
-    Problem,
-    RefusedError,
-    SkyflowctlError,
-)
+from skyflowctl.errors import ExitCode, NotPermittedError, Problem, RefusedError, SkyflowctlError
 from skyflowctl.rotation import messages, node_checks
 from skyflowctl.rotation.model import RotationJob
 from skyflowctl.rotation.node_checks import Expectation, NodeClient, NodeState
@@ -166,18 +160,11 @@ class Cluster:
         return NodeClient("the server", self._deps.gateway, own=False, only=only)
 
     def _list(self) -> tuple[ClusterNode, ...]:
-        """Return the nodes that the leader lists; none if it does not list them.
-
-        Raises:
-            NotPermittedError: this login may not read the list.
-        """
+        """Return the nodes that the leader lists; none if it does not list them."""
         try:
             listed = self._deps.gateway.sys.nodes()
         except ForbiddenError as error:
-            unlisted = messages.unlisted(error)
-            if not self._lenient:
-                raise NotPermittedError.of([unlisted]) from None
-            self._refuse_or_warn([unlisted])
+            self._refuse_or_warn([messages.unlisted(error)], NotPermittedError)
             return ()
         self._listable = True
         return listed
@@ -268,14 +255,12 @@ class Cluster:
         mine = [node for node in listed if names([node])[0] == client.name]
         return all(not node.active and _silent_for_long(node, listed) for node in mine)
 
-    def _refuse_or_warn(self, problems: Sequence[Problem]) -> None:
-        """Refuse, unless the user allows unverified nodes.
-
-        Raises:
-            RefusedError: with all of them.
-        """
+    def _refuse_or_warn(
+        self, problems: Sequence[Problem], kind: type[SkyflowctlError] = RefusedError
+    ) -> None:
+        """Refuse with an error of this kind, unless the user allows unverified nodes."""
         if problems and not self._lenient:
-            raise RefusedError.of(problems)
+            raise kind.of(problems)
         self._warnings |= dict.fromkeys(problems)
         self._gaps |= dict.fromkeys(problems)
 

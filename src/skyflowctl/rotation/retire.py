@@ -10,13 +10,7 @@ from collections.abc import Sequence
 from datetime import timedelta
 
 from skyflowctl.clock import parse_rfc3339, rfc3339
-from skyflowctl.errors import (
-    ExitCode,
-    NotPermittedError,
-    Problem,
-    RefusedError,
-    SkyflowctlError,
-)
+from skyflowctl.errors import ExitCode, NotPermittedError, Problem, RefusedError, SkyflowctlError
 from skyflowctl.rotation.cluster import open_nodes
 from skyflowctl.rotation.messages import internal_fault
 from skyflowctl.rotation.model import MountOutcome, Result, RotationJob, StepName

@@ -23,7 +23,7 @@ _TOKEN_WORDS = frozenset({"read", "create", "update"})
 _SHOWN = 8
 
 
-def least_policies(facts: Facts) -> Iterator[Finding]:
+def check_people(facts: Facts) -> Iterator[Finding]:
     """No policy of the name of a least one grants more."""
     if isinstance(facts.policies, NotRead):
         yield unchecked(_ID, facts.policies, core=True)
@@ -193,7 +193,7 @@ CHECKS = (
         _ID,
         "operator, rotator, auditor and application policies",
         "Policies of these names grant no more than those of init --with operators.",
-        least_policies,
+        check_people,
         wants="a policy named operator, rotator, auditor or application",
         applies=_named,
         of_mounts=True,
