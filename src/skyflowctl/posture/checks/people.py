@@ -183,7 +183,7 @@ def _absent(names: Sequence[str]) -> Finding:
         FindingSubject("server", "server"),
         f"not checked: the server has no policy named {listed(names)}",
         "policies are compared by these names; others are not compared",
-        fix="skyflowctl init -f people.yaml --with operators writes a manifest with them",
+        fix="'skyflowctl init -f people.yaml --with operators' writes a manifest with them",
         unchecked=True,
     )
 
