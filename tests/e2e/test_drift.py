@@ -77,6 +77,7 @@ DRIFTS = [
     Drift("role.ctx.required", "role", "ctx_required", ROLE, {"ctx_required": False}),
     Drift("role.ctx.pattern", "role", "ctx_pattern", ROLE, {"ctx_pattern": "order:p*"}),
     Drift("role.sign_max_ttl", "role", "sign_max_ttl", ROLE, {"sign_max_ttl": 60}),
+    Drift("role.reuse.min_ttl", "role", "reuse_min_ttl", ROLE, {"reuse_min_ttl": 300}),
     Drift("role.ctx.probe", "role", "ctx_probe", ROLE, {"ctx_probe": "order:other"}),
     *(Drift("", "header", "hmac", f"{HEADERS}/{name}", body)
       for name in planner_fields.AUDITED_HEADERS
@@ -96,6 +97,7 @@ NOT_LIVE = {
     *(f"mount.rotation.{name}" for name in ("source", "operator_token", "account_id")),
     *("servers", "control_groups"),  # refused
     "role.sign",  # a rule of a policy: test_access.py
+    "role.reuse.per",  # alone it changes nothing: unit/planner/test_drift.py
     "role.consumers",  # OTHER_OBJECTS below; quotas: test_quotas.py; the last two are refused
     *("engines", "auth", "policies", "groups", "audit_devices", "quotas", "namespaces"),
 }  # fmt: skip
@@ -201,8 +203,11 @@ def test_every_field_that_the_planner_manages_is_changed_here() -> None:
     mount = manifest.mounts[0]
     managed = {
         "mount": planner_fields.wanted_mount(manifest, mount).keys(),
-        # The default is not sent: an engine that cannot sign refuses the field.
-        "role": planner_fields.wanted_role(manifest, replace(mount.roles[0], sign_max_ttl=60)),
+        # The defaults are not sent: an older engine refuses the fields.
+        "role": planner_fields.wanted_role(
+            manifest, replace(mount.roles[0], sign_max_ttl=60, reuse_min_ttl=300)
+        ).keys()
+        - {"reuse_per"},
         "config": planner_fields.wanted_config(manifest, mount).keys(),
     }
     for kind, names in managed.items():

@@ -108,7 +108,7 @@ def test_h5_health_says_what_it_waits_for_and_gives_up_at_the_deadline(tmp_path,
     assert f"waiting for GET v1/skyflow/pay/health at {server.address}: no answer" in done.stderr
     assert "skyflow/order/health" not in done.stderr
     (problem,) = checked_envelope(done.stdout)["errors"]
-    assert "plugin's process" in problem["fix"]
+    assert "--deadline waits longer" in problem["fix"]
     assert server.address in problem["summary"]
 
 
