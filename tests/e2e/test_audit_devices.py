@@ -247,3 +247,22 @@ def test_the_dev_stack_is_reloaded_and_shows_them(tmp_path):
         assert "sys/audit" in (stack.dev / "logs" / "audit-second.log").read_text()
         assert stack.json("plan", "--detailed-exitcode")["data"]["actions"] == []
         assert stack.json("apply", "-y")["data"]["actions"] == []
+        what_a_killed_run_left_stops_no_later_device(stack)
+
+
+def what_a_killed_run_left_stops_no_later_device(stack: Stack) -> None:
+    """The run wrote the configuration, and died before its server could refuse it."""
+    manifest, config = stack.folder / "mounts.yaml", stack.dev / "openbao.hcl"
+    config.write_text(f'{config.read_text()}audit "file" "left" {{ description = "a ${{b" }}\n')
+    before = manifest.read_text()
+    manifest.write_text(f"{before}  third: {{type: file, options: {{file_path: /tmp/third}}}}\n")
+    assert made(stack.json("apply", "-y")["data"]) == {"sys/audit/third": "done"}
+    assert '"left"' not in config.read_text()
+    text = config.read_text()
+    (stack.dev / "logs" / "audit-dead.log").mkdir()
+    dead = "  dead: {type: file, options: {file_path: /tmp/dead}}\n"
+    manifest.write_text(manifest.read_text() + dead)
+    refused = stack.json("apply", "-y", check=3)
+    (error,) = [one for one in refused["errors"] if one["code"] == "audit-device-refused"]
+    assert "is a directory" in error["why"]
+    assert config.read_text() == text

@@ -5,20 +5,24 @@ The server takes them from nothing else. Only here is the server's process known
 
 import re
 import signal
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from typing import Any
 
 from skyflowctl.devstack.layout import DevLayout
 from skyflowctl.devstack.processes import alive, find_process, wait_until
 from skyflowctl.devstack.server import log_size
 from skyflowctl.devstack.state import load_state, locked, not_running
-from skyflowctl.errors import SkyflowctlError
+from skyflowctl.errors import PartlyDoneError
 from skyflowctl.private_files import write_private
 from skyflowctl.vault.audit_devices import AUDIT_DEVICES, audit_devices, stanza
 from skyflowctl.vault.transport import Reply, Request, Transport, TransportWrapper
 
 RELOAD_SECONDS = 10.0
-_REFUSED = re.compile(r"failed to set up audit logs on reload: error=(.*)")
+_REFUSED = re.compile(
+    r"(?:failed to set up audit logs on reload|could not reload config): .*?error=(.*)"
+)
+_STANZA = re.compile(r'^audit "\w+" "((?:[^"\\]|\\.)*)" { .*}\n', re.MULTILINE)
+"""A device that this module wrote: one line. The stack's own device has several."""
 
 
 class ReloadingTransport(TransportWrapper):
@@ -45,15 +49,15 @@ class ReloadingTransport(TransportWrapper):
         """Add a device to the configuration, and wait until the server has it.
 
         Raises:
-            SkyflowctlError: it refuses the device; the configuration is as before.
+            PartlyDoneError: it refuses the device; the configuration is as before.
         """
         server = load_state(self._layout).server
         process = find_process(server.process) if server else None
         if server is None or process is None:
             raise not_running()
         config, log = self._layout.server_config, self._layout.server_log
-        before, start = config.read_text(), log_size(log)
-        write_private(config, f"{_without(path, before)}{stanza(path, body)}\n")
+        start, before = log_size(log), _live_only(config.read_text(), audit_devices(self._inner))
+        write_private(config, f"{before}{stanza(path, body)}\n")
         process.send_signal(signal.SIGHUP)
 
         def refused() -> str:
@@ -67,7 +71,7 @@ class ReloadingTransport(TransportWrapper):
         if path in audit_devices(self._inner):
             return
         write_private(config, before)
-        raise SkyflowctlError(
+        raise PartlyDoneError(
             f"{path} was not enabled: the dev stack's server did not add it",
             why=refused() or f"it did not within {RELOAD_SECONDS:.0f} s",
             fix=f"see {log}; correct the device in the manifest, then run the same command again",
@@ -75,7 +79,13 @@ class ReloadingTransport(TransportWrapper):
         )
 
 
-def _without(path: str, config: str) -> str:
-    """Return a configuration without what a run that was killed wrote for this device."""
-    name = re.escape(path.removeprefix(f"{AUDIT_DEVICES}/"))
-    return re.sub(rf'^audit "\w+" "{name}" {{ .*}}\n', "", config, flags=re.MULTILINE)
+def _live_only(config: str, live: Container[str]) -> str:
+    """Return a configuration without the devices that the server does not list.
+
+    A run that was killed left them. The server reloads nothing as long as one of them is bad.
+    """
+
+    def kept(found: re.Match[str]) -> str:
+        return found[0] if f"{AUDIT_DEVICES}/{found[1]}" in live else ""
+
+    return _STANZA.sub(kept, config)
