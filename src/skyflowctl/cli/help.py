@@ -12,8 +12,12 @@ import sys
 from skyflowctl.cli.registry import GROUPS, children
 from skyflowctl.vault.environment import VARIABLES, variable
 
-# A quoted command is one unit, and so is a text in brackets.
-_WORD = re.compile(r"'(?:skyflowctl|bao) [^']*'\S*|\[[^][]*\]\S*|\S+")
+# A command is one unit, in quotes or after a colon, and so is a text in brackets.
+_WORD = re.compile(
+    r"'(?:skyflowctl|bao) [^']*'\S*"
+    r"|(?:(?<=: )|(?<=:  ))(?:skyflowctl|bao) (?:(?![,;] )\S| (?=\S))+[,;]?"
+    r"|\[[^][]*\]\S*|\S+"
+)
 
 _WIDEST_NAME = 30
 

@@ -3,6 +3,7 @@
 import shutil
 from collections import Counter
 from collections.abc import Sequence
+from itertools import groupby
 
 from skyflowctl.cli.console import Styled, Terminal, safe
 from skyflowctl.cli.help import wrap
@@ -10,9 +11,11 @@ from skyflowctl.errors import Problem
 
 
 def show_problems(problems: Sequence[Problem], terminal: Terminal) -> None:
-    """Write each problem once, in three lines, and a count if there are several."""
-    for problem, times in Counter(problems).items():
-        _show(problem, "error", "bold red", terminal, times)
+    """Write each problem once, in three lines, and a count if there are several.
+
+    Problems that follow each other and have one cause and one fix are told together.
+    """
+    _show_all(problems, "error", "bold red", terminal)
     if len(problems) > 1:
         terminal.alert(Styled(f"{len(problems)} problems", "bold"))
 
@@ -20,19 +23,20 @@ def show_problems(problems: Sequence[Problem], terminal: Terminal) -> None:
 def show_warnings(warnings: Sequence[Problem], terminal: Terminal) -> None:
     """Write warnings in the same form; nothing with ``--quiet``."""
     if not terminal.quiet:
-        for warning, times in Counter(warnings).items():
-            _show(warning, "warning", "bold yellow", terminal, times)
+        _show_all(warnings, "warning", "bold yellow", terminal)
 
 
-def _show(problem: Problem, word: str, style: str, terminal: Terminal, times: int) -> None:
-    place = str(problem.where) if problem.where else ""
-    prefix = f"{place}: " if place else ""
-    again = f" ({times} times)" if times > 1 else ""
-    _lines(Styled(f"{word}:", style), f"{problem.summary}{again}", terminal, prefix)
-    if problem.why:
-        _lines(Styled("because:", "dim"), problem.why, terminal)
-    if problem.fix:
-        _lines(Styled("fix:", "green"), problem.fix, terminal)
+def _show_all(problems: Sequence[Problem], word: str, style: str, terminal: Terminal) -> None:
+    times = Counter(problems)
+    for (why, fix), alike in groupby(times, key=lambda one: (one.why, one.fix)):
+        for one in alike:
+            place = f"{one.where}: " if one.where else ""
+            again = f" ({times[one]} times)" if times[one] > 1 else ""
+            _lines(Styled(f"{word}:", style), f"{one.summary}{again}", terminal, place)
+        if why:
+            _lines(Styled("because:", "dim"), why, terminal)
+        if fix:
+            _lines(Styled("fix:", "green"), fix, terminal)
 
 
 def _lines(label: Styled, text: str, terminal: Terminal, before: str = "") -> None:

@@ -132,6 +132,14 @@ def test_a_command_to_copy_is_never_broken():
     assert " ".join(lines) == text
 
 
+@pytest.mark.parametrize("colon", [": ", ":  "])
+def test_a_command_after_a_colon_is_never_broken(colon):
+    command = "skyflowctl consumer revoke order-service --accessor 0d9f2c61-7f0a-4f0e"
+    lines = pages.wrap(f"open it{colon}{command}, then look at the log of the server", 30)
+    assert command in [line.removesuffix(",") for line in lines]
+    assert lines[-2:] == ["then look at the log of the", "server"]
+
+
 def test_text_is_wrapped_but_not_within_brackets():
     lines = pages.wrap("a long text here [env: ONE, TWO]", 20, "  ")
     assert lines == ["  a long text here", "  [env: ONE, TWO]"]

@@ -227,6 +227,21 @@ def test_the_same_problem_is_said_once_with_its_count():
     ]
 
 
+def test_one_cause_and_fix_of_several_problems_is_told_once():
+    one = terminal()
+    alike = [Problem("c", f"{name} was not compared", "forbidden", "log in") for name in "ab"]
+    show_problems([*alike, Problem("c", "c was not compared", "", "log in")], one)
+    assert one.err.getvalue().splitlines() == [
+        "error: a was not compared",
+        "error: b was not compared",
+        "because: forbidden",
+        "fix: log in",
+        "error: c was not compared",
+        "fix: log in",
+        "3 problems",
+    ]
+
+
 @pytest.mark.parametrize("wide", [80, 200])
 def test_tables_and_sentences_break_no_word_on_80_columns(monkeypatch, wide):
     from skyflowctl.cli.commands import role
