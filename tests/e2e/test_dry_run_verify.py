@@ -130,7 +130,8 @@ def test_verify_alone_is_a_usage_error(place):
 
 
 def test_verify_on_a_dev_stack_trusts_its_own_ca_without_dev_env(stack, tmp_path):
-    (tmp_path / "mounts.yaml").write_text(MANIFEST.replace("order:", "newcomer:"))
+    text = MANIFEST.replace("order:", "newcomer:").replace(PLUGIN, "skyflow")
+    (tmp_path / "mounts.yaml").write_text(text)
     verify = ("apply", "--dry-run", "--verify", "-f", str(tmp_path / "mounts.yaml"))
     whole = stack.json(*verify, "--dev", exported=False)
     assert results(whole) == {"good": "ok"}

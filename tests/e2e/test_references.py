@@ -24,6 +24,7 @@ pytestmark = pytest.mark.real_server
 MANIFEST = """\
 version: 1
 manifest: references
+plugin: {name: transit}  # of a type that the catalog has: nothing is written
 defaults: {path_prefix: references}
 mounts:
   order:
