@@ -141,6 +141,7 @@ def test_with_its_contents_it_is_kept_and_after_them_it_goes_by_name(stack, tmp_
         ("identity/entity/name/e", {}, "shop/identity/entity/id/"),
         ("identity/oidc/scope/s", {}, "shop/identity/oidc/scope/s"),
         ("identity/oidc/key/k", {}, "shop/identity/oidc/key/k"),
+        ("auth/token/roles/r", {}, "shop/auth/token/roles/r"),
     ],
 )
 def test_anything_in_it_keeps_it(stack, fewer, path, body, named):

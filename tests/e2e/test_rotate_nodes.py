@@ -19,7 +19,7 @@ from support.cluster_engine import Tenant, audited, new_tenant, register_engine
 from support.emulator import RunningEmulator
 
 from skyflowctl.clock import SystemClock
-from skyflowctl.errors import RefusedError
+from skyflowctl.errors import NotPermittedError, RefusedError
 from skyflowctl.rotation.cluster import Cluster, NodeDisagreesError, open_nodes
 from skyflowctl.rotation.model import Options, RotationJob
 from skyflowctl.rotation.ports import Dependencies
@@ -303,7 +303,7 @@ def test_a_login_that_may_not_list_the_nodes_is_told_the_line_it_lacks(
     policy = ENGINE + VERIFY
     token = new_login(cluster, policy)
     with (
-        pytest.raises(RefusedError) as caught,
+        pytest.raises(NotPermittedError) as caught,
         opened(make_transport(cluster, *cluster.nodes, token=token), tenant),
     ):
         pass

@@ -13,6 +13,7 @@ from skyflowctl.vault.transport import Request, Transport
 _BUILT_IN: Mapping[str, frozenset[str]] = {
     "sys/mounts": frozenset({"cubbyhole", "identity", "sys"}),
     "sys/auth": frozenset({"token"}),
+    "auth/token/roles": frozenset(),
     "sys/namespaces": frozenset(),
     "sys/policies/acl": frozenset({"default"}),
     "sys/policies/password": frozenset(),

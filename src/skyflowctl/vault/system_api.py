@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Any
 
 from skyflowctl.clock import parse_rfc3339
+from skyflowctl.errors import PartlyDoneError
 from skyflowctl.retry import Backoff, retry
 from skyflowctl.vault import decode
 from skyflowctl.vault.access_api import AccessApi
@@ -245,10 +246,21 @@ class SystemApi:
 
     def delete_namespace(self, path: str) -> None:
         """Delete a namespace with everything in it, and wait until it is gone: the server does it
-        in the background."""
+        in the background.
+
+        Raises:
+            PartlyDoneError: it is still there after the time limit.
+        """
         self.access.delete(path)
         gone = _wait_until(_MOVED_SECONDS)
-        retry(lambda: self.access.object(path), lambda found: found is None, gone)
+        left = retry(lambda: self.access.object(path), lambda found: found is None, gone)
+        if left is not None:
+            raise PartlyDoneError(
+                f"{path} is still being deleted",
+                why=f"the server has not finished within {_MOVED_SECONDS:.0f} s",
+                fix="run the same command again",
+                code="namespace-not-gone",
+            )
 
     # Audited headers -----------------------------------------------------------
 
