@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import json
 import signal
-import subprocess
-import sys
 from collections.abc import Iterator
 
 import pytest
-from support.stack import REPO, Stack, running_stack
+from support.stack import Stack, running_stack
 
 from skyflowctl.devstack.emulator import control
 from skyflowctl.devstack.layout import DevLayout
@@ -54,18 +52,6 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
         yield running
 
 
-def killed_apply(stack: Stack, writes: int) -> int:
-    done = subprocess.run(
-        [sys.executable, "-m", "support.killed", str(writes), "--", "apply", "-y", "-p", "1"],
-        env={**stack.environ, **stack.exports, "PYTHONPATH": str(REPO / "tests")},
-        cwd=stack.folder,
-        capture_output=True,
-        timeout=60,
-        check=False,
-    )
-    return done.returncode
-
-
 def start_over(stack: Stack) -> None:
     for path in MOUNTS:
         stack.bao("secrets", "disable", path)
@@ -84,7 +70,7 @@ def read(stack: Stack, *words: str) -> dict:
 def test_every_kill_is_finished_by_the_next_run(stack: Stack) -> None:
     for writes in range(1, WRITES + 1):
         start_over(stack)
-        code = killed_apply(stack, writes)
+        code = stack.killed(writes, "apply", "-y", "-p", "1")
         assert code == -signal.SIGKILL, f"after write {writes}: exit {code}"
         finished = stack.json("apply", "-y")["data"]["summary"]
         assert finished["delete"] == 0
@@ -127,7 +113,9 @@ def test_a_killed_replacement_of_a_credential_is_finished_by_the_next_run(stack:
     for writes in range(1, REPLACING + 1):
         before = read(stack, "read", "skyflow/payment/config")["data"]["key_id"]
         key_id = new_stand_in(stack)
-        assert killed_apply(stack, writes) == -signal.SIGKILL, f"after write {writes}"
+        assert stack.killed(writes, "apply", "-y", "-p", "1") == -signal.SIGKILL, (
+            f"after write {writes}"
+        )
         serving = read(stack, "read", "skyflow/payment/creds/payment-engine")["data"]
         assert serving["key_id"] in {before, key_id}
         stack.cli("apply", "-y", exported=True)

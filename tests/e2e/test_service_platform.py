@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import shutil
+import signal
 import subprocess
 import urllib.error
 from collections.abc import Iterator
@@ -168,6 +169,70 @@ def test_one_change_is_named_and_repaired(stack, path, written, body, field):
     assert field in [change["field"] for change in action["changes"]]
     stack.cli("apply", "-y", exported=True)
     assert plan(stack)["actions"] == []
+
+
+def start_over(stack: Stack) -> None:
+    headers = ("X-Skyflowctl-Run", "Application-Source")
+    for path in (*OBJECTS, *(f"sys/config/auditing/request-headers/{one}" for one in headers)):
+        if "/data/" not in path and "/role/" not in path:  # those go with their engine or method
+            stack.api("DELETE", path)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_a_kill_after_every_write_is_finished_by_the_next_run(stack):
+    # 2 audited headers; each secret's marks and data; and every other object.
+    last = 2 + 2 + len(OBJECTS)
+    for writes in range(1, last + 1):
+        start_over(stack)
+        code = stack.killed(writes, "apply", "-y", "-p", "1")
+        assert code == -signal.SIGKILL, f"after write {writes}: exit {code}"
+        left = stack.json("apply", "-y")["data"]
+        assert [one["path"] for one in left["actions"] if one["action"] == "delete"] == []
+        made = plan(stack)
+        assert (made["actions"], made["drift"]) == ([], []), f"after write {writes}"
+        for service, names in FIELDS.items():
+            assert values(stack, service).keys() == set(names.split()), f"after write {writes}"
+    start_over(stack)
+    assert stack.killed(last + 1, "apply", "-y", "-p", "1") == 0  # there are no more writes
+
+
+AIRFLOW = ("secret/data/airflow", "sys/policies/acl/airflow-policy", "auth/approle/role/airflow")
+
+
+@pytest.mark.slow
+def test_a_prune_deletes_what_left_the_manifest_and_keeps_the_rest(stack, tmp_path):
+    declared = yaml.safe_load(EXAMPLE.read_text())
+    for section in (
+        declared["engines"]["secret"]["secrets"],
+        declared["auth"]["approle"]["roles"],
+    ):
+        del section["airflow"]
+    del declared["policies"]["airflow-policy"]
+    (file := tmp_path / "less.yaml").write_text(yaml.safe_dump(declared))
+    kept = values(stack, "backend")
+    stack.bao("kv", "put", "-mount=secret", "by-hand", "user=theirs")
+    assert deleted(stack, file, AIRFLOW[0]) == {*AIRFLOW}
+    assert (values(stack, "backend"), values(stack, "by-hand")) == (kept, {"user": "theirs"})
+    stack.api("DELETE", "secret/metadata/by-hand")
+    del declared["engines"], declared["auth"]
+    file.write_text(yaml.safe_dump(declared))
+    whole = ("sys/mounts/secret", "sys/auth/approle")
+    assert {*whole} <= deleted(stack, file, *whole, "secret/data/backend")
+    assert stack.api("GET", "sys/policies/acl/backend-policy")["data"]["policy"]
+    stack.cli("apply", "-y", exported=True)
+    assert plan(stack)["actions"] == []
+
+
+def deleted(stack: Stack, file: Path, *named: str) -> set[str]:
+    """What a prune with this manifest deleted, after which nothing is left to do."""
+    flags = ("--prune", "--allow-large-prune", "-f", str(file))
+    allowed = [f"--allow-destroy={path}" for path in named]
+    made = stack.json("apply", "-y", *flags, *allowed)["data"]["actions"]
+    assert {(one["action"], one["result"]) for one in made} == {("delete", "done")}
+    again = stack.json("plan", *flags)["data"]
+    assert (again["actions"], again["drift"]) == ([], [])
+    return {one["path"] for one in made}
 
 
 @pytest.mark.slow

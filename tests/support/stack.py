@@ -67,6 +67,17 @@ class Stack:
         """Run skyflowctl with ``-o json`` and return the whole envelope."""
         return json.loads(self.cli(*args, "-o", "json", check=check, exported=exported).stdout)
 
+    def killed(self, writes: int, *args: str) -> int:
+        """Run skyflowctl, which SIGKILLs itself after that many writes; its exit code."""
+        return subprocess.run(
+            [sys.executable, "-m", "support.killed", str(writes), "--", *args],
+            env={**self.environ, **self.exports, "PYTHONPATH": str(REPO / "tests")},
+            cwd=self.folder,
+            capture_output=True,
+            timeout=60,
+            check=False,
+        ).returncode
+
     def bao(self, *args: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         """Run the stock client with what ``dev env`` exports."""
         return subprocess.run(
