@@ -86,7 +86,7 @@ def test_an_unkilled_apply_makes_exactly_those_writes(stack: Stack) -> None:
     """The server's own count: its audit log knows every write, however it was sent."""
     start_over(stack)
     before = len(audited_writes(stack))
-    assert killed_apply(stack, WRITES + 1) == 0
+    assert stack.killed(WRITES + 1, "apply", "-y", "-p", "1") == 0
     written = audited_writes(stack)[before:]
     assert len(written) == len(set(written)) == WRITES, written
 

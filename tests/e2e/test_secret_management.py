@@ -286,7 +286,8 @@ DRIFTS = [
 
 @pytest.mark.parametrize(("path", "at", "body", "field"), DRIFTS, ids=[one[0] for one in DRIFTS])
 def test_one_change_by_hand_is_named_and_mended(applied: Site, path, at, body, field) -> None:
-    live = applied.get(at) if at.endswith("/config") else {}  # each write needs them all
+    whole = at in {"auth/kubernetes/config", "auth/corp/config"}  # each write needs all fields
+    live = applied.get(at) if whole else {}
     applied.call("POST", at, {**live, **body})
     (planned,) = applied.actions("plan")
     assert (planned["action"], planned["path"]) == ("update", path)
@@ -334,10 +335,11 @@ def test_a_prune_removes_what_left_the_manifest_and_nothing_else(applied: Site) 
     (applied.stack.folder / "less.yaml").write_text(yaml.safe_dump(text))
     prune = ("--prune", "--allow-large-prune", "-f", "less.yaml")
     by_name = [f"--allow-destroy={path}" for path in PRUNED if path.startswith(("sys", "secret"))]
-    gone = applied.actions("apply", "-y", *prune, *by_name)
-    assert {(one["action"], one["result"]) for one in gone} == {("delete", "done")}
+    made = applied.actions("apply", "-y", *prune, *by_name)
+    assert {one["result"] for one in made} == {"done"}
+    gone = [one for one in made if one["action"] == "delete"]
     assert {one["path"] for one in gone if one["kind"] != "login_role"} <= PRUNED
-    assert PRUNED <= {one["path"] for one in gone}
+    assert {one["path"] for one in gone} >= PRUNED
     again = applied.stack.json("plan", *prune)["data"]
     assert (again["actions"], again["drift"]) == ([], [])
     # Single objects of an engine carry no mark, so none is ever pruned; nor is an audit device.
@@ -349,7 +351,7 @@ def test_a_quota_of_the_example_limits_real_logins(applied: Site) -> None:
     path, ends = "auth/approle/login", time.monotonic() + 60
     while 429 not in burst(applied, path, 300):  # 100 in any second pass
         assert time.monotonic() < ends
-    assert burst(applied, "auth/userpass/login/nobody", 300) == {400}  # no quota on it
+    assert 429 not in burst(applied, "auth/userpass/login/nobody", 300)  # no quota on it
     while applied.server.api("POST", path, {})[0] == 429:
         assert time.monotonic() < ends
 
