@@ -5,13 +5,12 @@ from __future__ import annotations
 import json
 import signal
 import subprocess
-import sys
 import urllib.error
 from collections.abc import Iterator
 from itertools import count
 
 import pytest
-from support.stack import REPO, Stack, running_stack
+from support.stack import Stack, running_stack
 
 pytestmark = [pytest.mark.real_server, pytest.mark.slow]
 
@@ -162,24 +161,11 @@ def test_it_is_moved_once_with_all_it_has(stack):
     assert login_reads(stack, NEW)
 
 
-def killed_apply(stack: Stack, writes: int) -> int:
-    words = ["apply", "-y", "-p", "1", ALLOWED]
-    done = subprocess.run(
-        [sys.executable, "-m", "support.killed", str(writes), "--", *words],
-        env={**stack.environ, **stack.exports, "PYTHONPATH": str(REPO / "tests")},
-        cwd=stack.folder,
-        capture_output=True,
-        timeout=60,
-        check=False,
-    )
-    return done.returncode
-
-
 @pytest.mark.timeout(400)
 def test_a_kill_after_any_write_is_finished_by_the_same_command(stack):
     for writes in count(1):
         before = start_over(stack)
-        code = killed_apply(stack, writes)
+        code = stack.killed(writes, "apply", "-y", "-p", "1", ALLOWED)
         if code == 0:
             break
         assert code == -signal.SIGKILL, f"after write {writes}: exit {code}"

@@ -5,13 +5,11 @@ from __future__ import annotations
 import re
 import shlex
 import signal
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support.stack import REPO, Stack, running_stack
+from support.stack import Stack, running_stack
 
 pytestmark = [pytest.mark.real_server, pytest.mark.slow]
 
@@ -127,15 +125,8 @@ def test_killed_after_every_delete_the_same_command_finishes(stack: Stack) -> No
     for writes in range(1, 4):
         start_over(stack)
         declare(stack, manifest("keeper", "reader", "writer", "old-one", mounts=("order", "kept")))
-        killed = subprocess.run(
-            [sys.executable, "-m", "support.killed", str(writes), "--", *command],
-            env={**stack.environ, **stack.exports, "PYTHONPATH": str(REPO / "tests")},
-            cwd=stack.folder,
-            capture_output=True,
-            timeout=60,
-            check=False,
-        )
-        assert killed.returncode == -signal.SIGKILL, f"after write {writes}"
+        code = stack.killed(writes, *command)
+        assert code == -signal.SIGKILL, f"after write {writes}"
         stack.json("apply", "-y", *PRUNE)
         left = stack.json("plan", *PRUNE, "--detailed-exitcode")["data"]
         assert (left["actions"], left["drift"]) == ([], [])

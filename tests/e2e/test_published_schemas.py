@@ -12,32 +12,12 @@ import pytest
 import yaml
 from jsonschema import Draft7Validator, ValidationError
 from support.go_modules import module_folder
+from support.snippets import consumer, manifest
 
-from skyflowctl.errors import Where
-from skyflowctl.manifest.model import (
-    Consumer,
-    DeclaredCtx,
-    Manifest,
-    Mount,
-    Plugin,
-    Role,
-    RotationRule,
-)
 from skyflowctl.operations.consumer_manifest.write import FAMILIES, SnippetOptions, write_snippet
 
 pytestmark = [pytest.mark.slow, pytest.mark.needs("go"), pytest.mark.timeout(300)]
 COMPOSE_FILE = Path(__file__).parents[2] / "examples" / "docker-compose.yml"
-WHERE = Where("mounts.yaml", 1, 1)
-SETTINGS: dict[str, dict[str, Any]] = {
-    "approle": {},
-    "kubernetes": {
-        "bound_service_account_names": ["order-account"],
-        "bound_service_account_namespaces": ["shop"],
-        "audience": "bao",
-    },
-    "jwt": {"bound_audiences": ["bao"], "bound_claims": {}},
-    "cert": {"allowed_common_names": ["edge.shop.example"]},
-}
 
 
 @pytest.fixture(scope="module")
@@ -88,13 +68,8 @@ def closed(schema: Any) -> Any:
 
 
 def snippet(kind: str, ctx: str) -> list[dict[str, Any]]:
-    role = Role("producer", "skyflow-role", "", (), DeclaredCtx(), WHERE)
-    mount = Mount(
-        "order", "skyflow/order", "", (), False, False, None, RotationRule(), (role,), WHERE
-    )
-    login = Consumer("edge", kind, SETTINGS[kind], (("order", "producer"),), WHERE, (), kind)
     options = SnippetOptions("eso", address="https://bao.shop.example:8200", ctx=ctx)
-    made = write_snippet(Manifest("shop", Plugin(), "skyflow", (mount,)), login, options)
+    made = write_snippet(manifest(), consumer(kind), options)
     # The resources refuse a blank that was forgotten: fill them in, as a person does.
     filled = re.sub("FILL_IN_[A-Z_]+", "filled-in", made.text)
     return list(yaml.safe_load_all(filled))

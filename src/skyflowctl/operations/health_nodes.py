@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from skyflowctl.concurrency import Workers
 from skyflowctl.operations.blocked_audit import (
+    INTERNAL_ERROR,
     PROBE_SECONDS,
     AuditSuspects,
     refuse_blocked_audit,
@@ -18,7 +19,6 @@ from skyflowctl.vault.transport import Request
 from skyflowctl.vault.waits import within
 
 _LIST_SECONDS = 2.0
-_INTERNAL = "internal error"
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +134,7 @@ def _listed(
         with within(PROBE_SECONDS if looked else deadline):
             nodes = gateway.sys.nodes()
     except VaultError as error:
-        if looked and (isinstance(error, ServerUnreachableError) or error.says(_INTERNAL)):
+        if looked and (isinstance(error, ServerUnreachableError) or error.says(INTERNAL_ERROR)):
             return AskedNodes(alone.clients, unlisted=error, leader=_leader(gateway))
         return AskedNodes({"": gateway})
     if len(nodes) < 2:

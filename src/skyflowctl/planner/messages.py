@@ -238,14 +238,21 @@ def unusable_role(mount: Mount, role: str, why: str) -> Problem:
     )
 
 
+def _other_engine(mount: Mount, setting: str, engine: str) -> str:
+    """Return the fix for roles with a setting that the mount's engine lacks."""
+    return (
+        f"remove {setting} from these roles, or put {engine} there: "
+        f"'skyflowctl plugin register FILE' and reload {mount.path}"
+    )
+
+
 def ctx_not_enforced(mount: Mount, roles: Iterable[str]) -> Problem:
     """Warn that the engine ignores ctx rules, so it would mint without checking them."""
     return Problem(
         "ctx-not-enforced",
         f"the engine at {mount.path} knows no ctx rules: {', '.join(roles)}",
         "it would accept the role, ignore the rule and mint without ctx",
-        f"remove ctx from these roles, or put skyflowctl's own engine there: "
-        f"'skyflowctl plugin register FILE' and reload {mount.path}",
+        _other_engine(mount, "ctx", "skyflowctl's own engine"),
         mount.where,
     )
 
@@ -256,8 +263,7 @@ def cannot_sign(mount: Mount, roles: Iterable[str]) -> Problem:
         "cannot-sign",
         f"the engine at {mount.path} cannot sign data tokens: {', '.join(roles)}",
         "it has no sign/ path, so a consumer that asks it gets 404",
-        f"remove sign from these roles, or put skyflowctl's own engine there: "
-        f"'skyflowctl plugin register FILE' and reload {mount.path}",
+        _other_engine(mount, "sign", "skyflowctl's own engine"),
         mount.where,
     )
 
@@ -268,8 +274,7 @@ def cannot_reuse(mount: Mount, roles: Iterable[str]) -> Problem:
         "cannot-reuse",
         f"the engine at {mount.path} hands out no token twice: {', '.join(roles)}",
         "it is older than the setting, so reuse was left out",
-        f"remove reuse from these roles, or put this release's engine there: "
-        f"'skyflowctl plugin register FILE' and reload {mount.path}",
+        _other_engine(mount, "reuse", "this release's engine"),
         mount.where,
     )
 

@@ -20,6 +20,7 @@ from skyflowctl.vault.live import (
     GROUP_PATHS,
     LOGIN_ROLES,
     NAMESPACE_PATHS,
+    RATE_LIMITS,
     LiveAccess,
     LiveLoginMethod,
     LiveMount,
@@ -33,7 +34,6 @@ from skyflowctl.vault.transport import Request, Transport
 _T = TypeVar("_T")
 _POLICIES = "sys/policies/acl"
 _DETAILED = "sys/policies/detailed/acl"
-_QUOTAS = "sys/quotas/rate-limit"
 NAMESPACE_ID = "namespace id"
 """A key beside the custom metadata of a namespace; no metadata has a name with a blank."""
 _IGNORED = re.compile(r"ignored these unrecognized parameters: \[([^]]*)\]")
@@ -178,10 +178,10 @@ class AccessApi:
     def _listed_quotas(self, unread: dict[str, Problem]) -> list[str]:
         """Return the path of each quota; within a namespace there is none (OpenBao 2.7.2)."""
         try:
-            return [f"{_QUOTAS}/{one}" for one in self.names(_QUOTAS)]
+            return [f"{RATE_LIMITS}/{one}" for one in self.names(RATE_LIMITS)]
         except (BadRequestError, ForbiddenError) as error:
             if not error.says("only available in root namespace"):
-                unread[_QUOTAS] = error.problems[0]
+                unread[RATE_LIMITS] = error.problems[0]
             return []
 
     def _listed_namespaces(self, unread: dict[str, Problem]) -> list[str]:
@@ -333,7 +333,7 @@ class AccessApi:
             found = self._transport.send(Request("GET", path, fresh=True)).data or {}
             if path.startswith(NAMESPACE_PATHS):
                 return {**(found.get("custom_metadata") or {}), NAMESPACE_ID: found.get("id")}
-            return _quota(found) if path.startswith(f"{_QUOTAS}/") else found
+            return _quota(found) if path.startswith(f"{RATE_LIMITS}/") else found
         except NotFoundError as error:
             if error.empty or isinstance(error, NotMountedError):
                 return None

@@ -233,6 +233,7 @@ LOGIN_ROLES: Mapping[str, str] = {
 
 GROUP_PATHS = "identity/group/name/"
 NAMESPACE_PATHS = "sys/namespaces/"
+RATE_LIMITS = "sys/quotas/rate-limit"
 
 
 def login_role_path(method: str, name: str, type: str = "approle") -> str:  # noqa: A002 - the API's word

@@ -1,12 +1,13 @@
 """What a namespace contains. A server deletes all of it with the namespace, except for namespaces
 within it: with those it refuses (measured on OpenBao 2.7.2)."""
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
+from functools import cache
 from typing import Any
 
 from skyflowctl.errors import Problem
 from skyflowctl.vault.errors import BadRequestError, ForbiddenError, NotFoundError
-from skyflowctl.vault.live import NAMESPACE_PATHS
+from skyflowctl.vault.live import NAMESPACE_PATHS, RATE_LIMITS
 from skyflowctl.vault.namespaces import NAMESPACE_HEADER
 from skyflowctl.vault.transport import Request, Transport
 
@@ -31,7 +32,6 @@ _BUILT_IN: Mapping[str, frozenset[str]] = {
 """What every list of a new namespace has (measured on OpenBao 2.7.2). Tokens are left out: they
 end with a namespace, and can use nothing of an empty one."""
 
-_QUOTAS = "sys/quotas/rate-limit"
 _AT_ROOT = {NAMESPACE_HEADER: ""}
 
 
@@ -45,6 +45,12 @@ def namespace_contents(transport: Transport, path: str) -> tuple[str, ...]:
     Raises:
         VaultError: one of the lists could not be read, so it is unknown whether it is empty.
     """
+    return _contents(transport, path, lambda: _limited_paths(transport))
+
+
+def _contents(
+    transport: Transport, path: str, limited: Callable[[], Mapping[str, str]]
+) -> tuple[str, ...]:
     name = path.removeprefix(NAMESPACE_PATHS)
     found = [
         f"{name}/{collection}/{one}"
@@ -53,17 +59,22 @@ def namespace_contents(transport: Transport, path: str) -> tuple[str, ...]:
         if one not in built_in
     ]
     within = "/".join(filter(None, (transport.server.namespace, name)))
-    return (*found, *_quotas_below(transport, within))
+    below = (quota for quota, at in limited().items() if f"{at}/".startswith(f"{within}/"))
+    return (*found, *below)
 
 
 def known_contents(
     transport: Transport, paths: Collection[str]
 ) -> dict[str, tuple[str, ...] | Problem]:
-    """Return what each of these namespaces contains, or why that is not known."""
+    """Return what each of these namespaces contains, or why that is not known.
+
+    The quotas, which are the same for all, are read once.
+    """
+    limited = cache(lambda: _limited_paths(transport))
     found: dict[str, tuple[str, ...] | Problem] = {}
     for path in sorted(paths):
         try:
-            found[path] = namespace_contents(transport, path)
+            found[path] = _contents(transport, path, limited)
         except (BadRequestError, ForbiddenError, NotFoundError) as error:
             found[path] = error.problems[0]
     return found
@@ -83,12 +94,13 @@ def _names(transport: Transport, path: str, at_root: bool = False) -> Iterator[s
         yield str(one).strip("/")
 
 
-def _quotas_below(transport: Transport, namespace: str) -> Iterator[str]:
-    """Yield the paths of the quotas on a namespace, which only the root namespace lists."""
-    for name in _names(transport, _QUOTAS, at_root=True):
-        path = f"{_QUOTAS}/{name}"
+def _limited_paths(transport: Transport) -> dict[str, str]:
+    """Return the path that each quota limits, by its API path; only the root namespace tells."""
+    limited = {}
+    for name in _names(transport, RATE_LIMITS, at_root=True):
+        path = f"{RATE_LIMITS}/{name}"
         quota: Mapping[str, Any] = (
             transport.send(Request("GET", path, headers=_AT_ROOT, fresh=True)).data or {}
         )
-        if f"{quota.get('path') or ''}/".startswith(f"{namespace}/"):
-            yield path
+        limited[path] = str(quota.get("path") or "")
+    return limited

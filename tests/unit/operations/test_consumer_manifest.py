@@ -8,24 +8,17 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 from urllib.parse import unquote
 
 import pytest
 import yaml
+from support.snippets import SETTINGS, WHERE, consumer, manifest
 
-from skyflowctl.errors import UsageError, Where
+from skyflowctl.errors import UsageError
 from skyflowctl.hcl import Block, parse_hcl
-from skyflowctl.manifest.model import (
-    Consumer,
-    DeclaredCtx,
-    Manifest,
-    Mount,
-    Plugin,
-    Role,
-    RotationRule,
-)
+from skyflowctl.manifest.model import Consumer, DeclaredCtx
 from skyflowctl.operations.consumer_manifest.write import (
     FAMILIES,
     Snippet,
@@ -33,20 +26,9 @@ from skyflowctl.operations.consumer_manifest.write import (
     write_snippet,
 )
 
-WHERE = Where("mounts.yaml", 1, 1)
 ADDRESS = "https://bao.shop.example:8200"
 # Breaks any text that is glued and not quoted: of YAML, HCL, Go templates, JSON, shells, URLs.
 HOSTILE = "order:a\"b\\c'd: #e | {{ .X }} ${y} $Z; `id` @f=1 & ü"
-SETTINGS: Mapping[str, dict[str, Any]] = {
-    "approle": {},
-    "kubernetes": {
-        "bound_service_account_names": ["order-account"],
-        "bound_service_account_namespaces": ["shop"],
-        "audience": "bao",
-    },
-    "jwt": {"bound_audiences": ["bao"], "bound_claims": {}},
-    "cert": {"allowed_common_names": ["edge.shop.example"]},
-}
 FITS = [(program, kind) for program, one in FAMILIES.items() for kind in one.types]
 REFUSED = [
     (program, kind)
@@ -122,22 +104,6 @@ ACTION_INPUTS = {
 GITLAB_JOB = """id_tokens.*.aud variables.* variables.*.value variables.*.expand script
     secrets.*.vault.engine.name secrets.*.vault.engine.path secrets.*.vault.path
     secrets.*.vault.field secrets.*.file secrets.*.token"""
-
-
-def consumer(kind: str, name: str = "order-service", **settings: Any) -> Consumer:
-    grants = (("order", "producer"),)
-    return Consumer(name, kind, {**SETTINGS[kind], **settings}, grants, WHERE, (), kind)
-
-
-def manifest(ctx: DeclaredCtx | None = None) -> Manifest:
-    roles = tuple(
-        Role(name, "skyflow-role", "", (), ctx or DeclaredCtx(), WHERE)
-        for name in ("producer", "reader")
-    )
-    mount = Mount(
-        "order", "skyflow/order", "", (), False, False, None, RotationRule(), roles, WHERE
-    )
-    return Manifest("shop", Plugin(), "skyflow", (mount,))
 
 
 def written(program: str, kind: str, **options: str) -> Snippet:

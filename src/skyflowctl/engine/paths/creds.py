@@ -94,7 +94,7 @@ class CredsPath:
     async def _reusable(
         self, call: Call, config: Config, role: RoleRecord, generation: int
     ) -> tuple[_Minted, bool]:
-        """Return a token and whether somebody else has it too.
+        """Return a token and whether it was minted for another request.
 
         Callers who ask for the same token while it is minted wait for that one exchange.
         """
