@@ -39,7 +39,8 @@ _RECORDED = "sys/internal/ui/mounts"
 forwarded to the leader if they have none (measured on OpenBao 2.7.2)."""
 
 _FAILED = re.compile(r'audit: backend failed to log \w+: backend=(\S+?)/ error="?([^"\n]*)')
-INTERNAL_ERROR = "internal error"
+RECORD_FAILED = "internal error"
+"""What the server answers to a request that no audit device could record."""
 _FIX = (
     "on its node: free space on its disk, or start what reads its pipe or socket, or restore its "
     "folder; then send SIGHUP to the server, which opens its files anew. A second device helps "
@@ -96,7 +97,7 @@ def refuse_blocked_audit(gateway: Gateway, suspects: AuditSuspects, deadline: fl
         may_be = f"; the manifest's audit devices: {names}" if names else ""
         summary = "the server answers no audited request"
         raise ServerUnreachableError(summary, why=f"{why}: {_EITHER}{may_be}", fix=UNTOLD_FIX)
-    if error is not None and error.says(INTERNAL_ERROR):
+    if error is not None and error.says(RECORD_FAILED):
         found = _in_server_log(gateway, suspects, limit)
         found = found or _seen_here(gateway, suspects, _reason_to_fail)
         why = "it answers every request that it must record with an internal error"

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 
 from skyflowctl.concurrency import Workers
 from skyflowctl.operations.blocked_audit import (
-    INTERNAL_ERROR,
     PROBE_SECONDS,
+    RECORD_FAILED,
     AuditSuspects,
     refuse_blocked_audit,
 )
@@ -134,7 +134,7 @@ def _listed(
         with within(PROBE_SECONDS if looked else deadline):
             nodes = gateway.sys.nodes()
     except VaultError as error:
-        if looked and (isinstance(error, ServerUnreachableError) or error.says(INTERNAL_ERROR)):
+        if looked and (isinstance(error, ServerUnreachableError) or error.says(RECORD_FAILED)):
             return AskedNodes(alone.clients, unlisted=error, leader=_leader(gateway))
         return AskedNodes({"": gateway})
     if len(nodes) < 2:
