@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from support.approvals import ALL, Approvals, free, guarded
+from support.plugin import wait_for
 
 pytestmark = [pytest.mark.real_server, pytest.mark.slow]
 NAMESPACE = "team-red"
@@ -43,6 +44,7 @@ def team(place: Approvals) -> Iterator[Approvals]:
             if path.startswith("skyflow/"):
                 made.api("DELETE", f"sys/mounts/{path}")
         place.api("DELETE", f"sys/namespaces/{NAMESPACE}")
+        wait_for(lambda: place.api("GET", f"sys/namespaces/{NAMESPACE}")[0] == 404)
 
 
 def test_a_request_of_a_namespace_is_asked_for_and_run_in_that_namespace(place, team, pending_file):

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.plugin import wait_for
 from support.stack import Stack, running_stack
 
 from skyflowctl.errors import RefusedError
@@ -208,6 +209,7 @@ def test_what_is_made_in_it_between_plan_and_deletion_is_kept(stack):
     assert exists(stack)
     stack.api("DELETE", "shop/sys/mounts/late")
     stack.api("DELETE", SHOP)
+    wait_for(lambda: not exists(stack))  # the server deletes it in the background
     stack.api("POST", SHOP, {"custom_metadata": {**MARK, "owner": "payments"}})
     with pytest.raises(RefusedError, match="namespace id"):
         delete_object(action, gateway)
