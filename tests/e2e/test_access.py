@@ -197,6 +197,11 @@ def test_a_consumer_has_data_tokens_signed_by_the_same_ctx_rule(stack):
     assert [status(stack, token, *one) for one in denied] == [403] * len(denied)
     refused = {"ctx": "order:1", "ttl": 301, **tokens}
     assert status(stack, token, f"{sign}/producer", refused) == 400
+    asked = ("sign", "order", "producer", *tokens["data_tokens"], "-o", "raw")
+    login_of = {"BAO_TOKEN": token}
+    signed = stack.cli(*asked, "--ctx", "order:1", exported=True, env=login_of).stdout.split()
+    assert [one.startswith("signed_token_") for one in signed] == [True] * 3
+    stack.cli(*asked, "--ctx", "payment:1", exported=True, env=login_of, check=4)
     logged = stack.audit_log.read_text()
     assert f"{sign}/producer" in logged
     assert "5479-4229-4622-1393" not in logged

@@ -55,6 +55,7 @@ COMMANDS = (
     CommandRow("status", "Show every mount: engine, health, roles, key", "status", "status", _READ),
     CommandRow("health", "Check whether every mount can mint", "health", "health", _READ),
     CommandRow("creds", "Mint a bearer token for one role", "creds.command", "creds", _READ),
+    CommandRow("sign", "Sign data tokens for one role", "sign", "sign", _READ),
     CommandRow(
         "mount list", "List the mounts of the manifest or server", "mount", "mount_list", _READ
     ),

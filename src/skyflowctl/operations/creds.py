@@ -1,7 +1,7 @@
-"""Reads a token through the server, as applications do."""
+"""Reads a token through the server, or has data tokens signed there, as applications do."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -9,10 +9,16 @@ from skyflowctl.engine.ctx import Ctx, InvalidCtxError, check_ctx
 from skyflowctl.errors import UsageError
 from skyflowctl.operations.mounts import naming_cut_off, not_found_is_usage_error
 from skyflowctl.operations.roles import no_such_role
-from skyflowctl.vault.errors import BadRequestError, VaultError
+from skyflowctl.vault.errors import BadRequestError, NotFoundError, VaultError
 from skyflowctl.vault.gateway import Gateway
-from skyflowctl.vault.responses import Creds
+from skyflowctl.vault.responses import Creds, SignedDataTokens
 from skyflowctl.vault.transport import WrapInfo
+
+# What to do about a field of sign/<role> that the engine refuses.
+_SIGN_FIXES = {
+    "ttl": "leave out --ttl, or give a shorter time",
+    "data_tokens": "give 1 to 64 data tokens as Skyflow returned them; 'xargs -n 64' splits more",
+}
 
 
 def read_creds(gateway: Gateway, path: str, role: str, ctx: Ctx | None) -> Creds:
@@ -23,11 +29,7 @@ def read_creds(gateway: Gateway, path: str, role: str, ctx: Ctx | None) -> Creds
         InvalidInputError: the mount has no credential.
         UnhealthyError: the token service refused, or did not answer.
     """
-    with (
-        not_found_is_usage_error(path),
-        naming_cut_off(gateway, path),
-        _naming_arguments(gateway, path, role),
-    ):
+    with _naming_arguments(gateway, path, role):
         return gateway.engine(path).creds(role, ctx)
 
 
@@ -39,29 +41,68 @@ def read_wrapped_creds(
     Raises:
         UsageError: nothing is mounted there, or the engine refuses the role or the ctx.
     """
-    with (
-        not_found_is_usage_error(path),
-        naming_cut_off(gateway, path),
-        _naming_arguments(gateway, path, role),
-    ):
+    with _naming_arguments(gateway, path, role):
         return gateway.engine(path).wrapped_creds(role, ctx, wrap_ttl)
+
+
+def sign_data_tokens(
+    gateway: Gateway,
+    path: str,
+    role: str,
+    data_tokens: Sequence[str],
+    *,
+    ctx: Ctx | None = None,
+    ttl: int | None = None,
+) -> SignedDataTokens:
+    """Have data tokens signed with a mount's key, all of them or none; one request.
+
+    Args:
+        gateway: to the server.
+        path: the mount's.
+        role: its ctx rule and its longest ttl hold.
+        data_tokens: 1 to 64; the answer keeps their order.
+        ctx: goes into the signed data tokens.
+        ttl: seconds; None: the engine's default.
+
+    Raises:
+        UsageError: nothing is mounted there, its engine cannot sign, or it refuses an argument.
+        InvalidInputError: the mount has no credential.
+    """
+    with _naming_arguments(gateway, path, role):
+        try:
+            return gateway.engine(path).sign(role, data_tokens, ctx=ctx, ttl=ttl)
+        except NotFoundError as error:
+            if error.says("unsupported path"):
+                raise _cannot_sign(path) from error
+            raise
+
+
+def _cannot_sign(path: str) -> UsageError:
+    return UsageError(
+        f"the engine at {path} cannot sign data tokens",
+        why="its release has no path sign/",
+        fix=f"'skyflowctl status {path}' shows its version; a newer release of the engine signs",
+        code="cannot-sign",
+    )
 
 
 @contextmanager
 def _naming_arguments(gateway: Gateway, path: str, role: str) -> Iterator[None]:
-    """Turn the engine's refusal of a role or ctx in the block into a usage error, exit 64.
+    """Turn a wrong mount, role or other argument in the block into a usage error, exit 64.
 
     The valid values are read only then; a login that may not read them gets a shorter message.
     """
     try:
-        yield
+        with not_found_is_usage_error(path), naming_cut_off(gateway, path):
+            yield
     except BadRequestError as error:
         if error.says("unknown role"):
             raise no_such_role(gateway, path, role) from error
-        reason = next((text for text in error.messages if text.startswith("ctx: ")), None)
-        if reason is not None:
-            asked = _asked_ctx(gateway, path, role)
-            raise bad_ctx(reason.removeprefix("ctx: "), asked) from error
+        for field, _, reason in (text.partition(": ") for text in error.messages):
+            if field == "ctx":
+                raise bad_ctx(reason, _asked_ctx(gateway, path, role)) from error
+            if fix := _SIGN_FIXES.get(field):
+                raise UsageError(f"the {field} cannot be used", why=reason, fix=fix) from error
         raise
 
 

@@ -1,4 +1,4 @@
-"""Typed calls to the engine at one mount: config, roles, tokens, health, verify, history, rotation.
+"""Typed calls to the engine at one mount: config, roles, verify, history, rotation.
 
 Each write may be sent twice, because a reply may be lost; the second returns the result of the
 first, or is compared with the live state.
@@ -8,11 +8,10 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
 
-from skyflowctl.engine.names import NAME_RULE, is_name
 from skyflowctl.vault import decode, revocations
+from skyflowctl.vault.consumer_api import ConsumerApi
 from skyflowctl.vault.errors import (
     BadRequestError,
-    BadRoleNameError,
     ConflictError,
     ForbiddenError,
     NotAnEngineError,
@@ -30,22 +29,18 @@ from skyflowctl.vault.live import (
     LiveRole,
     LiveRotation,
 )
-from skyflowctl.vault.responses import Creds, CutOff, EngineHealth, RolledBack, VerifyReport
+from skyflowctl.vault.responses import CutOff, RolledBack, VerifyReport
 from skyflowctl.vault.system_api import SystemApi
-from skyflowctl.vault.transport import Reply, Request, Transport, WrapInfo
+from skyflowctl.vault.transport import Request
 
 
-class EngineClient:
+class EngineClient(ConsumerApi):
     """One mount. Every method raises :class:`skyflowctl.vault.errors.VaultError`.
 
     Args:
         transport: to the server, or to a single node.
         path: of the mount, without a trailing slash (``skyflow/order``).
     """
-
-    def __init__(self, transport: Transport, path: str) -> None:
-        self._transport = transport
-        self._path = path
 
     # Config --------------------------------------------------------------------
 
@@ -287,57 +282,6 @@ class EngineClient:
         """Remove a role; a missing one is no error."""
         self._check_name(name)
         self._delete(f"roles/{name}")
-
-    def _check_name(self, name: str) -> None:
-        """Refuse a name with a slash or dots, which would change the path of a request.
-
-        Raises:
-            BadRoleNameError: the name is not valid.
-        """
-        if not is_name(name):
-            raise BadRoleNameError(
-                f"{ascii(name)[:80]} is not a valid role name",
-                why=NAME_RULE,
-                fix=f"'skyflowctl role list {self._path}' lists the roles of this mount",
-            )
-
-    # Tokens and health ---------------------------------------------------------
-
-    def creds(self, role: str, ctx: str | Mapping[str, Any] | None = None) -> Creds:
-        """Read a token: a string ctx as a query parameter, an object ctx as a JSON body."""
-        reply = self._creds(role, ctx, None)
-        if "access_token" not in (reply.data or {}):
-            raise NotAnEngineError.at(self._path)
-        return Creds.parse(reply.data or {}, reply.request_id)
-
-    def wrapped_creds(
-        self, role: str, ctx: str | Mapping[str, Any] | None, wrap_ttl: str
-    ) -> WrapInfo:
-        """Mint a token that the server keeps behind a single-use wrapping token."""
-        wrapped = self._creds(role, ctx, wrap_ttl).wrap_info
-        if wrapped is None:
-            raise SilentlyIgnoredError(
-                "the server did not wrap the answer",
-                why="a proxy dropped the X-Vault-Wrap-TTL header",
-                fix="name the server's own address",
-                path=f"{self._path}/creds/{role}",
-            )
-        return wrapped
-
-    def _creds(self, role: str, ctx: str | Mapping[str, Any] | None, wrap_ttl: str | None) -> Reply:
-        self._check_name(role)
-        where = f"{self._path}/creds/{role}"
-        if ctx is None or isinstance(ctx, str):
-            params = None if ctx is None else {"ctx": ctx}
-            return self._transport.send(Request("GET", where, params=params, wrap_ttl=wrap_ttl))
-        asked = Request("POST", where, body={"ctx": ctx}, idempotent=True, wrap_ttl=wrap_ttl)
-        return self._transport.send(asked)
-
-    def health(self, *, refresh: bool = False) -> EngineHealth:
-        """Return the engine's health from the node that answers."""
-        params = {"refresh": "true"} if refresh else None
-        reply = self._transport.send(Request("GET", f"{self._path}/health", params=params))
-        return EngineHealth.parse(reply.data or {})
 
     def _tells_health(self) -> bool:
         """Whether the mount has an engine with a health path, although its config is empty."""

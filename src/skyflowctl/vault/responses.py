@@ -51,6 +51,27 @@ class Creds:
 
 
 @dataclass(frozen=True, slots=True)
+class SignedDataTokens:
+    """Data tokens with their signed forms, in the order in which they were sent."""
+
+    signed: tuple[tuple[str, Secret], ...]
+    expires_at: str
+    key_id: str
+
+    @classmethod
+    def parse(cls, data: Mapping[str, Any]) -> "SignedDataTokens":
+        """Return what the data of a reply to ``sign/<role>`` holds."""
+        return cls(
+            tuple(
+                (str(one["data_token"]), Secret(str(one["signed_data_token"])))
+                for one in data["signed_data_tokens"]
+            ),
+            expires_at=str(data.get("expires_at", "")),
+            key_id=str(data.get("key_id", "")),
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class RoleResult:
     """Whether one role minted with a credential; ``status`` 0: no answer."""
 
