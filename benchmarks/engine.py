@@ -1,0 +1,129 @@
+"""The engine on a real server: against the public Go plugin of the same job, and KV v2.
+
+    SKYFLOWCTL_PEER_PLUGIN=PATH python benchmarks/engine.py [ROUNDS]
+
+Server, token service and load are the same for both plugins, and each round measures both.
+CPU is that of the plugin's and the server's process, per answer; the client's is shown apart.
+Without the Go plugin's binary the limits against it are skipped. A refused read ends the run.
+See ``_compare.py`` for what counts as missed.
+"""
+
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+from _compare import Ratio, in_turns, judge, rounds_wanted
+from _engine_site import FAST, GO, KV, OURS, SLOW, EngineSite, Measured, engine_site, plugins
+
+SECONDS = 0.8
+SLOW_P99_MS = 460
+
+
+@dataclass(frozen=True)
+class Case:
+    """One kind of read: its name, its path below the plugin's name, and how many clients."""
+
+    name: str
+    path: str
+    clients: int
+
+
+ROLES = [Case(f"roles, {n} clients", f"{FAST}/roles/reader", n) for n in (8, 64)]
+HEALTH = Case("health, 64 clients", f"{FAST}/health", 64)
+CREDS = [Case(f"creds, {n} clients", f"{FAST}/creds/reader", n) for n in (1, 8, 64, 256)]
+SLOW_CREDS = Case("creds, 64 clients, 100 ms", f"{SLOW}/creds/reader", 64)
+REUSED = [Case(f"creds reused, {n} clients", f"{FAST}/creds/reused", n) for n in (8, 64)]
+FLOOR = [Case(f"KV v2, {n} clients", "data/x", n) for n in (1, 8, 64)]
+
+Key = tuple[str, Case]
+Found = dict[Key, list[Measured]]
+
+
+def cases() -> list[Key]:
+    """What is measured in a round: (plugin, case)."""
+    both = [(plugin, case) for case in (*ROLES, HEALTH, *CREDS, SLOW_CREDS) for plugin in plugins()]
+    return [*both, *((OURS, case) for case in REUSED), *((KV, case) for case in FLOOR)]
+
+
+def measure(site: EngineSite, rounds: int) -> Found:
+    work: dict[Key, Callable[[], Measured]] = {
+        (who, case): partial(site.measure, f"{who}/{case.path}", case.clients, SECONDS)
+        for who, case in cases()
+    }
+    return in_turns(work, rounds)
+
+
+def show(found: Found) -> None:
+    """Print the medians of every case."""
+    rounds = len(next(iter(found.values())))
+    print(f"median of {rounds} rounds in turns; CPU in ms an answer, times in ms")
+    print(f"  {'':<36} per s  plugin  server  client    p50    p95    p99")
+    for (who, case), measured in found.items():
+        figures = [
+            (one.load.rate, one.plugin_ms, one.server_ms, one.client_ms, *one.times)
+            for one in measured
+        ]
+        rate, plugin, server, client, *times = (
+            sorted(column)[len(column) // 2] for column in zip(*figures, strict=True)
+        )
+        cpu = f"{plugin:>7.2f} {server:>7.2f} {client:>7.2f}"
+        latencies = " ".join(f"{one:>6.1f}" for one in times)
+        print(f"  {who:<8} {case.name:<27} {rate:>5.0f} {cpu} {latencies}")
+
+
+def against_peer(found: Found) -> list[Ratio]:
+    """The ratios to the Go plugin; those of tokens for CPU are ours over its."""
+
+    def of(who: str, case: Case, name: str) -> Sequence[float]:
+        return [getattr(one, name) for one in found[who, case]]
+
+    def ratio(case: Case, figure: str, what: str, **limit: float) -> Ratio:
+        return Ratio(f"{case.name}: {what}", of(OURS, case, figure), of(GO, case, figure), **limit)
+
+    def p99(case: Case, **limit: float) -> Ratio:
+        ours, peer = ([one.load.p99 for one in found[who, case]] for who in (OURS, GO))
+        return Ratio(f"{case.name}: p99", ours, peer, **limit)
+
+    reads = [ratio(one, "plugin_ms", "plugin CPU", at_most=0.9) for one in (*ROLES, HEALTH)]
+    busy = [case for case in CREDS if 1 < case.clients < 256]
+    return [
+        *reads,
+        *(ratio(one, "plugin_ms", "plugin CPU", at_most=0.5) for one in CREDS),
+        *(ratio(one, "per_cpu_second", "tokens/CPU s", at_least=1.8) for one in busy),
+        *(p99(one, at_most=1) for one in CREDS),
+        p99(SLOW_CREDS),
+    ]
+
+
+def against_floor(found: Found) -> list[Ratio]:
+    """The rates of our reads, against KV v2's with as many clients."""
+    floors = {case.clients: [one.load.rate for one in found[KV, case]] for case in FLOOR}
+
+    def ratio(case: Case, **limit: float) -> Ratio:
+        rates = [one.load.rate for one in found[OURS, case]]
+        return Ratio(f"{case.name}: rate", rates, floors[case.clients], **limit)
+
+    return [
+        *(ratio(one, at_least=0.6) for one in REUSED),
+        *(ratio(one) for one in (*ROLES, HEALTH, *CREDS) if one.clients in floors),
+    ]
+
+
+def main() -> int:
+    with engine_site() as site:
+        found = measure(site, rounds_wanted(7))
+    show(found)
+    failed = judge("skyflowctl's engine / KV v2", against_floor(found))
+    slow = [one.load.p99 for one in found[OURS, SLOW_CREDS]]
+    limit = [float(SLOW_P99_MS)] * len(slow)
+    name = f"{SLOW_CREDS.name}: p99 / {SLOW_P99_MS} ms"
+    failed |= judge("a token service of 100 ms", [Ratio(name, slow, limit, at_most=1)])
+    if GO not in plugins():
+        print("the Go plugin: skipped, SKYFLOWCTL_PEER_PLUGIN does not name its binary")
+        return failed
+    return failed | judge("skyflowctl's engine / the Go plugin", against_peer(found))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
