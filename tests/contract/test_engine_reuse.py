@@ -1,11 +1,13 @@
 """Reused tokens of a role, over the in-memory storage."""
 
 import asyncio
+from datetime import timedelta
 
 import pytest
 from support.engine import Bench, ScriptedTokenService, scenario
 from support.faulty_emulator import Fault, FaultKind
 
+from skyflowctl.clock import SystemClock
 from skyflowctl.engine.contract import EngineError
 from skyflowctl.engine.engine import EngineSettings
 from skyflowctl.engine.reuse import MAX_ENTRIES, ReusedTokens, reuse_key
@@ -269,11 +271,48 @@ async def test_the_number_of_tokens_is_bounded():
     )
     kept = ReusedTokens(bench.clock)
     for number in range(MAX_ENTRIES + 1):
-        kept.keep(1, number, token, 1)
-        kept.find(1, 0, token.expires_at - bench.clock.now())
+        kept.keep(1, number, token, timedelta(minutes=30), 1)
+        kept.find(1, 0)
     assert kept.public(1)["entries"] == MAX_ENTRIES
-    assert kept.find(1, 0, token.expires_at - bench.clock.now()), "the one in use was dropped"
-    assert not kept.find(1, 1, token.expires_at - bench.clock.now())
+    assert kept.find(1, 0), "the one in use was dropped"
+    assert not kept.find(1, 1)
+
+
+@scenario
+async def test_a_token_that_may_not_be_handed_out_again_is_not_kept():
+    tokens = ScriptedTokenService()
+    bench = Bench(tokens=tokens, clock=SystemClock())
+    await bench.configured(A)
+    await bench.write("roles/r1", reuse_min_ttl="30m")
+    tokens.lifetime = 30 * 60 - 1
+    assert not (await _creds(bench))["reused"]
+    assert not (await _creds(bench))["reused"]
+    assert not bench.engine._creds._mount.reused._kept
+
+
+@scenario
+async def test_tokens_past_their_use_are_dropped_without_being_asked_for():
+    bench = await _bench()
+    first = await _creds(bench, "order:1")
+    await _creds(bench, "order:2")
+    kept = bench.engine._creds._mount.reused._kept
+    assert len(kept) == 2
+    bench.clock.pass_seconds(first["ttl"] - 30 * 60 + 1)
+    # Asked for again: replaced. The other one: swept with what is kept next.
+    await _creds(bench, "order:1")
+    assert len(kept) == 1
+    bench.clock.pass_seconds(60 * 60)
+    assert (await _entries(bench))["entries"] == 0
+    assert not kept
+
+
+@scenario
+async def test_a_warm_read_asks_the_storage_nothing():
+    bench = await _bench()
+    await _creds(bench)
+    before = len(bench.storage.calls)
+    assert (await _creds(bench))["reused"]
+    assert bench.storage.calls[before:] == []
 
 
 def test_keys_do_not_mix_their_parts():

@@ -113,6 +113,7 @@ class ScriptedTokenService:
     def __init__(self) -> None:
         self.scopes: list[str | None] = []
         self.answer: Any = None
+        self.lifetime = 3600
         self.closed = 0
 
     async def exchange(
@@ -121,7 +122,7 @@ class ScriptedTokenService:
         self.scopes.append(scope)
         if self.answer is not None:
             await self.answer(scope, assertion)
-        return Exchange(Secret(unsigned_token()), "Bearer", "req-1")
+        return Exchange(Secret(unsigned_token(self.lifetime)), "Bearer", "req-1")
 
     async def aclose(self) -> None:
         self.closed += 1

@@ -104,7 +104,7 @@ class CredsPath:
         if unknown or generation != self._mount.store.generation:
             return await self._fresh(call, config, role, generation), False
         key = reuse_key(call.segment, call.values.get("ctx"), sharer)
-        found = reused.find(generation, key, min_ttl)
+        found = reused.find(generation, key)
         if found:
             return _Minted(found, config.record.credential_version), True
         started = False
@@ -124,7 +124,9 @@ class CredsPath:
     ) -> _Minted:
         minted = await self._fresh(call, config, role, generation)
         if generation == self._mount.store.generation:
-            self._mount.reused.keep(generation, key, minted.token, minted.credential_version)
+            min_ttl = timedelta(seconds=role.reuse_min_ttl)
+            token, version = minted.token, minted.credential_version
+            self._mount.reused.keep(generation, key, token, min_ttl, version)
         return minted
 
     def _public(self, minted: _Minted) -> dict[str, object]:

@@ -216,7 +216,7 @@ CHECKS = (
     Check(
         "shared-tokens",
         "reused tokens that several logins share",
-        "A role with reuse gives each login tokens of its own.",
+        "A role with reuse gives each login tokens of its own, which all its processes share.",
         shared_tokens,
         of_mounts=True,
     ),
