@@ -19,13 +19,11 @@ from skyflowctl.version import __version__, semver
 
 Module = tuple[str, str]
 
-# Whole packages that the plugin imports; ``google`` is shared by many distributions, and of cffi
-# only the native part is needed. A package that is not listed cannot be imported.
+# Whole packages that the plugin imports; of cffi only the native part is needed. A package that is
+# not listed cannot be imported.
 _LIBRARIES = (
     "_cffi_backend",
     "cryptography",
-    "google._upb",
-    "google.protobuf",
     "grpclib",
     "h11",
     "h2",
