@@ -10,7 +10,7 @@ import contextlib
 import hashlib
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +18,8 @@ import _compare  # noqa: F401 - makes the tests' helpers importable
 from support.bao import BaoServer, running_bao
 from support.fixed_tokens import FixedTokens, fixed_tokens
 from support.load import Load, LoadResult
-from support.plugin import processes_of, register, register_skyflow, wait_for
+from support.loaded import log_in, mount, register_ours, write
+from support.plugin import processes_of, register, wait_for
 
 PEER = os.environ.get("SKYFLOWCTL_PEER_PLUGIN", "")
 """The Go plugin's binary; it is no part of this project."""
@@ -27,7 +28,6 @@ FAST, SLOW = "fast", "slow"
 SLOW_SECONDS = 0.1
 KV = "kv"
 _TICKS = os.sysconf("SC_CLK_TCK")
-_POLICY = 'path "*" { capabilities = ["read"] }'
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,6 @@ class EngineSite:
     """The running server, and the token of the login that reads."""
 
     server: BaoServer
-    tokens: FixedTokens
     reader: str
 
     def measure(self, path: str, clients: int, seconds: float) -> Measured:
@@ -88,15 +87,18 @@ def _cpu(pids: list[int]) -> float:
 def engine_site() -> Iterator[EngineSite]:
     """Run it all, mounts and roles included; it is gone afterwards."""
     with fixed_tokens((0, SLOW_SECONDS)) as tokens, running_bao() as server:
-        _register(server, tokens)
+        register_ours(server, tokens)
+        if PEER:
+            _register_peer(server, tokens)
         for plugin in plugins():
             for number, speed in enumerate((FAST, SLOW)):
-                _mount(server, f"{plugin}/{speed}", plugin, tokens.credentials(number))
-        _write(server, f"{OURS}/{FAST}/roles/reused", {"role_ids": ["r"], "reuse_min_ttl": "30m"})
-        _write(server, f"sys/mounts/{KV}", {"type": "kv", "options": {"version": "2"}})
+                mount(server, f"{plugin}/{speed}", tokens.credentials(number), plugin)
+        write(server, f"{OURS}/{FAST}/roles/reused", {"role_ids": ["r"], "reuse_min_ttl": "30m"})
+        write(server, f"sys/mounts/{KV}", {"type": "kv", "options": {"version": "2"}})
         # A new KV v2 mount answers 400 until it has written its own metadata.
-        wait_for(_accepts(server, f"{KV}/data/x", {"data": {"value": "x" * 64}}))
-        yield EngineSite(server, tokens, _log_in(server))
+        body = {"data": {"value": "x" * 64}}
+        wait_for(lambda: server.api("POST", f"{KV}/data/x", body)[0] == 200)
+        yield EngineSite(server, log_in(server))
 
 
 def plugins() -> list[str]:
@@ -104,41 +106,8 @@ def plugins() -> list[str]:
     return [OURS, GO] if PEER else [OURS]
 
 
-def _register(server: BaoServer, tokens: FixedTokens) -> None:
-    trust = [f"SSL_CERT_FILE={tokens.ca}"]
-    hosts = [word for host in tokens.hosts for word in ("--allow-host", host)]
-    register_skyflow(server, OURS, args=hosts, env=trust)
-    if PEER:
-        binary = shutil.copy(PEER, server.plugin_dir / GO)
-        sha256 = hashlib.sha256(Path(binary).read_bytes()).hexdigest()
-        quiet = [*trust, "TELEMETRY_ENABLED=false"]
-        register(server, GO, sha256, env=quiet, version="v1.0.0")
-
-
-def _mount(server: BaoServer, path: str, plugin: str, credentials: str) -> None:
-    _write(server, f"sys/mounts/{path}", {"type": plugin})
-    _write(server, f"{path}/config", {"credentials_json": credentials})
-    _write(server, f"{path}/roles/reader", {"role_ids": ["r"]})
-
-
-def _log_in(server: BaoServer) -> str:
-    role = "auth/approle/role/reader"
-    _write(server, "sys/auth/approle", {"type": "approle"})
-    _write(server, "sys/policies/acl/reader", {"policy": _POLICY})
-    _write(server, role, {"token_policies": ["reader"], "token_ttl": "1h"})
-    _, answer = server.api("GET", f"{role}/role-id")
-    login = {"role_id": answer["data"]["role_id"]}
-    _, answer = server.api("POST", f"{role}/secret-id", {})
-    login["secret_id"] = answer["data"]["secret_id"]
-    _, answer = server.api("POST", "auth/approle/login", login)
-    return str(answer["auth"]["client_token"])
-
-
-def _accepts(server: BaoServer, path: str, body: object) -> Callable[[], bool]:
-    return lambda: server.api("POST", path, body)[0] == 200
-
-
-def _write(server: BaoServer, path: str, body: object) -> None:
-    status, answer = server.api("POST", path, body)
-    if status not in {200, 204}:
-        raise SystemExit(f"{path}: {status} {answer}")
+def _register_peer(server: BaoServer, tokens: FixedTokens) -> None:
+    binary = shutil.copy(PEER, server.plugin_dir / GO)
+    sha256 = hashlib.sha256(Path(binary).read_bytes()).hexdigest()
+    quiet = [f"SSL_CERT_FILE={tokens.ca}", "TELEMETRY_ENABLED=false"]
+    register(server, GO, sha256, env=quiet, version="v1.0.0")

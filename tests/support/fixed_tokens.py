@@ -62,7 +62,9 @@ class FixedTokens:
         """End it; a repetition does nothing."""
         if self.process.poll() is None:
             self.process.kill()
-        self.process.communicate()
+        self.process.wait(10)
+        assert self.process.stdout
+        self.process.stdout.close()
 
 
 @contextlib.contextmanager
