@@ -85,6 +85,7 @@ WAITS_OF_OTHERS = {
     "audit/lines.py",
     "devstack/logs.py",
     "devstack/processes.py",
+    "operations/keep_token.py",
     "rotation/commit.py",
     "rotation/heartbeat.py",
     "rotation/recovery.py",

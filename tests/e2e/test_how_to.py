@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+import subprocess
 
 import pytest
 from support.how_to import HOW_TO, blocks, plain, typed
@@ -12,7 +13,7 @@ from support.stack import EXAMPLE, REPO, running_stack
 pytestmark = pytest.mark.slow
 
 # In the order in which a mount could meet them; restoring a snapshot has a test of its own.
-PAGES = ("planned-rotation", "rollback", "rotation-from-ci", "compromised-key")
+PAGES = ("run-with-token", "planned-rotation", "rollback", "rotation-from-ci", "compromised-key")
 
 
 @pytest.mark.real_server
@@ -31,6 +32,23 @@ def test_every_marked_command_does_what_its_page_shows() -> None:
 
 def test_the_pages_have_something_to_run() -> None:
     assert all(len(list(blocks(page))) >= 2 for page in PAGES)
+
+
+@pytest.mark.needs("systemd-analyze")
+def test_the_unit_is_one_that_systemd_takes(tmp_path) -> None:
+    page = (HOW_TO / "run-with-token.md").read_text()
+    (unit,) = re.findall(r"^```ini\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    program = tmp_path / "skyflowctl"
+    program.write_text("#!/bin/sh\n")
+    program.chmod(0o755)
+    file = tmp_path / "order-token.service"
+    file.write_text(unit.replace("/usr/local/bin/skyflowctl", str(program)))
+    done = subprocess.run(
+        ["systemd-analyze", "verify", str(file)],
+        text=True, capture_output=True, check=False, timeout=60,
+    )  # fmt: skip
+    about = [line for line in done.stderr.splitlines() if "order-token.service" in line]
+    assert (done.returncode, about) == (0, []), done.stderr
 
 
 def test_every_page_is_listed_and_leads_to_files_that_are_there() -> None:

@@ -225,8 +225,11 @@ class Command(TyperCommand):
     def _opening(self, ctx: Any, page: pages.Page) -> None:
         page.paragraph(f"{self.row.summary}.")
         page.heading("Usage")
-        given = [one for one in self.get_params(ctx) if isinstance(one, TyperArgument)]
-        pieces = " ".join([*(one.make_metavar(ctx) for one in given), "[OPTIONS]"])
+        given = [
+            one.make_metavar(ctx) for one in self.get_params(ctx) if isinstance(one, TyperArgument)
+        ]
+        behind = [one for one in given if one.startswith("--")]  # what follows is no option of ours
+        pieces = " ".join([*given[: len(given) - len(behind)], "[OPTIONS]", *behind])
         page.line(f"  skyflowctl {self.row.name} {pieces}")
         page.heading("Examples")
         for line, note in self.facts.examples:

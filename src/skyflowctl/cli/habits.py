@@ -54,7 +54,7 @@ def translate(command: str, words: Sequence[str], options: FlagTable) -> list[st
         if word == "--":
             return [*taken, word, *left]
         match = _LONG.fullmatch(word)
-        if command == "creds" and _CTX.fullmatch(word):
+        if command in {"creds", "sign"} and _CTX.fullmatch(word):
             taken.append(f"--{word}")
         elif match is None:
             _check_bundle(command, word, options)

@@ -55,6 +55,8 @@ COMMANDS = (
     CommandRow("status", "Show every mount: engine, health, roles, key", "status", "status", _READ),
     CommandRow("health", "Check whether every mount can mint", "health", "health", _READ),
     CommandRow("creds", "Mint a bearer token for one role", "creds.command", "creds", _READ),
+    CommandRow("exec", "Run a program with a token", "exec.command", "exec_command", _READ),
+    CommandRow("token-file", "Keep a token fresh in a file", "token_file", "token_file", _READ),
     CommandRow("sign", "Sign data tokens for one role", "sign", "sign", _READ),
     CommandRow(
         "mount list", "List the mounts of the manifest or server", "mount", "mount_list", _READ

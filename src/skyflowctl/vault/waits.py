@@ -1,5 +1,6 @@
 """Reports the reasons for long waits, and limits their length."""
 
+import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -81,6 +82,8 @@ class WaitMonitor:
                 del self._waits[id(wait)]
 
     def _watch(self) -> None:
+        # Signals are the main thread's: exec waits for them, and one that ends up here is lost.
+        signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
         while True:
             time.sleep(_TICK_SECONDS)
             with self._lock:

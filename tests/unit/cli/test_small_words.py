@@ -12,7 +12,7 @@ from skyflowctl.cli.console import Terminal
 from skyflowctl.cli.envelope import CommandResult
 
 
-@pytest.mark.parametrize("word", ["exec", "doctor", "context", "login"])
+@pytest.mark.parametrize("word", ["doctor", "context", "login"])
 def test_a_command_of_a_later_version_is_said_to_be_one(word):
     done = invoke(word, "-o", "json")
     (problem,) = checked_envelope(done.stdout)["errors"]
@@ -20,7 +20,7 @@ def test_a_command_of_a_later_version_is_said_to_be_one(word):
 
 
 def test_help_names_no_command_that_is_not_there():
-    assert "exec" not in invoke("help", "exit-codes").stdout
+    assert "doctor" not in invoke("help", "exit-codes").stdout
 
 
 def test_status_fits_80_columns_and_notes_what_is_not_well():

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from skyflowctl.cli.context.dev_stack import started_dev_target
 from skyflowctl.cli.options import ApprovingTargetOptions, TargetOptions, span_seconds
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from skyflowctl.vault.responses import ClusterNode
     from skyflowctl.vault.target import Target
 
+T = TypeVar("T")
 # A socket counts its timeout in milliseconds of a C int, which is 24 days.
 _LONGEST_TIMEOUT = timedelta(days=1)
 
@@ -48,6 +49,36 @@ def open_gateway(options: TargetOptions, run: CommandRun, scope: str = "") -> "I
         yield gateway
     finally:
         gateway.close()
+
+
+def reconnecting(
+    options: TargetOptions, run: CommandRun, ask: "Callable[[Gateway], T]", *, again: bool
+) -> "Callable[[], T]":
+    """Return a function that asks the server over a connection of its own.
+
+    So each call takes the newest login of a token file that an agent keeps.
+
+    Args:
+        options: the server and the login.
+        run: of the command.
+        ask: sends the requests.
+        again: whether the function is called more than once.
+
+    Raises:
+        UsageError: the login comes from standard input, which can be read only once.
+    """
+    if again and options.token_file == "-":  # noqa: S105 - stands for standard input
+        raise UsageError(
+            "the login cannot come from standard input here",
+            why="it is read again for every new token, because an agent may have replaced it",
+            fix="give --token-file a file",
+        )
+
+    def call() -> "T":
+        with open_gateway(options, run) as gateway:
+            return ask(gateway)
+
+    return call
 
 
 def choose_target(options: TargetOptions, run: CommandRun) -> "Target":

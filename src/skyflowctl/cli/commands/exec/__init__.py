@@ -1,0 +1,1 @@
+"""``skyflowctl exec``: a program with a token in its environment."""

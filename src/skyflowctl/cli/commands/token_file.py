@@ -1,0 +1,134 @@
+"""``skyflowctl token-file``: a file that always has a token which is valid."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from skyflowctl.cli.command import command
+from skyflowctl.cli.commands.creds.command import CtxOption
+from skyflowctl.cli.console import Terminal
+from skyflowctl.cli.context import gateways, manifests
+from skyflowctl.cli.envelope import CommandResult
+from skyflowctl.cli.options import (
+    FileOption,
+    MountArgument,
+    OutputOptions,
+    RoleArgument,
+    TargetOptions,
+    option,
+)
+from skyflowctl.cli.runner import CommandRun, Terminated, run_command
+from skyflowctl.errors import ExitCode, UsageError, os_reason
+from skyflowctl.operations.creds import parse_ctx, read_creds
+
+if TYPE_CHECKING:
+    from skyflowctl.vault.gateway import Gateway
+    from skyflowctl.vault.responses import Creds
+
+
+@command(
+    examples=[
+        (
+            "skyflowctl token-file order order-consumer-analytics --path token",
+            "keep it fresh until stopped, as a service",
+        ),
+        (
+            "skyflowctl token-file order order-consumer-analytics --path token --once",
+            "write one token and return",
+        ),
+        (
+            "skyflowctl token-file payment payment-producer --ctx txn:batch --path token -q",
+            "print only errors",
+        ),
+    ],
+    exits=[
+        ExitCode.NOT_PERMITTED,
+        ExitCode.UNHEALTHY,
+        ExitCode.INVALID,
+        ExitCode.UNREACHABLE,
+        ExitCode.INTERRUPTED,
+        ExitCode.TERMINATED,
+    ],
+)
+def token_file(
+    mount: MountArgument,
+    role: RoleArgument,
+    target: TargetOptions,
+    output: OutputOptions,
+    *,
+    path: Annotated[
+        str, option("--path", help="The file: the token and a newline, mode 0600.", metavar="PATH")
+    ],
+    file: FileOption = None,
+    ctx: CtxOption = None,
+    once: Annotated[bool, option("--once", help="Write one token and return.")] = False,
+) -> None:
+    """Keep a token fresh in a file, until interrupted. A new token is written after about 60 % of
+    the old one's time; the file is replaced in one step, so a reader never sees half a token. If
+    the server does not answer, the old token stays, and this tries again. The file stays at the
+    end."""
+
+    def work(run: CommandRun) -> CommandResult:
+        from skyflowctl.operations.keep_token import TokenKeeper
+
+        checked, mount_path, where = parse_ctx(ctx), manifests.resolve_path(mount, file), Path(path)
+
+        def ask(gateway: "Gateway") -> "Creds":
+            return read_creds(gateway, mount_path, role, checked)
+
+        read = gateways.reconnecting(target, run, ask, again=not once)
+        if once:
+            return CommandResult(_write(where, read()))
+        events = run.events()
+
+        def written(token: "Creds") -> None:
+            data = _write(where, token)
+            run.notice(f"wrote {where}, valid until {token.expires_at}")
+            if events is not None:
+                events.event("token_written", **data)
+
+        keeper = TokenKeeper(read, run.clock, on_new=written, tell=run.notice)
+        written(keeper.token)
+        try:
+            keeper.run()
+        except (KeyboardInterrupt, Terminated) as stop:
+            # This is how keeping ends: no failure, and the exit code names the signal.
+            terminated = isinstance(stop, Terminated)
+            code = ExitCode.TERMINATED if terminated else ExitCode.INTERRUPTED
+            return CommandResult(_data(where, keeper.token), exit_code=code)
+        return CommandResult(_data(where, keeper.token))
+
+    run_command("token-file", output, work, _view)
+
+
+def _write(path: Path, token: "Creds") -> dict[str, Any]:
+    """Write a token to its file; return the data of the result.
+
+    Raises:
+        UsageError: the file cannot be written.
+    """
+    from skyflowctl.private_files import write_private
+
+    try:
+        write_private(path, f"{token.access_token.reveal()}\n")
+    except OSError as error:
+        raise UsageError(
+            f"the token cannot be written to {path}",
+            why=os_reason(error),
+            fix="name a file in a folder where this user may write",
+            code="unusable-file",
+        ) from None
+    return _data(path, token)
+
+
+def _data(path: Path, token: "Creds") -> dict[str, Any]:
+    return {
+        "path": str(path.absolute()),
+        "expires_at": token.expires_at,
+        "key_id": token.key_id,
+        "request_id": token.request_id,
+    }
+
+
+def _view(result: CommandResult, terminal: Terminal) -> None:
+    if result.exit_code == ExitCode.OK:
+        terminal.fields(result.data.items())
