@@ -212,7 +212,9 @@ def topic_page(topic: str, page: Page) -> str:
     if topic == "exit-codes":
         page.rows([(str(code), text) for code, text in EXIT_CODES.items()])
         page.line()
-        page.paragraph("The meaning of a code never changes. exec has the exit code of its program.")
+        page.paragraph(
+            "The meaning of a code never changes. exec has the exit code of its program."
+        )
     elif topic == "environment":
         page.rows(list(ENVIRONMENT.items()))
         page.line()
