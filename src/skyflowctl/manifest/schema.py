@@ -22,23 +22,27 @@ def schema_text() -> str:
 
 
 @cache
+def published_schema() -> dict[str, Any]:
+    """Return the schema as published, parsed."""
+    schema: dict[str, Any] = json.loads(schema_text())
+    return schema
+
+
+@cache
 def inlined_schema() -> dict[str, Any]:
     """Return the schema with every reference inlined (none is recursive).
 
     Resolving the references again for each value takes a third of jsonschema's time.
     """
-    whole = json.loads(schema_text())
+    whole = published_schema()
     expanded: dict[str, Any] = _expand(whole, whole["$defs"])
     return expanded
 
 
 def consumer_rule(kind: str) -> Mapping[str, Any]:
-    """Return the schema of a consumer of this type of login method."""
-    mount = inlined_schema()["properties"]["mounts"]["additionalProperties"]
-    role = mount["properties"]["roles"]["additionalProperties"]
-    rule: Mapping[str, Any] = role["properties"]["consumers"]["properties"][kind]
-    consumer: Mapping[str, Any] = rule["additionalProperties"]
-    return consumer
+    """Return the schema of a consumer of this type of login method; its references are kept."""
+    rule: Mapping[str, Any] = published_schema()["$defs"][f"{kind}_consumer"]
+    return rule
 
 
 def _expand(part: Any, definitions: dict[str, Any]) -> Any:

@@ -18,6 +18,7 @@ from skyflowctl.manifest.messages import (
 )
 from skyflowctl.manifest.nodes import Path, YamlNode, at_key, descend, locate, plain
 from skyflowctl.manifest.schema import Violation, is_unsupported, rule_at, violations
+from skyflowctl.manifest.schema_check import fits_schema
 from skyflowctl.text import setting_text
 
 _REFERENCES = frozenset({"client_secret", "credentials", "operator_token", "token_reviewer_jwt"})
@@ -46,9 +47,12 @@ def check_schema(root: YamlNode, refused: AbstractSet[Path]) -> tuple[list[Probl
         refused: paths that already have a problem; they and the paths below them get no
             further problem.
     """
+    data = plain(root)
+    if fits_schema(data):
+        return [], set()
     found = [
         finding
-        for error in violations(plain(root))
+        for error in violations(data)
         if not is_below(error.path, refused)
         for finding in _problems(error, error.path, root)
         if finding[0] not in refused

@@ -75,3 +75,18 @@ def test_creds_loads_the_server_client_and_nothing_else_heavy(tmp_path):
     )
     assert "hvac" in found
     assert not found & (HEAVY - {"hvac", "requests"})
+
+
+def test_a_valid_manifest_is_checked_without_jsonschema(tmp_path):
+    manifest = tmp_path / "mounts.yaml"
+    manifest.write_text(
+        "version: 1\nmanifest: shop\nmounts:\n  order:\n    credentials: {env: NOT_SET}\n"
+        "    roles: {producer: {role_ids: [x]}}\n"
+    )
+    server = {"BAO_ADDR": "http://127.0.0.1:9", "BAO_TOKEN": "x", "BAO_MAX_RETRIES": "0"}
+    for command in ("validate", "plan"):
+        found = loaded([command, "-f", str(manifest)], **server)
+        assert "yaml" in found, command
+        assert not found & {"jsonschema", "attr", "referencing", "jinja2", "pydantic"}, command
+    manifest.write_text("version: 2\nmounts: {}\n")
+    assert "jsonschema" in loaded(["validate", "-f", str(manifest)])
