@@ -231,6 +231,23 @@ async def test_all_who_leave_end_the_exchange():
 
 
 @scenario
+async def test_no_task_is_left_of_granted_and_of_cancelled_reads():
+    bench = await _bench()
+    before = len(asyncio.all_tasks())
+    for _ in range(20):
+        callers = [asyncio.create_task(_creds(bench, f"order:{n % 7}")) for n in range(50)]
+        await asyncio.sleep(0)
+        for one in callers[::3]:
+            one.cancel()
+        answers = await asyncio.gather(*callers, return_exceptions=True)
+        assert any(isinstance(one, dict) for one in answers)
+        bench.engine.invalidate("config")
+    # A run that its last waiter left ends in the next turns of the loop.
+    await _until(lambda: len(asyncio.all_tasks()) == before)
+    assert not bench.engine._creds._flights._runs
+
+
+@scenario
 async def test_a_failure_reaches_all_and_is_not_kept():
     bench, gate = await _gated()
     refused = gate

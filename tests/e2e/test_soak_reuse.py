@@ -32,9 +32,10 @@ def tokens() -> Iterator[FixedTokens]:
 @pytest.fixture
 def server(tokens: FixedTokens) -> Iterator[BaoServer]:
     with running_bao() as running:
-        register_ours(running, tokens)
-        mount(running, "skyflow/jobs", tokens.credentials())
-        write(running, "skyflow/jobs/roles/reader", {"reuse_min_ttl": "30m"})
+        register_ours(running, tokens, "--shared")
+        for name in ("jobs", "other"):
+            mount(running, f"skyflow/{name}", tokens.credentials())
+            write(running, f"skyflow/{name}/roles/reader", {"reuse_min_ttl": "30m"})
         yield running
 
 
@@ -81,3 +82,15 @@ def test_20_000_ctx_leave_10_000_tokens_and_a_bounded_memory(server, tokens):
     assert health["reuse"]["entries"] == LIMIT
     assert read(every[-1]) == 1
     assert read(every[0]) == 0, "the least recently used one is still kept"
+
+
+def test_mounts_of_one_process_share_no_tokens_and_keep_theirs(server):
+    login = [log_in(server)]
+
+    def read(name: str) -> int:
+        load = Load(server, [f"skyflow/{name}/creds/reader"], 1, requests=1, tokens=login)
+        return load.run().reused
+
+    assert [read("jobs"), read("other"), read("jobs"), read("other")] == [0, 0, 1, 1]
+    write(server, "skyflow/other/config", {"description": "changed"})
+    assert [read("jobs"), read("other")] == [1, 0]
