@@ -1,10 +1,12 @@
 """``python -m skyflowctl.plugin``: the program that a server starts, usually by a launcher."""
 
+import functools
 import logging
 import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 from skyflowctl.plugin.backend import EngineFactory
 from skyflowctl.plugin.handshake import HandshakeError, NotStartedByServerError, read_handshake
@@ -13,6 +15,10 @@ from skyflowctl.plugin.logs import install_logs
 from skyflowctl.plugin.protection import protect_process, raise_file_limit
 from skyflowctl.plugin.settings import ArgumentError, PluginSettings, parse_arguments
 
+if TYPE_CHECKING:
+    from skyflowctl.skyflow.http.pool import ConnectionPool
+    from skyflowctl.skyflow.token_service import TokenService
+
 _LOG = logging.getLogger("skyflowctl.plugin")
 
 
@@ -20,8 +26,7 @@ def engine_factory(settings: PluginSettings) -> EngineFactory:
     """Return the factory of engines; each mount has limits of its own."""
     from skyflowctl.clock import SystemClock
     from skyflowctl.engine.engine import Engine, EngineSettings
-    from skyflowctl.skyflow.http.pool import ConnectionPool
-    from skyflowctl.skyflow.http.token_service import HttpTokenService
+    from skyflowctl.skyflow.http.on_demand import TokenServiceOnDemand
     from skyflowctl.skyflow.token_uri import SKYFLOW_HOSTS
 
     engine_settings = EngineSettings(
@@ -29,10 +34,24 @@ def engine_factory(settings: PluginSettings) -> EngineFactory:
         credentials_directory=settings.credentials_directory,
         process=protect_process().to_json(),
     )
-    clock, pool = SystemClock(), ConnectionPool()
+    clock = SystemClock()
     return lambda storage, options: Engine(
-        storage, HttpTokenService(pool, shared=True), engine_settings, clock, options
+        storage, TokenServiceOnDemand(make=_token_service), engine_settings, clock, options
     )
+
+
+def _token_service() -> "TokenService":
+    """Return the token service of a mount; all mounts share the connections."""
+    from skyflowctl.skyflow.http.token_service import HttpTokenService
+
+    return HttpTokenService(_connections(), shared=True)
+
+
+@functools.cache
+def _connections() -> "ConnectionPool":
+    from skyflowctl.skyflow.http.pool import ConnectionPool
+
+    return ConnectionPool()
 
 
 def main(

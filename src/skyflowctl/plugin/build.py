@@ -61,6 +61,11 @@ if [ ! -x '{python}' ]; then
   echo '{{"@level":"error","@message":"the plugin does not start: {python} is missing"}}' >&2
   exit 1
 fi
+# A process shows its initial environment until it ends: keep only the allowed variables.
+if [ -x /usr/bin/env ]; then
+  exec /usr/bin/env -i {environment} \\
+    '{python}' -I -S -B "$0" "$@"
+fi
 exec '{python}' -I -S -B "$0" "$@"
 '''
 {source}
@@ -304,6 +309,7 @@ def _render(modules: tuple[Module, ...], digest: str, python: str) -> str:
         version=__version__,
         python=python,
         source=source.strip(),
+        environment=" ".join(f'${{{name}+"{name}=${name}"}}' for name in sorted(launcher.ALLOWED)),
         modules="(\n" + "".join(_lines(modules)) + "    )",
         digest=digest,
     )

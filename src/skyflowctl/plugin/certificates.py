@@ -4,22 +4,16 @@ The server's certificate is ECDSA on P-521, which gRPC's usual TLS library refus
 library's ``ssl`` (OpenSSL) accepts it, in both directions.
 """
 
+import base64
 import os
-import secrets
 import ssl
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import (
-    Encoding,
-    NoEncryption,
-    PrivateFormat,
-    PublicFormat,
-)
 
-from skyflowctl.plugin.der import self_signed
+from skyflowctl.plugin.der import p256_private_key, p256_public_key, self_signed
 from skyflowctl.secret import Secret
 
 SERVER_NAME = "localhost"
@@ -39,16 +33,20 @@ class OwnCertificate:
 def make_certificate() -> OwnCertificate:
     """Return a new P-256 certificate for ``localhost``; ``pem`` holds key and certificate."""
     key = ec.generate_private_key(ec.SECP256R1())
+    numbers = key.private_numbers()
+    x, y = numbers.public_numbers.x, numbers.public_numbers.y
+    point = b"\x04" + x.to_bytes(32) + y.to_bytes(32)
     now = datetime.now(UTC)
     der = self_signed(
         SERVER_NAME,
-        key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo),
+        p256_public_key(point),
         lambda content: key.sign(content, ec.ECDSA(hashes.SHA256())),
-        serial=secrets.randbits(128) + 1,
+        serial=int.from_bytes(os.urandom(16)) + 1,
         valid=(now - _CLOCK_SKEW, now + _LIFETIME),
     )
-    private = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-    return OwnCertificate(der, Secret(private.decode() + ssl.DER_cert_to_PEM_cert(der)))
+    private = base64.encodebytes(p256_private_key(numbers.private_value, point)).decode()
+    pem = f"-----BEGIN EC PRIVATE KEY-----\n{private}-----END EC PRIVATE KEY-----\n"
+    return OwnCertificate(der, Secret(pem + ssl.DER_cert_to_PEM_cert(der)))
 
 
 def server_context(own: OwnCertificate, host_certificate: str) -> ssl.SSLContext:

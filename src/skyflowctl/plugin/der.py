@@ -1,8 +1,8 @@
 """A self-signed certificate in DER (X.690, RFC 5280), for ``localhost`` and ECDSA on P-256.
 
-The plugin makes one at every start. The library for it (``cryptography.x509``) takes 20 to 30 ms to
-import, a sixth of the start, and delays every restarted mount. The tests read the result with that
-library.
+The plugin makes one at every start, with its key (RFC 5915, RFC 5480). The library for it
+(``cryptography.x509`` and ``serialization``) takes 30 ms to import, and delays every restarted
+mount. The tests read the results with that library.
 """
 
 from collections.abc import Callable
@@ -11,8 +11,10 @@ from datetime import datetime
 _BOOLEAN, _INTEGER, _BIT_STRING, _OCTET_STRING, _OID = 0x01, 0x02, 0x03, 0x04, 0x06
 _UTF8, _UTC_TIME, _GENERALIZED_TIME, _SEQUENCE, _SET = 0x0C, 0x17, 0x18, 0x30, 0x31
 _VERSION_FIELD, _EXTENSIONS_FIELD, _DNS_NAME = 0xA0, 0xA3, 0x82
+_CURVE_FIELD, _POINT_FIELD = 0xA0, 0xA1
 
 _ECDSA_WITH_SHA256 = "1.2.840.10045.4.3.2"
+_EC_PUBLIC_KEY, _P256 = "1.2.840.10045.2.1", "1.2.840.10045.3.1.7"
 _COMMON_NAME = "2.5.4.3"
 _KEY_USAGE, _ALTERNATIVE_NAME, _BASIC_CONSTRAINTS = "2.5.29.15", "2.5.29.17", "2.5.29.19"
 _EXTENDED_USAGE = "2.5.29.37"
@@ -70,6 +72,23 @@ def _extensions(dns_name: str) -> bytes:
         _extension(_BASIC_CONSTRAINTS, is_ca, critical=True),
         _extension(_KEY_USAGE, _tlv(_BIT_STRING, _USAGE_BITS), critical=True),
         _extension(_EXTENDED_USAGE, usages, critical=False),
+    )
+
+
+def p256_public_key(point: bytes) -> bytes:
+    """Return the SubjectPublicKeyInfo of an uncompressed point (65 bytes)."""
+    algorithm = _tlv(_SEQUENCE, _oid(_EC_PUBLIC_KEY), _oid(_P256))
+    return _tlv(_SEQUENCE, algorithm, _tlv(_BIT_STRING, b"\0" + point))
+
+
+def p256_private_key(number: int, point: bytes) -> bytes:
+    """Return the ECPrivateKey of a private number and its uncompressed point."""
+    return _tlv(
+        _SEQUENCE,
+        _integer(1),
+        _tlv(_OCTET_STRING, number.to_bytes(32)),
+        _tlv(_CURVE_FIELD, _oid(_P256)),
+        _tlv(_POINT_FIELD, _tlv(_BIT_STRING, b"\0" + point)),
     )
 
 

@@ -1,6 +1,6 @@
 """How a server starts the plugin: the variables that it sets and the line that it reads."""
 
-import secrets
+import os
 from base64 import b64encode
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -75,7 +75,7 @@ def new_socket_path(directory: Path, pid: int) -> Path:
     """
     if not directory.is_dir():
         raise HandshakeError(f"the folder for the plugin's socket, {directory}, does not exist")
-    path = directory / f"sky{pid}-{secrets.token_hex(3)}"
+    path = directory / f"sky{pid}-{os.urandom(3).hex()}"
     if len(bytes(path)) > _SOCKET_PATH_LIMIT:
         raise HandshakeError(
             f"{path} is too long for a unix socket ({_SOCKET_PATH_LIMIT} bytes); "

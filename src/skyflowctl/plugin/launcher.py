@@ -14,10 +14,12 @@ a change made between the check and the import; a user who can change those cont
 machine. Let only root write to them and to the covered folders.
 """
 
-# ruff: noqa: PTH113, PTH123
+# ruff: noqa: PTH113, PTH123, PTH202
+import contextlib
+import gc
 import os
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib.machinery import (
     EXTENSION_SUFFIXES,
     ExtensionFileLoader,
@@ -65,6 +67,7 @@ CHECK = "--check"
 ENV_NAMES = "--env-names="
 """Begins an argument that lists the names of the environment's variables, because the server
 never returns a catalog entry's environment. The plugin does not get this argument."""
+_LARGE, _PIECE = 1 << 20, 1 << 16
 _CACHED = f".{sys.implementation.cache_tag}.pyc"
 
 
@@ -96,24 +99,52 @@ def covered_files(path: str) -> Iterator[str]:
             yield entry.path
 
 
-def digest(modules: Sequence[Sequence[str]]) -> str:
+def digest(modules: Sequence[Sequence[str]], meanwhile: Callable[[], object] | None = None) -> str:
     """Return one sha256 over the names and contents of all covered files.
+
+    A thread reads the large files: native libraries, which are most of all bytes.
 
     Args:
         modules: pairs of a module's dotted name and its folder or file.
+        meanwhile: is called while the thread reads.
 
     Raises:
         OSError: a file or folder is missing or cannot be read.
     """
-    import hashlib  # here, as the first of the two starts does without
+    import hashlib
+    import threading
+
+    files = [(name, path, file) for name, path in modules for file in covered_files(path)]
+    large = {file: "" for _, _, file in files if os.path.getsize(file) >= _LARGE}
+
+    def read_large() -> None:
+        for file in large:
+            with contextlib.suppress(OSError):  # raised below, in the caller's thread
+                large[file] = _sha256(file)
+
+    thread = threading.Thread(target=read_large)
+    thread.start()
+    try:
+        if meanwhile:
+            meanwhile()
+        small = {file: _sha256(file) for _, _, file in files if file not in large}
+    finally:
+        thread.join()
+    total = hashlib.sha256()
+    for name, path, file in files:
+        content = small.get(file) or large[file] or _sha256(file)
+        base = len(path.rpartition("/")[0])
+        total.update(f"{name}\0{file[base:]}\0{content}\0".encode())
+    return total.hexdigest()
+
+
+def _sha256(file: str) -> str:
+    """Return the digest of a file; in pieces, as memory once taken stays with the process."""
+    import hashlib
 
     total = hashlib.sha256()
-    for name, path in modules:
-        base = len(path.rpartition("/")[0])
-        for file in covered_files(path):
-            with open(file, "rb", buffering=0) as opened:
-                content = opened.read()
-            total.update(f"{name}\0{file[base:]}\0{len(content)}\0".encode())
+    with open(file, "rb", buffering=0) as opened:
+        while content := opened.read(_PIECE):
             total.update(content)
     return total.hexdigest()
 
@@ -207,14 +238,22 @@ def refuse(message: str) -> int:
     return 1
 
 
+def _import_uncovered() -> None:
+    """Import the largest part of the standard library that the plugin needs."""
+    import asyncio  # noqa: F401 - only for the modules to be there
+
+
 def launch(modules: Sequence[Sequence[str]], expected: str) -> int:
     """Start the plugin if its files are those that the launcher was built with."""
     if clean_environment(os.environ) != dict(os.environ):
         # A process shows its initial environment until it ends, so it starts again.
         command = [sys.executable, "-I", "-S", "-B", *sys.argv]
         os.execve(sys.executable, command, clean_environment(os.environ))  # noqa: S606
+    # What a start makes is kept: looking for garbage would take a tenth of its time. The host
+    # turns the collector on again.
+    gc.disable()
     try:
-        found = digest(modules)
+        found = digest(modules, _import_uncovered)
     except OSError as error:
         return refuse(f"the plugin does not start: {error.filename}: {error.strerror}")
     if found != expected:

@@ -2,6 +2,8 @@
 
 import asyncio
 import contextlib
+import ctypes
+import gc
 import os
 import signal
 import socket
@@ -60,8 +62,12 @@ class Life:
         """Check regularly whether this process is still needed."""
         loop = asyncio.get_running_loop()
         needed_at = loop.time()
+        started = False
         while True:
             await asyncio.sleep(_CHECK_SECONDS)
+            if not started:
+                started = True
+                end_start()
             if os.getppid() != self._parent:
                 self.end()
             if self._mounts():
@@ -69,6 +75,18 @@ class Life:
             allowed = _IDLE_SECONDS if self._connected else _CONNECT_SECONDS
             if loop.time() - needed_at > allowed:
                 self.end()
+
+
+def end_start() -> None:
+    """Give back the memory that only the start needed, and turn the garbage collector on.
+
+    The launcher turned it off. What exists now stays, so that no later collection looks at it.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.enable()
+    with contextlib.suppress(AttributeError):  # a C library without it
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def _unlink_socket(path: Path) -> None:
