@@ -105,7 +105,7 @@ class Ratio:
     def line(self) -> str:
         low, high = self.interval
         spread = f"[{low:.2f} - {high:.2f}]"
-        return f"{self.name:<30}{self.median:>8.2f}x  {spread:<17}{self.verdict()}".rstrip()
+        return f"{self.name:<34}{self.median:>8.2f}x  {spread:<17}{self.verdict()}".rstrip()
 
 
 def _outside(count: int) -> int:
