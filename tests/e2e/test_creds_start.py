@@ -7,7 +7,7 @@ from support.stack import Stack
 
 pytestmark = pytest.mark.real_server
 NOT_NEEDED = {
-    "cryptography", "grpclib", "h11", "httpx", "jsonschema", "keyring", "psutil", "pydantic",
+    "cryptography", "grpclib", "h11", "hpack", "httpx", "jsonschema", "keyring", "psutil", "pydantic",
     "rich", "skyflow", "trustme", "yaml",
 }  # fmt: skip
 

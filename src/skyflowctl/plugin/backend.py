@@ -95,19 +95,20 @@ class Backend:
     def services(self) -> list[Service]:
         """Return the gRPC services that this object answers."""
         backend = Service("pb.Backend")
-        for name, function, request, reply in (
-            ("Setup", self.setup, "SetupArgs", "SetupReply"),
-            ("Initialize", self._initialize, "Empty", "InitializeReply"),
-            ("Type", self._type, "Empty", "TypeReply"),
-            ("SpecialPaths", self._special_paths, "Empty", "SpecialPathsReply"),
-            ("HandleRequest", self.handle_request, "HandleRequestArgs", "HandleRequestReply"),
-            ("HandleExistenceCheck", self.check, "ExistenceCheckArgs", "ExistenceCheckReply"),
-            ("InvalidateKey", self._invalidate, "InvalidateKeyArgs", "Empty"),
-            ("Cleanup", self.clean_up, "Empty", "Empty"),
+        for name, function, request in (
+            ("Setup", self.setup, "SetupArgs"),
+            ("Initialize", self._initialize, "Empty"),
+            ("Type", self._type, "Empty"),
+            ("SpecialPaths", self._special_paths, "Empty"),
+            ("HandleExistenceCheck", self.check, "ExistenceCheckArgs"),
+            ("InvalidateKey", self._invalidate, "InvalidateKeyArgs"),
+            ("Cleanup", self.clean_up, "Empty"),
         ):
-            backend.unary(name, function, message_type(request), message_type(reply))
+            backend.unary(name, function, message_type(request))
+        arguments = message_type("HandleRequestArgs")
+        backend.unary("HandleRequest", self.handle_request, arguments, quick=_constant_reply)
         version = Service("logical.PluginVersion")
-        version.unary("Version", self._version, _Empty, message_type("VersionReply"))
+        version.unary("Version", self._version, _Empty)
         return [backend, version]
 
     async def setup(self, message: Any, metadata: Mapping[str, str]) -> Any:
@@ -146,9 +147,6 @@ class Backend:
 
     async def handle_request(self, message: Any, metadata: Mapping[str, str]) -> Any:
         """Answer one operation; any error becomes a reply, never a gRPC error."""
-        reply = constant_reply(message.request.operation)
-        if reply is not None:
-            return reply
         try:
             instance = self._instance(metadata)
             return from_reply(await instance.engine.handle(to_request(message.request)))
@@ -191,6 +189,10 @@ class Backend:
 
     async def _version(self, _message: Any, _metadata: Mapping[str, str]) -> Any:
         return message_type("VersionReply")(plugin_version=semver())
+
+
+def _constant_reply(message: Any) -> Any:
+    return constant_reply(message.request.operation)
 
 
 def _log_unexpected(error: Exception) -> None:

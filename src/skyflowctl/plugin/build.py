@@ -24,12 +24,8 @@ Module = tuple[str, str]
 _LIBRARIES = (
     "_cffi_backend",
     "cryptography",
-    "grpclib",
     "h11",
-    "h2",
     "hpack",
-    "hyperframe",
-    "multidict",
 )
 # The part of this package that runs in a server; without the command line.
 _OWN = (

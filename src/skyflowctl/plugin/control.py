@@ -1,11 +1,7 @@
 """go-plugin's own services: broker, standard streams, shutdown, health, multiplexing."""
 
-import asyncio
 from collections.abc import Callable, Mapping
 from typing import Any
-
-from grpclib.const import Cardinality
-from grpclib.server import Stream
 
 from skyflowctl.plugin.broker import Broker
 from skyflowctl.plugin.messages import message_type
@@ -37,38 +33,24 @@ def control_services(
 
 
 def _broker_service(broker: Broker) -> Service:
-    async def start_stream(stream: Stream[Any, Any]) -> None:
-        await stream.send_initial_metadata()
-        async for info in stream:
-            broker.announce(info)
-
     service = Service("plugin.GRPCBroker")
-    service.stream("StartStream", start_stream, _ConnInfo, _ConnInfo, Cardinality.STREAM_STREAM)
+    service.listen("StartStream", broker.announce, _ConnInfo, stays=False)
     return service
 
 
 def _stdio_service() -> Service:
-    async def stream_stdio(stream: Stream[Any, Any]) -> None:
-        # Sends nothing: logs go to standard error. The host keeps the call open.
-        await stream.recv_message()
-        await asyncio.get_running_loop().create_future()
-
+    # Sends nothing: logs go to standard error. The host keeps the call open.
     service = Service("plugin.GRPCStdio")
-    service.stream(
-        "StreamStdio", stream_stdio, _Empty, message_type("StdioData"), Cardinality.UNARY_STREAM
-    )
+    service.listen("StreamStdio", lambda _message: None, _Empty, stays=True)
     return service
 
 
 def _controller_service(on_shutdown: Callable[[], None]) -> Service:
-    async def shutdown(stream: Stream[Any, Any]) -> None:
-        await stream.recv_message()
-        await stream.send_message(_Empty())
-        await stream.send_trailing_metadata()
-        on_shutdown()
+    async def shutdown(_message: Any, _metadata: Mapping[str, str]) -> Any:
+        return _Empty()
 
     service = Service("plugin.GRPCController")
-    service.stream("Shutdown", shutdown, _Empty, _Empty, Cardinality.UNARY_UNARY)
+    service.unary("Shutdown", shutdown, _Empty, afterwards=on_shutdown)
     return service
 
 
@@ -79,7 +61,7 @@ def _health_service() -> Service:
         return reply_type(status=_SERVING)
 
     service = Service("grpc.health.v1.Health")
-    service.unary("Check", check, _Empty, reply_type)
+    service.unary("Check", check, _Empty)
     return service
 
 
@@ -90,5 +72,5 @@ def _multiplexing_service(*, shared: bool) -> Service:
         return reply_type(supported=shared)
 
     service = Service("pluginutil.multiplexing.PluginMultiplexing")
-    service.unary("MultiplexingSupport", support, _Empty, reply_type)
+    service.unary("MultiplexingSupport", support, _Empty)
     return service

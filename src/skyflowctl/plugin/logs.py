@@ -65,5 +65,3 @@ def install_logs(level: int = logging.INFO) -> None:
     root.handlers[:] = [handler]
     root.setLevel(logging.WARNING)
     logging.getLogger("skyflowctl").setLevel(level)
-    # grpclib logs every cancelled call; a cancelled call is normal here.
-    logging.getLogger("grpclib").setLevel(logging.ERROR)

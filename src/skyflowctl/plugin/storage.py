@@ -1,15 +1,14 @@
 """A mount's storage, over the connection that the server opens for each mount."""
 
+import asyncio
 import ssl
 from typing import Any
 
-from grpclib.client import Channel, UnaryUnaryMethod
-from grpclib.config import Configuration
-from grpclib.encoding.proto import ProtoCodec
-from grpclib.exceptions import GRPCError, StreamTerminatedError
-
 from skyflowctl.engine.contract import StorageError
 from skyflowctl.plugin.certificates import SERVER_NAME
+from skyflowctl.plugin.http2.client import ClientConnection
+from skyflowctl.plugin.http2.grpc import GrpcError
+from skyflowctl.plugin.http2.tls import connect_tls
 from skyflowctl.plugin.messages import message_type
 
 _Entry = message_type("StorageEntry")
@@ -27,19 +26,10 @@ class BrokerStorage:
     """
 
     def __init__(self, address: str, context: ssl.SSLContext) -> None:
-        self._channel = Channel(
-            path=address,
-            ssl=context,
-            codec=ProtoCodec(),
-            config=Configuration(ssl_target_name_override=SERVER_NAME),
-        )
-        self._get = self._method("Get", _GetArgs, _GetReply)
-        self._put = self._method("Put", _PutArgs, _ErrorReply)
-        self._delete = self._method("Delete", _DeleteArgs, _ErrorReply)
-        self._list = self._method("List", _ListArgs, _ListReply)
-
-    def _method(self, name: str, args: Any, reply: Any) -> UnaryUnaryMethod[Any, Any]:
-        return UnaryUnaryMethod(self._channel, f"/pb.Storage/{name}", args, reply)
+        self._address = address
+        self._context = context
+        self._connection: ClientConnection | None = None
+        self._dialing = asyncio.Lock()
 
     async def connect(self) -> None:
         """Open the connection now, so that a mount without storage fails at once.
@@ -47,38 +37,52 @@ class BrokerStorage:
         Raises:
             OSError: the server does not listen there, or TLS failed.
         """
-        await self._channel.__connect__()
+        await self._connected()
 
     async def get(self, key: str) -> bytes | None:
         """Return the value, or None if there is none."""
-        reply = await _call(self._get, _GetArgs(key=key))
+        reply = await self._call(b"/pb.Storage/Get", _GetArgs(key=key), _GetReply)
         return reply.entry.value if reply.HasField("entry") else None
 
     async def put(self, key: str, value: bytes) -> None:
         """Store the value under the key."""
-        await _call(self._put, _PutArgs(entry=_Entry(key=key, value=value)))
+        args = _PutArgs(entry=_Entry(key=key, value=value))
+        await self._call(b"/pb.Storage/Put", args, _ErrorReply)
 
     async def delete(self, key: str) -> None:
         """Remove the key; a missing one is no error."""
-        await _call(self._delete, _DeleteArgs(key=key))
+        await self._call(b"/pb.Storage/Delete", _DeleteArgs(key=key), _ErrorReply)
 
     async def list(self, prefix: str) -> list[str]:
         """Return the names directly below the prefix; a folder's name ends in ``/``."""
-        reply = await _call(self._list, _ListArgs(prefix=prefix))
+        reply = await self._call(b"/pb.Storage/List", _ListArgs(prefix=prefix), _ListReply)
         return list(reply.keys)
 
     def close(self) -> None:
         """Close the connection."""
-        self._channel.close()
+        if self._connection is not None:
+            self._connection.close_with()
 
+    async def _connected(self) -> ClientConnection:
+        """Return the connection; a lost one is made again."""
+        connection = self._connection
+        if connection is not None and connection.usable:
+            return connection
+        async with self._dialing:
+            if self._connection is None or not self._connection.usable:
+                made = ClientConnection(SERVER_NAME.encode())
+                await connect_tls(self._address, self._context, SERVER_NAME, made)
+                self._connection = made
+            return self._connection
 
-async def _call(method: UnaryUnaryMethod[Any, Any], args: Any) -> Any:
-    try:
-        reply = await method(args)
-    except GRPCError as error:
-        raise StorageError(error.message or error.status.name) from error
-    except (OSError, StreamTerminatedError) as error:
-        raise StorageError("skyflow: the server's storage connection is lost") from error
-    if reply.err:
-        raise StorageError(reply.err)
-    return reply
+    async def _call(self, method: bytes, args: Any, reply_type: Any) -> Any:
+        try:
+            connection = await self._connected()
+            reply = reply_type.FromString(await connection.call(method, args.SerializeToString()))
+        except GrpcError as fault:
+            raise StorageError(fault.message or fault.status_name) from fault
+        except OSError as error:
+            raise StorageError("skyflow: the server's storage connection is lost") from error
+        if reply.err:
+            raise StorageError(reply.err)
+        return reply

@@ -1,23 +1,20 @@
-"""The gRPC server; the only module that extends grpclib's classes."""
+"""The services of the plugin, by method, and the listener on which the host process calls them."""
 
 import asyncio
 import ssl
-from asyncio import BaseTransport
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from typing import Any
 
-from grpclib.const import Cardinality, Handler, Status
-from grpclib.encoding.proto import ProtoCodec
-from grpclib.exceptions import GRPCError
-from grpclib.protocol import H2Protocol
-from grpclib.server import Server, Stream
-from h2.settings import SettingCodes
+from skyflowctl.plugin.http2.server import (
+    ListenMethod,
+    Methods,
+    ServerConnection,
+    UnaryMethod,
+)
+from skyflowctl.plugin.http2.tls import HANDSHAKE_SECONDS, TlsLink
 
-# With the library's 100, one mount's slow requests would block another's in a shared process.
-_MAX_STREAMS = 10_000
 # The server connects once, right after the process has started.
-_HANDSHAKE_SECONDS = 5.0
 _MAX_PENDING = 16
 
 UnaryFunction = Callable[[Any, Mapping[str, str]], Awaitable[Any]]
@@ -28,76 +25,46 @@ class Service:
 
     def __init__(self, name: str) -> None:
         self._name = name
-        self._methods: dict[str, Handler] = {}
+        self.methods: dict[bytes, UnaryMethod | ListenMethod] = {}
 
-    def unary(self, method: str, function: UnaryFunction, request: Any, reply: Any) -> None:
-        """Serve ``method``: ``function`` gets the message and the call's metadata."""
-
-        async def serve(stream: Stream[Any, Any]) -> None:
-            message = await stream.recv_message()
-            metadata: Any = stream.metadata or {}
-            await stream.send_message(await function(message, metadata))
-
-        self.stream(method, serve, request, reply, Cardinality.UNARY_UNARY)
-
-    def stream(
+    def unary(
         self,
         method: str,
-        function: Callable[[Stream[Any, Any]], Awaitable[None]],
+        function: UnaryFunction,
         request: Any,
-        reply: Any,
-        cardinality: Cardinality,
+        *,
+        quick: Callable[[Any], Any] | None = None,
+        afterwards: Callable[[], None] | None = None,
     ) -> None:
-        """Serve ``method`` with a function that reads and writes the stream itself."""
-        path = f"/{self._name}/{method}"
-        self._methods[path] = Handler(function, cardinality, request, reply)
+        """Serve ``method``: ``function`` gets the message and the call's metadata.
 
-    def __mapping__(self) -> Mapping[str, Handler]:
-        return self._methods
+        Args:
+            method: the method's name.
+            function: returns the reply's message.
+            request: the type of the call's message.
+            quick: returns the reply if nothing has to be waited for, else None.
+            afterwards: called when the reply is written.
+        """
+        self._add(method, UnaryMethod(request.FromString, function, quick, afterwards))
 
+    def listen(
+        self, method: str, function: Callable[[Any], None], request: Any, *, stays: bool
+    ) -> None:
+        """Serve ``method``, which sends nothing: ``function`` gets every message of a call.
 
-class _Methods(dict[str, Handler]):
-    """The served methods; a call of another one gets a correct "unimplemented".
+        Args:
+            method: the method's name.
+            function: gets a message.
+            request: the type of the messages.
+            stays: the call goes on when the caller has sent its last message.
+        """
+        self._add(method, ListenMethod(request.FromString, function, stays))
 
-    The library's own answer lacks the content type, so the server reports a broken connection
-    ("malformed header"), not a missing method.
-    """
-
-    def get(self, path: str, default: Any = None) -> Any:
-        return super().get(path, default) or Handler(
-            _unimplemented, Cardinality.UNARY_UNARY, _Anything, _Anything
-        )
-
-
-class _Anything:
-    """Represents the messages of a method that is not served."""
-
-
-async def _unimplemented(_stream: Stream[Any, Any]) -> None:
-    raise GRPCError(Status.UNIMPLEMENTED, "the plugin has no such method")
-
-
-class _HostConnection(H2Protocol):
-    """The server's connection; calls back when it is made and when it is lost."""
-
-    on_made: Callable[[], None]
-    on_lost: Callable[[], None]
-
-    def connection_made(self, transport: BaseTransport) -> None:
-        super().connection_made(transport)
-        settings: dict[SettingCodes | int, int] = {
-            SettingCodes.MAX_CONCURRENT_STREAMS: _MAX_STREAMS
-        }
-        self.connection._connection.update_settings(settings)  # noqa: SLF001
-        self.connection.flush()
-        self.on_made()
-
-    def connection_lost(self, exc: BaseException | None) -> None:
-        self.on_lost()
-        super().connection_lost(exc)
+    def _add(self, method: str, served: UnaryMethod | ListenMethod) -> None:
+        self.methods[f"/{self._name}/{method}".encode()] = served
 
 
-class HostServer(Server):
+class HostServer:
     """A gRPC server for one client, the host process.
 
     Args:
@@ -113,25 +80,20 @@ class HostServer(Server):
         on_made: Callable[[], None],
         on_lost: Callable[[], None],
     ) -> None:
-        super().__init__(services, codec=ProtoCodec())
-        self._mapping = _Methods(self._mapping)
-        self._on_made = on_made
-        self._on_lost = on_lost
+        self._methods: Methods = {
+            path: method for service in services for path, method in service.methods.items()
+        }
+        self._on_made, self._on_lost = on_made, on_lost
         self._pending: list[float] = []
+        self._server: asyncio.Server | None = None
 
     async def listen(self, path: str, context: ssl.SSLContext) -> None:
         """Listen on a unix socket; disconnect clients that do not finish the handshake."""
-        loop = asyncio.get_running_loop()
-        self._server = await loop.create_unix_server(
-            self._protocol_factory,
-            path,
-            ssl=context,
-            backlog=_MAX_PENDING,
-            ssl_handshake_timeout=_HANDSHAKE_SECONDS,
+        self._server = await asyncio.get_running_loop().create_unix_server(
+            partial(self._accept, context), path, backlog=_MAX_PENDING
         )
-        self._server_closed_fut = loop.create_future()
 
-    def _protocol_factory(self) -> H2Protocol:
+    def _accept(self, context: ssl.SSLContext) -> TlsLink:
         """Return the protocol of a new connection, before its handshake.
 
         Raises:
@@ -139,17 +101,13 @@ class HostServer(Server):
                 closed.
         """
         now = asyncio.get_running_loop().time()
-        self._pending = [begun for begun in self._pending if now - begun < _HANDSHAKE_SECONDS]
+        self._pending = [begun for begun in self._pending if now - begun < HANDSHAKE_SECONDS]
         if len(self._pending) >= _MAX_PENDING:
             raise ConnectionRefusedError("too many connections without a handshake")
         self._pending.append(now)
-        plain = super()._protocol_factory()
-        connection = _HostConnection(plain.handler, plain.config, plain.h2_config)
-        connection.on_made = partial(self._made, now)
-        connection.on_lost = self._on_lost
-        return connection
+        connection = ServerConnection(self._methods, self._on_made, self._on_lost)
+        return TlsLink(context, connection, on_shaken=partial(self._shaken, now))
 
-    def _made(self, begun: float) -> None:
-        if begun in self._pending:
+    def _shaken(self, begun: float, error: OSError | None) -> None:
+        if error is None and begun in self._pending:
             self._pending.remove(begun)
-        self._on_made()

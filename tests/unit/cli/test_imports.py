@@ -20,7 +20,7 @@ except SystemExit:
 print(json.dumps(sorted({name.split(".")[0] for name in sys.modules})), file=sys.stderr)
 """
 HEAVY = {
-    "cryptography", "grpclib", "h11", "hvac", "jinja2", "jsonschema", "keyring", "pydantic",
+    "cryptography", "grpclib", "h11", "hpack", "hvac", "jinja2", "jsonschema", "keyring", "pydantic",
     "requests", "rich", "skyflow", "yaml",
 }  # fmt: skip
 

@@ -193,9 +193,9 @@ class Host:
         self.engines: list[Engine] = []
         self.backend = Backend(self._make, self._connect)
         self.ways = {
-            path.rpartition("/")[2]: handler
+            path.decode().rpartition("/")[2]: method
             for service in self.backend.services()
-            for path, handler in service.__mapping__().items()
+            for path, method in service.methods.items()
         }
 
     def _make(self, storage, options) -> Engine:
@@ -214,7 +214,8 @@ class Host:
     async def ask(self, mount: str, operation: str = "read"):
         request = message_type("Request")(operation=operation, path="x")
         args = message_type("HandleRequestArgs")(request=request)
-        return await self.backend.handle_request(args, {"multiplex_id": mount})
+        method = self.ways["HandleRequest"]
+        return method.quick(args) or await method.answer(args, {"multiplex_id": mount})
 
     async def check(self, mount: str):
         request = message_type("Request")(operation="update", path="x")

@@ -204,12 +204,11 @@ def test_a_log_line_is_json_and_leaves_the_exceptions_text_out():
 def fresh_logging(monkeypatch: pytest.MonkeyPatch):
     root = logging.getLogger()
     kept = (root.handlers[:], root.level, logging.raiseExceptions)
-    levels = {name: logging.getLogger(name).level for name in ("skyflowctl", "grpclib")}
+    level = logging.getLogger("skyflowctl").level
     yield
     root.handlers[:], logging.raiseExceptions = kept[0], kept[2]
     root.setLevel(kept[1])
-    for name, level in levels.items():
-        logging.getLogger(name).setLevel(level)
+    logging.getLogger("skyflowctl").setLevel(level)
 
 
 @pytest.mark.usefixtures("fresh_logging")

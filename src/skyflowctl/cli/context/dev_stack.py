@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from skyflowctl.vault.gateway import Gateway
     from skyflowctl.vault.target import Target
 
-_EXTRA = frozenset({"psutil", "trustme", "certifi", "grpclib"})
+_EXTRA = frozenset({"psutil", "trustme", "certifi", "hpack"})
 
 
 @contextmanager
