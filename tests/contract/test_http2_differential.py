@@ -24,7 +24,7 @@ from grpclib.server import Server
 from support.http2_wire import Message
 
 from skyflowctl.plugin.certificates import client_context, make_certificate, server_context
-from skyflowctl.plugin.http2.client import ClientConnection
+from skyflowctl.plugin.http2.client import GrpcClient
 from skyflowctl.plugin.http2.grpc import GrpcError
 from skyflowctl.plugin.http2.server import ServerConnection, UnaryMethod
 from skyflowctl.plugin.http2.tls import TlsLink, connect_tls
@@ -136,7 +136,7 @@ async def library_server(path: str, context: ssl.SSLContext) -> AsyncIterator[No
 
 @contextlib.asynccontextmanager
 async def our_client(path: str, context: ssl.SSLContext) -> AsyncIterator[Call]:
-    connection = ClientConnection(b"localhost")
+    connection = GrpcClient(b"localhost")
     await connect_tls(path, context, "localhost", connection)
 
     async def call(name: str, message: bytes) -> Outcome:

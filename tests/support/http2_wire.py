@@ -24,7 +24,7 @@ from skyflowctl.plugin.http2.frames import (
     frame,
     settings_frame,
 )
-from skyflowctl.plugin.http2.grpc import PREFIX
+from skyflowctl.plugin.http2.grpc import MESSAGE_PREFIX
 from skyflowctl.plugin.http2.server import ListenMethod, ServerConnection, UnaryMethod
 
 CALL = [
@@ -148,7 +148,9 @@ def split(stream: bytes) -> Iterable[Sent]:
 
 def data(stream: int, message: bytes, *, end: bool = False) -> bytes:
     """A DATA frame of one gRPC message."""
-    return frame(DATA, END_STREAM if end else 0, stream, PREFIX.pack(0, len(message)) + message)
+    return frame(
+        DATA, END_STREAM if end else 0, stream, MESSAGE_PREFIX.pack(0, len(message)) + message
+    )
 
 
 def goaway_code(frames: list[Sent]) -> int | None:

@@ -6,7 +6,7 @@ from typing import Any
 
 from skyflowctl.engine.contract import StorageError
 from skyflowctl.plugin.certificates import SERVER_NAME
-from skyflowctl.plugin.http2.client import ClientConnection
+from skyflowctl.plugin.http2.client import GrpcClient
 from skyflowctl.plugin.http2.grpc import GrpcError
 from skyflowctl.plugin.http2.tls import connect_tls
 from skyflowctl.plugin.messages import message_type
@@ -28,7 +28,7 @@ class BrokerStorage:
     def __init__(self, address: str, context: ssl.SSLContext) -> None:
         self._address = address
         self._context = context
-        self._connection: ClientConnection | None = None
+        self._connection: GrpcClient | None = None
         self._dialing = asyncio.Lock()
 
     async def connect(self) -> None:
@@ -63,14 +63,14 @@ class BrokerStorage:
         if self._connection is not None:
             self._connection.close_with()
 
-    async def _connected(self) -> ClientConnection:
+    async def _connected(self) -> GrpcClient:
         """Return the connection; a lost one is made again."""
         connection = self._connection
         if connection is not None and connection.usable:
             return connection
         async with self._dialing:
             if self._connection is None or not self._connection.usable:
-                made = ClientConnection(SERVER_NAME.encode())
+                made = GrpcClient(SERVER_NAME.encode())
                 await connect_tls(self._address, self._context, SERVER_NAME, made)
                 self._connection = made
             return self._connection

@@ -12,7 +12,7 @@ from skyflowctl.plugin.http2.frames import (
 )
 from skyflowctl.plugin.http2.grpc import (
     CONTENT_TYPE,
-    PREFIX,
+    MESSAGE_PREFIX,
     GrpcError,
     GrpcStatus,
     MessageReader,
@@ -38,7 +38,7 @@ class _Reply:
         self.messages: list[bytes] = []
 
 
-class ClientConnection(Http2Connection):
+class GrpcClient(Http2Connection):
     """A connection to a gRPC server.
 
     Args:
@@ -75,7 +75,7 @@ class ClientConnection(Http2Connection):
         self.streams[stream.number] = stream
         block = self.writer.constant(self._request(path))
         head = header_frames(stream.number, block, 0, self.max_frame)
-        self.send(stream, head, PREFIX.pack(0, len(message)) + message, ())
+        self.send(stream, head, MESSAGE_PREFIX.pack(0, len(message)) + message, ())
         try:
             return await reply.future
         finally:

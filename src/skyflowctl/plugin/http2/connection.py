@@ -86,7 +86,7 @@ class Http2Connection(FrameSender):
             self._on_continuation,
         )
 
-    # What a side does with them.
+    # A side implements these.
 
     def headers_received(self, stream: Http2Stream, headers: HeaderList, *, end: bool) -> None:
         """Handle the headers or trailers of a stream."""
@@ -106,8 +106,6 @@ class Http2Connection(FrameSender):
 
     def peer_leaves(self, last_stream: int, code: int, text: str) -> None:
         """Handle GOAWAY: the peer will answer no stream of ours after ``last_stream``."""
-
-    # The transport's calls.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Send the settings at once."""
@@ -334,7 +332,9 @@ class Http2Connection(FrameSender):
         if flags & ACK:
             return
         self._count_idle_frame()
-        for name, value in read_settings(payload):
+        settings = list(read_settings(payload))
+        self.write_control(frame(SETTINGS, ACK, 0))  # before the content that they allow
+        for name, value in settings:
             if name == SettingId.HEADER_TABLE_SIZE:
                 self.writer.limit_table(value)
             elif name == SettingId.INITIAL_WINDOW_SIZE:
@@ -343,7 +343,6 @@ class Http2Connection(FrameSender):
                 self.max_frame = value
             elif name == SettingId.MAX_CONCURRENT_STREAMS:
                 self.max_peer_streams = value
-        self.write_control(frame(SETTINGS, ACK, 0))
         self.settings_changed()
 
     def _on_ping(self, flags: int, number: int, payload: bytes) -> None:

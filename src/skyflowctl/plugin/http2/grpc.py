@@ -7,7 +7,7 @@ from urllib.parse import quote, unquote
 
 MAX_MESSAGE = 64 * 1024 * 1024
 """Bytes of one message; a server's own limit of a request's body is half of it by default."""
-PREFIX = Struct(">BL")
+MESSAGE_PREFIX = Struct(">BL")
 """Whether the message is compressed, and its length."""
 PREFIX_SIZE = 5
 CONTENT_TYPE = b"application/grpc"
@@ -86,7 +86,7 @@ def message_size(content: bytes | bytearray) -> int:
     Raises:
         GrpcError: the message is compressed or too long.
     """
-    compressed, size = PREFIX.unpack_from(content)
+    compressed, size = MESSAGE_PREFIX.unpack_from(content)
     if compressed:
         raise GrpcError(GrpcStatus.UNIMPLEMENTED, "compressed messages are not understood")
     if size > MAX_MESSAGE:

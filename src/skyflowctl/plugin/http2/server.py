@@ -19,7 +19,7 @@ from skyflowctl.plugin.http2.frames import (
 )
 from skyflowctl.plugin.http2.grpc import (
     CONTENT_TYPE,
-    PREFIX,
+    MESSAGE_PREFIX,
     GrpcError,
     GrpcStatus,
     MessageReader,
@@ -296,7 +296,7 @@ class ServerConnection(Http2Connection):
             return  # cancelled in the meantime
         message = reply.SerializeToString()
         head = frame(HEADERS, END_HEADERS, number, self.writer.constant(_REPLY))
-        self.send(stream, head, PREFIX.pack(0, len(message)) + message, _DONE)
+        self.send(stream, head, MESSAGE_PREFIX.pack(0, len(message)) + message, _DONE)
 
     def end_with(self, stream: Http2Stream, fault: GrpcError) -> None:
         """End a call with a status instead of a reply, and stop its work."""

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 from support.http2_wire import Wire, data, goaway_code, reset_code, turns
 
-from skyflowctl.plugin.http2.client import CallLostError, ClientConnection
+from skyflowctl.plugin.http2.client import CallLostError, GrpcClient
 from skyflowctl.plugin.http2.frames import (
     DATA,
     END_STREAM,
@@ -21,18 +21,18 @@ from skyflowctl.plugin.http2.frames import (
     settings_frame,
     window_frame,
 )
-from skyflowctl.plugin.http2.grpc import PREFIX, GrpcError
+from skyflowctl.plugin.http2.grpc import MESSAGE_PREFIX, GrpcError
 
 HEAD = [(":status", "200"), ("content-type", "application/grpc+proto")]
 OK = [("grpc-status", "0"), ("grpc-message", "")]
 
 
 def client(settings: dict[SettingId, int] | None = None) -> Wire:
-    return Wire(ClientConnection(b"localhost")).start(settings)
+    return Wire(GrpcClient(b"localhost")).start(settings)
 
 
 def call(wire: Wire, message: bytes = b"q", path: bytes = b"/s/M") -> asyncio.Task[bytes]:
-    assert isinstance(wire.connection, ClientConnection)
+    assert isinstance(wire.connection, GrpcClient)
     return asyncio.create_task(wire.connection.call(path, message))
 
 
@@ -58,7 +58,7 @@ def test_a_call_is_one_write_and_its_reply_is_returned():
                 "content-type": "application/grpc",
                 "te": "trailers",
             }
-            assert (content.payload, content.ends) == (PREFIX.pack(0, 1) + b"q", True)
+            assert (content.payload, content.ends) == (MESSAGE_PREFIX.pack(0, 1) + b"q", True)
             wire.receive(reply(wire, number, b"answer"))
             assert await task == b"answer"
         assert len(head.payload) == 6
@@ -93,7 +93,7 @@ def test_a_status_is_an_error_with_its_text():
         lambda wire: (
             wire.headers(1, HEAD) + frame(DATA, 0, 1, b"\0\0\0") + wire.headers(1, OK, end=True)
         ),
-        lambda wire: wire.headers(1, HEAD) + frame(DATA, 0, 1, PREFIX.pack(1, 0)),
+        lambda wire: wire.headers(1, HEAD) + frame(DATA, 0, 1, MESSAGE_PREFIX.pack(1, 0)),
         lambda wire: wire.headers(1, HEAD) + wire.headers(1, [("grpc-status", "x")], end=True),
         lambda wire: (
             wire.headers(1, [(":status", "404")])

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from skyflowctl.plugin.http2.grpc import (
     MAX_MESSAGE,
-    PREFIX,
+    MESSAGE_PREFIX,
     GrpcError,
     GrpcStatus,
     MessageReader,
@@ -21,7 +21,7 @@ from skyflowctl.plugin.http2.grpc import (
 
 
 def framed(message: bytes) -> bytes:
-    return PREFIX.pack(0, len(message)) + message
+    return MESSAGE_PREFIX.pack(0, len(message)) + message
 
 
 @given(st.lists(st.binary(max_size=40), max_size=5), st.lists(st.integers(0, 60), max_size=6))
@@ -43,8 +43,8 @@ def test_half_a_message_is_told():
 @pytest.mark.parametrize(
     ("prefix", "status"),
     [
-        (PREFIX.pack(1, 2), GrpcStatus.UNIMPLEMENTED),
-        (PREFIX.pack(0, MAX_MESSAGE + 1), GrpcStatus.RESOURCE_EXHAUSTED),
+        (MESSAGE_PREFIX.pack(1, 2), GrpcStatus.UNIMPLEMENTED),
+        (MESSAGE_PREFIX.pack(0, MAX_MESSAGE + 1), GrpcStatus.RESOURCE_EXHAUSTED),
     ],
 )
 def test_a_message_that_is_not_taken(prefix: bytes, status: GrpcStatus):

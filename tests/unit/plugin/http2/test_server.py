@@ -17,7 +17,7 @@ from skyflowctl.plugin.http2.frames import (
     frame,
     reset_frame,
 )
-from skyflowctl.plugin.http2.grpc import MAX_MESSAGE, PREFIX
+from skyflowctl.plugin.http2.grpc import MAX_MESSAGE, MESSAGE_PREFIX
 
 
 def status_of(sent: list[Sent]) -> dict[str, str]:
@@ -104,12 +104,16 @@ def test_what_is_no_grpc_is_refused(field: str, value: str | None, status: str):
             "one message was expected",
         ),
         (
-            lambda wire: wire.headers(1, CALL) + frame(DATA, END_STREAM, 1, PREFIX.pack(1, 0)),
+            lambda wire: (
+                wire.headers(1, CALL) + frame(DATA, END_STREAM, 1, MESSAGE_PREFIX.pack(1, 0))
+            ),
             "12",
             "compressed messages are not understood",
         ),
         (
-            lambda wire: wire.headers(1, CALL) + frame(DATA, 0, 1, PREFIX.pack(0, MAX_MESSAGE + 1)),
+            lambda wire: (
+                wire.headers(1, CALL) + frame(DATA, 0, 1, MESSAGE_PREFIX.pack(0, MAX_MESSAGE + 1))
+            ),
             "8",
             "the message is too long",
         ),
