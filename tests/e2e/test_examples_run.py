@@ -38,7 +38,9 @@ _LAST = (
     "dev reset",
 )
 # Commands that go on until they are stopped.
-_ENDLESS = re.compile(r"audit tail|dev logs.* -f$|--watch|dev logs -f|token-file(?!.*--once)")
+_ENDLESS = re.compile(
+    r"audit tail|dev logs.* -f$|--watch|dev logs -f|token-file(?!.*--once)|metrics --serve"
+)
 # What is not 0 on this stack, and why.
 _EXPECTED = {
     "skyflowctl init": (5, "mounts.yaml is there already"),

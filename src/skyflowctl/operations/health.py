@@ -230,11 +230,16 @@ _ASK_FEWER = "fix those that did not answer first, name fewer mounts, or raise -
 
 
 def health_now(
-    gateway: Gateway, mounts: Sequence[MountRef], *, parallelism: int, deadline: float | None
+    gateway: Gateway,
+    mounts: Sequence[MountRef],
+    *,
+    parallelism: int,
+    deadline: float | None,
+    refresh: bool = True,
 ) -> list[MountHealth]:
     """Ask each mount at the gateway's own address, as :func:`health` does."""
     with Workers(parallelism) as pool:
-        in_time = partial(_in_time, _Times.begin(deadline), partial(_ask, refresh=True))
+        in_time = partial(_in_time, _Times.begin(deadline), partial(_ask, refresh=refresh))
         return pool.map(in_time, [(mount, "", gateway) for mount in mounts])
 
 

@@ -123,6 +123,7 @@ def status(
     prefix: str = "skyflow",
     parallelism: int = 8,
     deadline: float | None = None,
+    refresh: bool = True,
 ) -> StatusResult:
     """Return the status of each mount, in 3 + 3N requests and one for each version.
 
@@ -138,6 +139,7 @@ def status(
         parallelism: how many requests run at once.
         deadline: seconds that one mount may take to answer for its health, as in ``health``; None:
             the gateway's own limit.
+        refresh: as in ``health``.
 
     Raises:
         VaultError: the server as a whole cannot be read.
@@ -145,7 +147,7 @@ def status(
     if mounts is None:
         mounts = discover_mounts(gateway, plugin_name=plugin_name, prefix=prefix)
     paths = [mount.path for mount in mounts]
-    rows = health_now(gateway, mounts, parallelism=parallelism, deadline=deadline)
+    rows = health_now(gateway, mounts, parallelism=parallelism, deadline=deadline, refresh=refresh)
     answering = [row.path for row in rows if row.state != "unreachable"]
     live = gateway.read_live_state(answering, plugin_name, parallelism=parallelism)
     running = [live.mounts[path] for path in paths if path in live.mounts]
