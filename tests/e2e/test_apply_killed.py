@@ -39,8 +39,8 @@ policies:
 """
 POLICIES = ("backend-policy", "skyflow.skyflow.order.order-producer")
 # 2 audited headers, then a mount, its roles and its config, twice; the policies, the login
-# method and the login; then each mount's roles are tried.
-WRITES = 2 + (1 + 2 + 1) + (1 + 1 + 1) + len(POLICIES) + 1 + 1 + 2
+# method and the login. The engine tried each role before it accepted the credential.
+WRITES = 2 + (1 + 2 + 1) + (1 + 1 + 1) + len(POLICIES) + 1 + 1
 MOUNTS = {"skyflow/order": 2, "skyflow/payment": 1}
 
 

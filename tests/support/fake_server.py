@@ -214,7 +214,7 @@ class FakeServer(FakeTransport):
         elif not old.get("credentials_configured"):
             return 400, {"error": "the first config needs a credential"}
         self.configs[mount] = new
-        return 200, {"version": new["version"]}
+        return 200, {"version": new["version"], "warnings": []}
 
 
 class FakeCredentials:

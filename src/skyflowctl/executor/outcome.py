@@ -28,6 +28,8 @@ class ActionResult:
         besides: further problems of the failure.
         pending: the request that the server holds.
         sent_by_run: the earlier run that sent the request, if this run only executed it.
+        verified: the engine minted for every role of the mount before it accepted the credential
+            that this action wrote.
     """
 
     action: Action
@@ -40,6 +42,7 @@ class ActionResult:
     besides: tuple[Problem, ...] = ()
     pending: PendingError | None = None
     sent_by_run: str = ""
+    verified: bool = False
 
     @property
     def problems(self) -> tuple[Problem, ...]:

@@ -1,17 +1,15 @@
-"""Executes a plan: stage by stage, many mounts in parallel and independently.
+"""Executes a plan: wave by wave, many mounts in parallel and independently.
 
-A stage starts when the previous one has ended on all mounts. If an action fails, the later
-stages skip its mount, and the other mounts continue. A run stores no state to resume from: the
-same command plans the remaining actions from the server.
+If an action fails, the later ones of its mount are skipped, and the other mounts continue. A run
+stores no state to resume from: the same command plans the remaining actions from the server.
 """
 
 import threading
 import time
-from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import Future, wait
+from collections.abc import Collection, Mapping, Sequence
+from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import replace
-from itertools import groupby
 from types import MappingProxyType
 
 from skyflowctl.concurrency import Workers
@@ -31,13 +29,13 @@ from skyflowctl.executor.ports import Replacer
 from skyflowctl.executor.read_back import overwritten_settings
 from skyflowctl.executor.steps import StepContext, action_mount_path, run_step, server_warning
 from skyflowctl.executor.stop import Stop
+from skyflowctl.executor.waves import NumberedAction, waves
 from skyflowctl.planner.plan import Action, ActionType, ObjectKind, Plan
 from skyflowctl.vault.errors import VaultError
 from skyflowctl.vault.gateway import Gateway
 from skyflowctl.vault.parked import PendingError
 from skyflowctl.vault.transport import Reply, Request, Transport, TransportWrapper
 
-_Numbered = tuple[int, Action]
 _LOOK_UP_SECONDS = 0.1
 _AFTER_MOUNTS = frozenset({ObjectKind.ROLE, ObjectKind.CONFIG})
 _FAILED = frozenset({"failed", "skipped"})
@@ -71,12 +69,14 @@ def execute(
     numbered = list(enumerate(plan.actions))
     with Workers(parallelism, writes=True) as pool:
         compared = False
-        for kind, stage in groupby(numbered, key=lambda pair: pair[1].kind):
-            if kind in _AFTER_MOUNTS and not compared:
-                run.compare_settings(plan)
+        for units in waves(numbered, parallelism):
+            actions = [action for unit in units for _, action in unit]
+            if not compared and any(action.kind in _AFTER_MOUNTS for action in actions):
+                # Whoever creates a mount reads it back itself.
+                created = {one.mount for one in actions if one.kind is ObjectKind.MOUNT}
+                run.compare_settings(plan, besides=created)
                 compared = True
-            for units in _stages(list(stage)):
-                _wait_for([pool.submit(run.unit, unit) for unit in units])
+            _wait_for([pool.submit(run.unit, unit) for unit in units])
     run.compare_settings(plan)
     results = tuple(run.results[index] for index, _ in numbered)
     overwritten = tuple(run.overwritten.values())
@@ -86,12 +86,15 @@ def execute(
 def _wait_for(futures: Sequence[Future[None]]) -> None:
     """Wait for all futures, with short waits, because Python may miss a signal just before a wait.
 
+    One after the other: a wait for many at once costs time for each of them, every time.
+
     Raises:
         BaseException: the error of the first future that failed.
     """
-    left: set[Future[None]] = set(futures)
-    while left:
-        left = wait(left, timeout=_LOOK_UP_SECONDS).not_done
+    for future in futures:
+        while not future.done():
+            with suppress(TimeoutError):
+                future.exception(_LOOK_UP_SECONDS)
     for future in futures:
         future.result()
 
@@ -118,18 +121,18 @@ class _Run:
         self.results: dict[int, ActionResult] = {}
         self.overwritten: dict[str, Problem] = {}
 
-    def compare_settings(self, plan: Plan) -> None:
-        """Compare the settings of every mount of this run with its plan.
+    def compare_settings(self, plan: Plan, besides: Collection[str] = ()) -> None:
+        """Compare the settings of every mount of this run, except some, with its plan.
 
         A mount that another client changed is skipped from then on.
         """
-        names = {action.mount for action in plan.actions}
+        names = {action.mount for action in plan.actions}.difference(besides)
         unsettled = {*self._failed, *self._pending, *self._refused, *self.overwritten}
         found = overwritten_settings(plan, self._tools.gateway, names - unsettled)
         self.overwritten |= found
         self._failed |= dict.fromkeys(found, ObjectKind.MOUNT)
 
-    def unit(self, actions: Sequence[_Numbered]) -> None:
+    def unit(self, actions: Sequence[NumberedAction]) -> None:
         """Execute the actions of one unit in order."""
         for index, action in actions:
             result = self._one(action)
@@ -178,6 +181,7 @@ class _Run:
             spent,
             warnings=warnings,
             sent_by_run=recorder.sent_by_run,
+            verified=_is_verified(action, recorder),
         )
 
     def _check_refused(self, action: Action) -> None:
@@ -270,40 +274,6 @@ class _Run:
             self._listener(event)
 
 
-def _stages(actions: Sequence[_Numbered]) -> Iterator[list[list[_Numbered]]]:
-    """Yield the moves, then groups of other units that may run in parallel, then the upgrades,
-    one mount after the other."""
-    if moves := [pair for pair in actions if pair[1].action is ActionType.MOVE]:
-        yield [[pair] for pair in moves]
-    apart = {ActionType.MOVE, ActionType.PLUGIN_UPGRADE}
-    for group in _groups([pair for pair in actions if pair[1].action not in apart]):
-        yield _units(group)
-    if upgrades := [pair for pair in actions if _upgrades(pair[1])]:
-        yield [upgrades]
-
-
-def _groups(actions: Sequence[_Numbered]) -> Iterator[list[_Numbered]]:
-    """Yield the actions in groups, each of which waits only for earlier ones."""
-    left = list(actions)
-    while left:
-        paths = {action.path for _, action in left}
-        waiting = [pair for pair in left if not paths.isdisjoint({*pair[1].after} - {pair[1].path})]
-        if len(waiting) == len(left):
-            waiting = []  # a circle cannot be put in order
-        held = {index for index, _ in waiting}
-        yield [pair for pair in left if pair[0] not in held]
-        left = waiting
-
-
-def _units(actions: Sequence[_Numbered]) -> list[list[_Numbered]]:
-    """Return the units that may run in parallel: one per role, one for a mount's own actions."""
-    units: dict[str, list[_Numbered]] = defaultdict(list)
-    for index, action in actions:
-        name = action.mount if action.kind is ObjectKind.MOUNT else str(index)
-        units[name].append((index, action))
-    return list(units.values())
-
-
 def _awaited_path(action: Action) -> str:
     """Return the path by which other actions wait for this one; for a move, that of the mount."""
     moves = action.action is ActionType.MOVE
@@ -325,8 +295,9 @@ def _ignore(_event: ApplyEvent) -> None:
 class WriteRecorder(TransportWrapper):
     """Records the answers to writes. Each action has its own recorder, so it needs no lock.
 
-    ``request_id`` is that of the last write, ``warnings`` are those of all writes, and
-    ``sent_by_run`` is the earlier run whose approved request was executed.
+    ``request_id`` is that of the last write, ``warnings`` are those of all writes, ``mints``
+    whether the last answer says that no role was refused, and ``sent_by_run`` is the earlier run
+    whose approved request was executed.
     """
 
     def __init__(self, inner: Transport) -> None:
@@ -334,6 +305,7 @@ class WriteRecorder(TransportWrapper):
         self.request_id = ""
         self.warnings: tuple[str, ...] = ()
         self.sent_by_run = ""
+        self.mints = False
 
     def send(self, request: Request) -> Reply:
         """Send one request, and record the answer to a write."""
@@ -342,7 +314,20 @@ class WriteRecorder(TransportWrapper):
             self.request_id = reply.request_id
             self.sent_by_run = reply.sent_by_run or self.sent_by_run
             self.warnings = tuple(dict.fromkeys((*self.warnings, *_warnings(reply))))
+            self.mints = (reply.data or {}).get("warnings") == []
         return reply
+
+
+def _is_verified(action: Action, recorder: WriteRecorder) -> bool:
+    """Whether the engine minted for every role, so that it needs not be asked to do it again.
+
+    Our engine does that before it accepts a first credential, and its answer lists the roles that
+    were refused. Roles are written before the config, so it tried those of the plan. An engine
+    with the basic API answers nothing. Without check-and-set, the credential may have been live.
+    """
+    first = action.kind is ObjectKind.CONFIG and action.action is ActionType.CREATE
+    checked = first and action.brings_credential and action.cas is not None
+    return checked and recorder.mints and not (recorder.warnings or recorder.sent_by_run)
 
 
 def _warnings(reply: Reply) -> tuple[str, ...]:

@@ -210,7 +210,8 @@ def apply(
     outcome = execute_part(without_deletes(planned.plan))
     unsettled = () if outcome.interrupted else _withdraw_unwanted(planned, gateway)
     mounts = () if outcome.interrupted else _to_verify(planned, outcome)
-    verified, undeclared = verify_roles(gateway, mounts, parallelism)
+    minting = {result.action.mount for result in outcome.results if result.verified}
+    verified, undeclared = verify_roles(gateway, mounts, parallelism, minting)
     besides = (*unknown, *unsettled, *undeclared)
     done = ApplyResult(planned, outcome, verified, require_verified, besides)
     return _with_deletes(done, execute_part, on_event)

@@ -9,6 +9,8 @@ import subprocess
 import sys
 import textwrap
 import threading
+from collections import Counter
+from concurrent.futures import Future
 
 import pytest
 from support import planning as p
@@ -76,6 +78,93 @@ def test_a_stage_begins_when_the_one_before_has_ended(server):
     mounts = [kind for kind in kinds if kind in ("order", "pay", "buy")]
     assert kinds == ["header"] * 2 + mounts + ["role"] * 6 + ["config"] * 3
     assert len(mounts) == 3
+
+
+class TestMountByMount:
+    """As many mounts as may run at once, or more: no mount waits for the others."""
+
+    def test_each_new_mount_is_written_with_its_roles_and_its_config(self, server):
+        apply(server, THREE, parallelism=1)
+        written = [path for _, path in server.writes()][2:]
+        assert written == [
+            path
+            for name in ("order", "pay", "buy")
+            for path in (
+                f"sys/mounts/skyflow/{name}",
+                f"skyflow/{name}/roles/a",
+                f"skyflow/{name}/roles/b",
+                f"skyflow/{name}/config",
+            )
+        ]
+
+    def test_a_mount_is_done_while_another_is_still_being_enabled(self, server):
+        done = threading.Event()
+
+        def hook(method, path):
+            if (method, path) == ("POST", "sys/mounts/skyflow/order"):
+                assert done.wait(20)
+
+        def after(method, path):
+            if (method, path) == ("POST", "skyflow/pay/config"):
+                done.set()
+
+        server.hook, server.after = hook, after
+        assert apply(server, THREE, parallelism=2).status == "ok"
+
+    def test_a_mount_that_exists_is_changed_and_compared_before_any_role(self, server):
+        """One list of the mounts before the roles, one at the end, whatever their number."""
+        apply(server, THREE)
+        for name in ("order", "pay", "buy"):
+            server.mounts[f"skyflow/{name}"]["description"] = "x"
+            server.roles[f"skyflow/{name}"]["a"]["description"] = "x"
+        plan = plan_for(server, THREE)
+        server.log.clear()
+        outcome = execute(plan, Gateway(server), FakeCredentials(), FakeReplacer(), parallelism=2)
+        assert outcome.status == "ok"
+        asked = [(method, path) for method, path, _ in server.log]
+        lists = [index for index, one in enumerate(asked) if one == ("GET", "sys/mounts")]
+        tunes = [index for index, (_, path) in enumerate(asked) if path.endswith("/tune")]
+        roles = [index for index, (_, path) in enumerate(asked) if "/roles/" in path]
+        assert (len(lists), len(tunes), len(roles)) == (2, 3, 3)
+        assert max(tunes) < lists[0] < min(roles)
+        assert lists[1] == len(asked) - 1
+
+    def test_new_mounts_are_listed_once_after_the_last_write(self, server):
+        plan = plan_for(server, THREE)
+        server.log.clear()
+        execute(plan, Gateway(server), FakeCredentials(), FakeReplacer(), parallelism=3)
+        asked = [path for _, path, _ in server.log]
+        assert [index for index, path in enumerate(asked) if path == "sys/mounts"] == [
+            len(asked) - 1
+        ]
+        assert len(asked) == 2 + 3 * (1 + 1 + 2 + 1) + 1
+
+
+def test_an_action_that_ended_is_looked_at_once_while_others_run(server, monkeypatch):
+    """Else every wait costs time for each action, and an apply grows with their square."""
+    waits, looked, slow = [0], Counter(), threading.Event()
+
+    class Counted(Future):
+        def done(self):
+            ended = super().done()
+            if ended:
+                looked[self] += 1
+            else:
+                waits[0] += 1
+                if waits[0] > 5:
+                    slow.set()
+            return ended
+
+    def hook(method, path):
+        if path == "skyflow/order/roles/a":
+            assert slow.wait(20)
+
+    monkeypatch.setattr("skyflowctl.concurrency.Future", Counted)
+    server.hook = hook
+    outcome = apply(server, THREE, parallelism=8)
+    assert outcome.status == "ok"
+    assert len(looked) == len(outcome.results)
+    assert set(looked.values()) == {1}
 
 
 def test_parallelism_is_used_and_is_a_limit(server):

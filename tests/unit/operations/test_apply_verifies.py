@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 from support.cli import checked_data, checked_envelope, invoke
 from support.reached import reached
@@ -135,3 +137,43 @@ def test_a_mount_whose_action_failed_is_not_tried(applied):
     assert [one["mount"] for one in data["verified"]] == ["order"]
     assert len(whole["errors"]) == 1
     assert (code, whole["status"]) == (65, "error")
+
+
+class TestWhatTheEngineHasTriedItself:
+    """A first credential is accepted only after a mint for every role: it is not asked again."""
+
+    def verified(self, server):
+        return [path for _, path, _ in server.log if path.endswith("/config/verify")]
+
+    def test_it_is_not_asked_after_a_write_that_refused_no_role(self, tmp_path, monkeypatch):
+        server = reached(tmp_path, monkeypatch)
+        code, _, data = apply_again()
+        assert (code, self.verified(server)) == (0, [])
+        assert data["verified"] == [
+            {"mount": "order", "role": "writer", "result": "ok"},
+            {"mount": "pay", "role": "reader", "result": "ok"},
+        ]
+
+    @pytest.mark.parametrize("told", [{"warnings": ["refused [role reader]"]}, {}])
+    def test_it_is_asked_if_its_answer_does_not_say_so(self, tmp_path, monkeypatch, told):
+        """Our engine lists what was refused; a basic one answers no list at all."""
+        server = reached(tmp_path, monkeypatch)
+        answer = server.send
+
+        def send(request):
+            reply = answer(request)
+            if (request.method, request.path) != ("POST", "skyflow/pay/config"):
+                return reply
+            return dataclasses.replace(reply, data={"version": 1, **told})
+
+        server.send = send
+        assert apply_again()[0] == 0
+        assert self.verified(server) == ["skyflow/pay/config/verify"]
+
+    def test_it_is_asked_where_only_a_role_was_written(self, applied):
+        applied.roles["skyflow/order"]["writer"]["description"] = "changed"
+        assert apply_again()[0] == 0
+        assert sorted(self.verified(applied)) == [
+            "skyflow/order/config/verify",
+            "skyflow/pay/config/verify",
+        ]

@@ -101,9 +101,9 @@ def apply(
     allow_unverified_nodes: UnverifiedNodesOption = False,
     require_verified: RequireVerifiedOption = False,
 ) -> None:
-    """Show the plan, ask for confirmation, and carry it out stage by stage, with several mounts
-    at once. Then mint once for every role of the manifest: a role that the token service
-    refuses causes exit 3. If an apply was interrupted or failed in part, run it again."""
+    """Show the plan, ask for confirmation, and carry it out, with several mounts at once. Every
+    role of the manifest mints once: a role that the token service refuses causes exit 3. If
+    an apply was interrupted or failed in part, run it again."""
 
     def options(manifest: "Manifest") -> "PlanOptions":
         return plan_options(manifest, mounts, permits)
