@@ -217,6 +217,39 @@ async def test_cancelling_a_request_cancels_its_exchange_and_frees_its_place():
 
 
 @scenario
+async def test_a_thousand_cancelled_signatures_lose_no_place(monkeypatch):
+    """A thread that signs cannot be stopped: its place is free when it ends, not before."""
+    bench, tokens = await scripted()
+    begun, end, sign = threading.Semaphore(0), threading.Event(), minting.sign
+
+    def sign_slowly(claims, key):
+        begun.release()
+        assert end.wait(20)
+        return sign(claims, key)
+
+    monkeypatch.setattr(minting, "sign", sign_slowly)
+    threads = signers()._max_workers
+    running = [asyncio.create_task(bench.read("creds/r1")) for _ in range(1000)]
+    for _ in range(threads):
+        assert await asyncio.to_thread(begun.acquire, timeout=20)
+    for one in running:
+        one.cancel()
+    for _ in range(40):
+        await asyncio.sleep(0)
+    assert sum(not one.done() for one in running) == threads
+    end.set()
+    replies = await asyncio.gather(*running, return_exceptions=True)
+    assert all(isinstance(reply, asyncio.CancelledError) for reply in replies)
+    monkeypatch.undo()
+    gate = Gate(tokens)
+    more = [asyncio.create_task(bench.read("creds/r1")) for _ in range(65)]
+    await settle()
+    assert gate.now == 64
+    gate.open.set()
+    assert len(await asyncio.gather(*more)) == 65
+
+
+@scenario
 async def test_cancelling_a_check_cancels_all_of_its_exchanges():
     bench, tokens = await scripted(roles=12)
     gate = Gate(tokens)
