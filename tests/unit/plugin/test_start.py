@@ -45,13 +45,7 @@ _LATER = (
     "urllib.request",
 )
 # Everything else above the standard library.
-_LIBRARIES = {"_cffi_backend", "cryptography"} | {
-    "grpclib",
-    "h2",
-    "hpack",
-    "hyperframe",
-    "multidict",
-}
+_LIBRARIES = {"_cffi_backend", "cryptography", "hpack"}
 
 
 def modules_at_start(more: str = "sys") -> set[str]:
