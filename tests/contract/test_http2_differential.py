@@ -269,3 +269,46 @@ def test_a_server_that_goes_away_fails_the_calls_of_either_client(tmp_path_facto
             server.close()
 
     asyncio.run(story())
+
+
+@pytest.mark.parametrize("client", [our_client, library_client])
+def test_a_thousand_cancelled_calls_leave_nothing(client, tmp_path_factory):
+    """Calls are cancelled before, while and after they are served; no place is lost."""
+    places = asyncio.Semaphore(64)
+    begun: list[bytes] = []
+
+    async def guarded(message: bytes, _metadata: object) -> Message:
+        async with places:
+            begun.append(message)
+            return await ours_work("Sleep", message)
+
+    async def story() -> None:
+        side, path = Side.make(), str(tmp_path_factory.mktemp("d") / "s")
+        made: list[ServerConnection] = []
+        choice = random.Random(5)
+
+        def accept() -> TlsLink:
+            made.append(ServerConnection({b"/t.T/Sleep": UnaryMethod(bytes, guarded)}))
+            return TlsLink(side.server, made[-1])
+
+        server = await asyncio.get_running_loop().create_unix_server(accept, path)
+        async with asyncio.timeout(60), client(path, side.client) as call:
+            waiting: set[asyncio.Task[Outcome]] = set()
+            for number in range(1000):
+                waiting.add(asyncio.create_task(call("Sleep", b"%d" % choice.choice([0, 5, 900]))))
+                if number % 10 == 9:
+                    await asyncio.sleep(choice.random() * 0.01)
+                    for task in choice.sample(sorted(waiting, key=id), len(waiting) // 2):
+                        task.cancel()
+                        waiting.discard(task)
+            for task in waiting:
+                task.cancel()
+            await asyncio.gather(*waiting, return_exceptions=True)
+            assert await call("Sleep", b"1") == ("reply", b"1")
+            while made[0]._tasks or made[0].streams:
+                await asyncio.sleep(0.01)
+            assert places._value == 64
+            assert len(begun) > 64
+        server.close()
+
+    asyncio.run(story())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import tempfile
 from pathlib import Path
@@ -35,3 +36,22 @@ def module_folder(name: str) -> Path:
     found = json.loads(fetched.stdout)
     assert found["Sum"] == SUMS[name], f"{name} is not the module that was reviewed"
     return Path(found["Dir"])
+
+
+def build_h2spec(folder: Path) -> Path:
+    """Build h2spec 2.2.1, and return the program.
+
+    Its versions and their sums, and those of the libraries that it needs, are in ``h2spec/``.
+    """
+    for name in ("go.mod", "go.sum"):
+        shutil.copy(Path(__file__).parent / "h2spec" / name, folder)
+    built = subprocess.run(
+        ["go", "build", "-mod=readonly", "-o", "h2spec", "github.com/summerwind/h2spec/cmd/h2spec"],
+        cwd=folder,
+        text=True,
+        capture_output=True,
+        timeout=240,
+        check=False,
+    )
+    assert built.returncode == 0, built.stdout + built.stderr
+    return folder / "h2spec"
