@@ -32,7 +32,7 @@ from skyflowctl.credentials.sources import ManifestSource
 from skyflowctl.manifest.load import load_manifest
 from skyflowctl.operations.plan import plan
 from skyflowctl.vault.gateway import Gateway
-from skyflowctl.vault.hvac_transport import HvacTransport
+from skyflowctl.vault.http_transport import HttpTransport
 
 SIZES, ROLES, CONSUMERS = (50, 100, 200), 5, 3
 
@@ -62,7 +62,7 @@ class Site:
 
     def requests(self) -> int:
         """The number of requests of that plan."""
-        gateway = Gateway(HvacTransport(target_of(self._server), run_id="benchmark"))
+        gateway = Gateway(HttpTransport(target_of(self._server), run_id="benchmark"))
         manifest = load_manifest([str(self._folder / "mounts.yaml")], environ={}).manifest
         plan(manifest, gateway, ManifestSource(manifest))
         gateway.close()

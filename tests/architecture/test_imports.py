@@ -28,7 +28,7 @@ LATE = {
     "skyflow/http/on_demand.py": "only what mints loads h11",
     "plugin/__main__.py": "a plugin process starts within the server's time limit",
     "plugin/launcher.py": "the launcher checks the installation first",
-    "vault/hvac_transport.py": "hvac is loaded with the first request",
+    "vault/connection.py": "a client library is loaded with the first request that needs it",
 }
 """Where else an import within a function is kept, and why; the list may only shrink."""
 

@@ -31,7 +31,7 @@ LONG_PARAMETER_LISTS = frozenset({
     "skyflow/emulator/application:read_vault",
     "vault/connection:send",
     "vault/errors:__init__",
-    "vault/hvac_transport:__init__",
+    "vault/http_transport:__init__",
 })  # fmt: skip
 
 Modules = dict[str, str]

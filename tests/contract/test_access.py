@@ -15,7 +15,7 @@ from skyflowctl.secret import Secret
 from skyflowctl.vault.access_api import AccessNeeded, policy_path
 from skyflowctl.vault.errors import ConflictError, SilentlyIgnoredError
 from skyflowctl.vault.gateway import Gateway
-from skyflowctl.vault.hvac_transport import HvacTransport
+from skyflowctl.vault.http_transport import HttpTransport
 from skyflowctl.vault.live import LivePolicy, LiveSecret, login_role_path
 
 TEXT = '# managed-by:skyflowctl/a\npath "x" { capabilities = ["read"] }\n'
@@ -27,7 +27,7 @@ def gateway(request: pytest.FixtureRequest) -> Iterator[Gateway]:
     if request.param == "memory":
         made = memory_rig().gateway
     else:
-        made = Gateway(HvacTransport(target_of(request.getfixturevalue("bao")), run_id="access"))
+        made = Gateway(HttpTransport(target_of(request.getfixturevalue("bao")), run_id="access"))
     yield made
     made.close()
 

@@ -20,7 +20,7 @@ from skyflowctl.vault.errors import (
     VaultError,
 )
 from skyflowctl.vault.gateway import Gateway
-from skyflowctl.vault.hvac_transport import HvacTransport
+from skyflowctl.vault.http_transport import HttpTransport
 from skyflowctl.vault.target import Target
 from skyflowctl.vault.transport import Request
 from skyflowctl.version import semver
@@ -64,7 +64,7 @@ def plugin(cluster: ServerCluster, emulator: RunningEmulator, tmp_path_factory) 
     return "skyflow"
 
 
-def transport_to(cluster: ServerCluster, *nodes: ServerNode, **options: object) -> HvacTransport:
+def transport_to(cluster: ServerCluster, *nodes: ServerNode, **options: object) -> HttpTransport:
     target = Target(
         address=nodes[0].address,
         namespace="",
@@ -73,7 +73,7 @@ def transport_to(cluster: ServerCluster, *nodes: ServerNode, **options: object) 
         ca_cert=str(cluster.ca),
         nodes=tuple(node.address for node in nodes[1:]),
     )
-    return HvacTransport(target, run_id="cluster", **options)
+    return HttpTransport(target, run_id="cluster", **options)
 
 
 def gateway_to(cluster: ServerCluster, *nodes: ServerNode, **options: object) -> Gateway:
@@ -140,7 +140,7 @@ def test_a_redirect_goes_only_to_named_nodes(cluster: ServerCluster):
     leader, standby = cluster.leader(), cluster.standbys()[0]
     no_forwarding = {"X-Vault-No-Request-Forwarding": "true"}
 
-    def enable(transport: HvacTransport, path: str) -> None:
+    def enable(transport: HttpTransport, path: str) -> None:
         transport.send(
             Request(
                 "POST",
@@ -230,7 +230,7 @@ def test_the_engine_is_the_same_on_every_node(cluster: ServerCluster, plugin: st
     gateway.sys.disable_mount("engine")
 
 
-def ready(local: HvacTransport) -> bool:
+def ready(local: HttpTransport) -> bool:
     """Whether this node's own engine has seen the config that was written elsewhere."""
     try:
         local.send(Request("GET", "engine/creds/reader"))

@@ -16,7 +16,7 @@ from skyflowctl.planner.plan import ObjectKind
 from skyflowctl.planner.prune_access import access_deletion
 from skyflowctl.secret import Secret
 from skyflowctl.vault.gateway import Gateway
-from skyflowctl.vault.hvac_transport import HvacTransport
+from skyflowctl.vault.http_transport import HttpTransport
 from skyflowctl.vault.target import Target
 
 pytestmark = [pytest.mark.real_server, pytest.mark.slow]
@@ -198,7 +198,7 @@ def test_what_is_made_in_it_between_plan_and_deletion_is_kept(stack):
     target = Target(
         exports["BAO_ADDR"], "", Secret(exports["BAO_TOKEN"]), "flags", exports["BAO_CACERT"]
     )
-    gateway = Gateway(HvacTransport(target, run_id="race"))
+    gateway = Gateway(HttpTransport(target, run_id="race"))
     found = gateway.sys.access.object(SHOP)
     assert found is not None
     action = access_deletion(ObjectKind.NAMESPACE, SHOP, found)

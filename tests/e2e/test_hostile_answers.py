@@ -14,12 +14,12 @@ from pathlib import Path
 import pytest
 import trustme
 from support.cli import checked_data, checked_envelope, invoke
+from support.client_libraries import client_library  # noqa: F401 - runs all tests twice
 from support.https import server_context
 from support.raw_server import dripping, pouring, raw_server, saying
 
 from skyflowctl.vault.bounded import MOST_BYTES
-from skyflowctl.vault.connection import Connection
-from skyflowctl.vault.connection_errors import NoResponseError
+from skyflowctl.vault.connection import Connection, NoResponseError
 from skyflowctl.vault.target import Target
 from skyflowctl.vault.tls import speaks_tls
 

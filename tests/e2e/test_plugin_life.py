@@ -22,7 +22,7 @@ from support.plugin import (
 from skyflowctl.operations.list_plugins import list_plugins, reload_mounts
 from skyflowctl.operations.plugins import Registration, file_digest, register_plugin
 from skyflowctl.vault.gateway import Gateway
-from skyflowctl.vault.hvac_transport import HvacTransport
+from skyflowctl.vault.http_transport import HttpTransport
 from skyflowctl.version import semver
 
 pytestmark = pytest.mark.real_server
@@ -206,7 +206,7 @@ def test_a_registered_file_that_is_gone_is_told_before_the_restart_and_registere
     life: BaoServer, source: Path
 ):
     """The server answers 500 for such an entry, and still lists it."""
-    gateway = Gateway(HvacTransport(target_of(life), run_id="gone"))
+    gateway = Gateway(HttpTransport(target_of(life), run_id="gone"))
     sha256 = write_probe(source, life.plugin_dir, "gone")
     assert register(life, "gone", sha256)[0] == 204
     with mounted(life, "one", "gone"):

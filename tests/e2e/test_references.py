@@ -16,7 +16,7 @@ from skyflowctl.credentials.errors import UnresolvedReferenceError
 from skyflowctl.credentials.schemes import vault
 from skyflowctl.secret import Secret
 from skyflowctl.vault.errors import ServerUnreachableError
-from skyflowctl.vault.hvac_transport import HvacTransport
+from skyflowctl.vault.http_transport import HttpTransport
 from skyflowctl.vault.target import Target
 
 pytestmark = pytest.mark.real_server
@@ -57,10 +57,10 @@ def kv(bao: BaoServer) -> Iterator[BaoServer]:
         bao.api("DELETE", f"sys/mounts/{path}")
 
 
-def transport(server: BaoServer, token: str = "") -> HvacTransport:
+def transport(server: BaoServer, token: str = "") -> HttpTransport:
     ca = str(server.ca) if server.ca else None
     target = Target(server.address, "", Secret(token or server.token), "flags", ca_cert=ca)
-    return HvacTransport(target, run_id="references")
+    return HttpTransport(target, run_id="references")
 
 
 @pytest.mark.parametrize(
@@ -122,7 +122,7 @@ def test_without_permission_and_with_the_one_that_the_message_names(kv):
 def test_a_server_that_cannot_be_asked_is_no_missing_secret(kv):
     target = Target("http://127.0.0.1:1", "", Secret("t"), "flags")
     with pytest.raises(ServerUnreachableError):
-        vault.read(HvacTransport(target, run_id="r"), "refs-two/order", "key")
+        vault.read(HttpTransport(target, run_id="r"), "refs-two/order", "key")
 
 
 class Folder:

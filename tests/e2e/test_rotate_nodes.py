@@ -26,7 +26,7 @@ from skyflowctl.rotation.ports import Dependencies
 from skyflowctl.secret import Secret
 from skyflowctl.vault.errors import RedirectRefusedError
 from skyflowctl.vault.gateway import Gateway
-from skyflowctl.vault.hvac_transport import HvacTransport
+from skyflowctl.vault.http_transport import HttpTransport
 from skyflowctl.vault.responses import ClusterNode
 from skyflowctl.vault.target import Target
 from skyflowctl.vault.transport import Request
@@ -65,7 +65,7 @@ def tenant(cluster: ServerCluster, emulator: RunningEmulator) -> Tenant:
 
 def make_transport(
     cluster: ServerCluster, *nodes: ServerNode, token: str = "", timeout: float = 30
-) -> HvacTransport:
+) -> HttpTransport:
     target = Target(
         address=nodes[0].address,
         namespace="",
@@ -74,10 +74,10 @@ def make_transport(
         ca_cert=str(cluster.ca),
         nodes=tuple(node.address for node in nodes[1:]),
     )
-    return HvacTransport(target, run_id="nodes-e2e", timeout=timeout)
+    return HttpTransport(target, run_id="nodes-e2e", timeout=timeout)
 
 
-def make_world(transport: HvacTransport) -> Dependencies:
+def make_world(transport: HttpTransport) -> Dependencies:
     def connect(node: ClusterNode) -> Gateway | None:
         try:
             return Gateway(transport.at_node(node.api_address))
@@ -89,7 +89,7 @@ def make_world(transport: HvacTransport) -> Dependencies:
 
 @contextmanager
 def opened(
-    transport: HvacTransport, tenant: Tenant, seconds: float = 30, **options: object
+    transport: HttpTransport, tenant: Tenant, seconds: float = 30, **options: object
 ) -> Iterator[tuple[Gateway, Cluster]]:
     world, job = make_world(transport), RotationJob("n", tenant.path, Options(**options))
     try:
@@ -320,7 +320,7 @@ def test_a_server_that_tells_no_index_is_polled(
     cluster: ServerCluster, tenant: Tenant, monkeypatch
 ):
     """An older server: the write's index is not known, so that a standby may answer stale."""
-    monkeypatch.setattr(HvacTransport, "newest_index", property(lambda _: ""))
+    monkeypatch.setattr(HttpTransport, "newest_index", property(lambda _: ""))
     with opened(make_transport(cluster, *cluster.nodes), tenant) as (gateway, nodes):
         key = write_new_key(gateway, tenant)
         proof = nodes.verify(tenant.path, key)

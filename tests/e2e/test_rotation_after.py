@@ -25,7 +25,7 @@ from skyflowctl.rotation.revocation.revoke import revoke_mount
 from skyflowctl.secret import Secret
 from skyflowctl.vault.errors import RedirectRefusedError
 from skyflowctl.vault.gateway import Gateway
-from skyflowctl.vault.hvac_transport import HvacTransport
+from skyflowctl.vault.http_transport import HttpTransport
 from skyflowctl.vault.responses import ClusterNode
 from skyflowctl.vault.target import Target
 
@@ -84,7 +84,7 @@ def world_of(cluster: ServerCluster, emulator: RunningEmulator) -> Iterator[Depe
         ca_cert=str(cluster.ca),
         nodes=tuple(node.address for node in others),
     )
-    transport = HvacTransport(target, run_id="after-e2e")
+    transport = HttpTransport(target, run_id="after-e2e")
 
     def connect(node: ClusterNode) -> Gateway | None:
         try:

@@ -18,6 +18,7 @@ import pytest
 import trustme
 from support.bao import BaoServer, bao_binary
 from support.cli import checked_envelope, invoke
+from support.client_libraries import client_library  # noqa: F401 - runs all tests twice
 from support.scripted import Answer, Seen, scripted
 
 from skyflowctl.errors import UsageError
@@ -25,7 +26,7 @@ from skyflowctl.secret import Secret
 from skyflowctl.vault.client_settings import RateLimit, client_timeout, rate_limit
 from skyflowctl.vault.environment import VARIABLES
 from skyflowctl.vault.gateway import Gateway
-from skyflowctl.vault.hvac_transport import HvacTransport
+from skyflowctl.vault.http_transport import HttpTransport
 from skyflowctl.vault.target import Target, TargetFlags, resolve_target
 from skyflowctl.vault.tls import tls_context
 
@@ -367,7 +368,7 @@ def test_e1_an_intermediate_that_is_named_is_trusted(tmp_path: Path):
     with https(served, None) as address:
         pem = middle.cert_pem.bytes().decode()
         target = Target(address, "", None, "flags", ca_bytes=pem)
-        assert Gateway(HvacTransport(target, run_id="r")).sys.health().initialized
+        assert Gateway(HttpTransport(target, run_id="r")).sys.health().initialized
 
 
 def https(served: trustme.LeafCert, clients: trustme.CA | None):
@@ -419,10 +420,10 @@ def test_e1_a_client_certificate_in_the_environment_itself(tmp_path: Path):
         }
         bare = resolve_target(TargetFlags(), environ)
         with pytest.raises(Exception, match=r"cannot reach|no answer|not known"):
-            Gateway(HvacTransport(bare, run_id="r", timeout=2)).sys.health()
+            Gateway(HttpTransport(bare, run_id="r", timeout=2)).sys.health()
         environ |= {"VAULT_CLIENT_CERT_BYTES": certificate, "VAULT_CLIENT_KEY_BYTES": key}
         target = resolve_target(TargetFlags(), environ)
-        assert Gateway(HvacTransport(target, run_id="r")).sys.health().initialized
+        assert Gateway(HttpTransport(target, run_id="r")).sys.health().initialized
     assert "PRIVATE" not in repr(target)
 
 
@@ -442,7 +443,7 @@ def test_e1_the_named_proxy_is_asked_for_every_request(tmp_path: Path):
             "VAULT_PROXY_ADDR": proxy.address,
         }
         target = resolve_target(TargetFlags(), environ)
-        assert Gateway(HvacTransport(target, run_id="r")).sys.health().initialized
+        assert Gateway(HttpTransport(target, run_id="r")).sys.health().initialized
     assert proxy.seen[0].path.startswith("http://bao.invalid:8200/v1/sys/health")
 
 

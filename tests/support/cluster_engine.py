@@ -12,7 +12,7 @@ from typing import Any
 
 from skyflowctl.secret import Secret
 from skyflowctl.vault.gateway import Gateway
-from skyflowctl.vault.hvac_transport import HvacTransport
+from skyflowctl.vault.http_transport import HttpTransport
 from skyflowctl.vault.target import Target
 from skyflowctl.version import semver
 from support.cluster import ServerCluster, ServerNode, wait_until
@@ -109,7 +109,7 @@ def fresh_gateway(cluster: ServerCluster, node: ServerNode) -> Gateway:
         ca_cert=str(cluster.ca),
         nodes=(),
     )
-    return Gateway(HvacTransport(target, run_id="fresh"))
+    return Gateway(HttpTransport(target, run_id="fresh"))
 
 
 def audited(node: ServerNode, path: str) -> list[dict[str, Any]]:

@@ -13,7 +13,7 @@ from skyflowctl.secret import Secret
 from skyflowctl.skyflow.emulator import InProcessTokenService
 from skyflowctl.skyflow.service_account import load_trusted
 from skyflowctl.vault.gateway import Gateway
-from skyflowctl.vault.hvac_transport import HvacTransport
+from skyflowctl.vault.http_transport import HttpTransport
 from skyflowctl.vault.memory_transport import MemoryTransport
 from skyflowctl.vault.target import Target
 from skyflowctl.vault.transport import Transport
@@ -92,7 +92,7 @@ def real_rig(server: BaoServer, emulator: RunningEmulator, source) -> Rig:
     env = [f"SSL_CERT_FILE={emulator.ca}"]
     status, body = register(server, "skyflow", sha256, args=args, env=env)
     assert status == 204, body
-    transport = HvacTransport(target_of(server), run_id="contract")
+    transport = HttpTransport(target_of(server), run_id="contract")
     return Rig(
         Gateway(transport), "skyflow", lambda: Secret(emulator.new_account(*ROLE_IDS)), real=True
     )

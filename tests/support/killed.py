@@ -10,7 +10,7 @@ import os
 import signal
 import sys
 
-from skyflowctl.vault.hvac_transport import HvacTransport
+from skyflowctl.vault.http_transport import HttpTransport
 
 # Asked with a body, so it must be a POST, but it changes nothing.
 _QUESTIONS = frozenset({"sys/capabilities-self"})
@@ -22,7 +22,7 @@ def is_write(method: str, path: str) -> bool:
 
 
 def die_after(writes: int) -> None:
-    original = HvacTransport.send
+    original = HttpTransport.send
     done = 0
 
     def counted(self, request):
@@ -34,7 +34,7 @@ def die_after(writes: int) -> None:
                 os.kill(os.getpid(), signal.SIGKILL)
         return reply
 
-    HvacTransport.send = counted
+    HttpTransport.send = counted
 
 
 if __name__ == "__main__":

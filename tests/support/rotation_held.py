@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from skyflowctl.vault.hvac_transport import HvacTransport
+from skyflowctl.vault.http_transport import HttpTransport
 from skyflowctl.vault.transport import Request
 
 _LONGEST = 60.0
@@ -41,7 +41,7 @@ class Gauge:
 
 def hold_commits(reads: int, logs: list[Path]) -> None:
     """Have every commit of this process wait for so many reads."""
-    send = HvacTransport.send
+    send = HttpTransport.send
 
     @functools.wraps(send)
     def held(self: Any, request: Request) -> Any:
@@ -51,7 +51,7 @@ def hold_commits(reads: int, logs: list[Path]) -> None:
                 time.sleep(0.02)
         return send(self, request)
 
-    HvacTransport.send = held
+    HttpTransport.send = held
 
 
 if __name__ == "__main__":

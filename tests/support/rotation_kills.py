@@ -20,7 +20,7 @@ from typing import Any
 from skyflowctl.rotation.model import StepName
 from skyflowctl.rotation.session import RotationSession
 from skyflowctl.skyflow.management.api import ManagementApi
-from skyflowctl.vault.hvac_transport import HvacTransport
+from skyflowctl.vault.http_transport import HttpTransport
 from skyflowctl.vault.transport import Request
 
 _MANAGEMENT = ("list_keys", "create_key", "delete_key")
@@ -51,7 +51,7 @@ class Moments:
 
 def watch(moments: Moments) -> None:
     """Have every moment of this process counted."""
-    send = HvacTransport.send
+    send = HttpTransport.send
 
     @functools.wraps(send)
     def counted(self: Any, request: Request) -> Any:
@@ -59,7 +59,7 @@ def watch(moments: Moments) -> None:
         moments.begin(f"{request.method} {request.path} {fields}".rstrip())
         return send(self, request)
 
-    HvacTransport.send = counted
+    HttpTransport.send = counted
     step = RotationSession.step
 
     @functools.wraps(step)

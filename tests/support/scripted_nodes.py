@@ -17,7 +17,7 @@ from skyflowctl.clock import SystemClock
 from skyflowctl.rotation.cluster import Cluster, NodeDisagreesError, open_nodes
 from skyflowctl.rotation.model import Options, RotationJob
 from skyflowctl.rotation.ports import Dependencies
-from skyflowctl.vault.connection_errors import NotSentError
+from skyflowctl.vault.connection import NotSentError
 from skyflowctl.vault.errors import VaultError
 from skyflowctl.vault.failed_answers import error_for
 from skyflowctl.vault.gateway import Gateway

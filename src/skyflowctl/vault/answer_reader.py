@@ -27,8 +27,7 @@ from skyflowctl.vault.target import Target, check_address
 from skyflowctl.vault.transport import make_reply
 
 if TYPE_CHECKING:
-    from skyflowctl.vault.connection import Received
-    from skyflowctl.vault.connection_errors import NoResponseError
+    from skyflowctl.vault.connection import NoResponseError, Received
 
 _MOST_SEEN = 4096
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
@@ -151,8 +150,9 @@ class AnswerReader:
 
 def as_answer(method: str, path: str, raw: Received) -> ServerAnswer:
     """Return an HTTP answer as one value."""
-    headers = {name.lower(): value for name, value in raw.headers.items()}
-    return ServerAnswer(method, path, raw.status, _parsed(raw), headers, raw.content[:_MOST_SEEN])
+    return ServerAnswer(
+        method, path, raw.status, _parsed(raw), raw.headers, raw.content[:_MOST_SEEN]
+    )
 
 
 def _parsed(answer: Received) -> dict[str, Any] | None:

@@ -29,7 +29,7 @@ from skyflowctl.vault.errors import (
     ServerUnreachableError,
     VaultError,
 )
-from skyflowctl.vault.hvac_transport import HvacTransport
+from skyflowctl.vault.http_transport import HttpTransport
 from skyflowctl.vault.namespaces import namespace_of
 from skyflowctl.vault.pending_store import CachedStore, PendingStore, StoredRequest
 from skyflowctl.vault.system_api import SystemApi
@@ -62,7 +62,7 @@ class ApprovalPolicy:
     stopping: Callable[[], bool] = lambda: False
 
 
-class ApprovingTransport(HvacTransport):
+class ApprovingTransport(HttpTransport):
     """The transport of commands that may wait for an approval. Safe for threads.
 
     Args:

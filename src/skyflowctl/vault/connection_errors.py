@@ -1,64 +1,18 @@
 """Why a request got no answer: sent or not, transient or lasting, and the fix.
 
-This module imports requests (150 ms), as ``connection`` does.
+No text of a library is quoted, because these can contain the URL with its ctx, or a proxy's
+password.
 """
 
 import errno
 import http.client
 import os
 import re
-
-import requests
-from urllib3.connection import HTTPConnection
-from urllib3.exceptions import (
-    NameResolutionError,
-    NewConnectionError,
-    ProtocolError,
-)
+import socket
+import ssl
 
 from skyflowctl.retry import is_gateway_failure
-
-
-class NotSentError(Exception):
-    """The request was not sent: no connection. ``lasting``: a retry won't help.
-
-    ``fix`` is the remedy if the network is not the cause, else empty. ``foreign``: the peer
-    speaks another protocol.
-    """
-
-    def __init__(
-        self, reason: str, *, lasting: bool = False, fix: str = "", foreign: bool = False
-    ) -> None:
-        super().__init__(reason)
-        self.reason = reason
-        self.lasting = lasting
-        self.fix = fix
-        self.foreign = foreign
-
-
-class NoResponseError(Exception):
-    """The request was sent, but no valid answer arrived.
-
-    ``broken``: the received data is no complete HTTP answer. ``lasting``: a retry won't help.
-    """
-
-    def __init__(self, reason: str, *, broken: bool = False, lasting: bool = False) -> None:
-        super().__init__(reason)
-        self.reason = reason
-        self.broken = broken
-        self.lasting = lasting
-
-
-class NoSocketError(NewConnectionError):
-    """This user cannot use the unix socket; ``reason`` says why."""
-
-    def __init__(self, connection: HTTPConnection, path: str, number: int | None) -> None:
-        super().__init__(connection, "no socket")
-        self.reason, self.fix = _SOCKET_WORDS.get(
-            number or 0, (f"the socket cannot be used: {os.strerror(number or 0)}", "")
-        )
-        self.reason = f"{self.reason}: {path}"
-
+from skyflowctl.vault.connection import CLOSED, NOT_HTTP, NoResponseError, NotSentError
 
 _SOCKET_WORDS = {
     errno.ENOENT: ("there is no such socket", "check the path in unix://, and that it runs"),
@@ -70,28 +24,60 @@ _SOCKET_WORDS = {
 }
 
 
-def transport_error(error: requests.exceptions.RequestException) -> NotSentError | NoResponseError:
-    """Return the error that says whether the request was sent. It quotes no text of requests,
-    because these contain the URL with its ctx."""
-    if isinstance(error, requests.exceptions.SSLError):
-        reason, fix = _tls_reason(error)
-        return NotSentError(reason, lasting=True, fix=fix)
-    if isinstance(error, (requests.exceptions.ProxyError, requests.exceptions.InvalidSchema)):
-        return _proxy_failed(error)
-    if isinstance(error, requests.exceptions.ConnectTimeout):
+def connect_unix(path: str, seconds: float) -> socket.socket:
+    """Return a connection to a unix socket.
+
+    Raises:
+        NotSentError: this user cannot use the socket; the text says why.
+    """
+    found = socket.socket(socket.AF_UNIX)
+    try:
+        found.settimeout(seconds)
+        found.connect(path)
+    except OSError as error:
+        found.close()
+        number = error.errno or 0
+        unknown = (f"the socket cannot be used: {os.strerror(number)}", "")
+        reason, fix = _SOCKET_WORDS.get(number, unknown)
+        raise NotSentError(f"{reason}: {path}", lasting=True, fix=fix) from None
+    return found
+
+
+def connect_error(error: BaseException | None) -> NotSentError:
+    """Return the error for a TCP connection that could not be opened."""
+    if isinstance(error, TimeoutError):
         return NotSentError("no connection in time")
-    if isinstance(error, requests.exceptions.ConnectionError):
-        cause = error.args[0] if error.args else None
-        return _connection_failed(getattr(cause, "reason", cause))
-    timed_out = isinstance(error, requests.exceptions.Timeout)
-    return NoResponseError("no answer in time" if timed_out else type(error).__name__)
+    if isinstance(error, socket.gaierror | UnicodeError):
+        return NotSentError("its name cannot be resolved")
+    refused = isinstance(error, ConnectionRefusedError)
+    return NotSentError("connection refused" if refused else "no route to it")
+
+
+def answer_error(error: BaseException | None) -> NotSentError | NoResponseError:
+    """Return the error for a failure between the TCP connection and the body of the answer."""
+    if isinstance(error, ssl.SSLError):
+        return tls_error(error)
+    if isinstance(error, TimeoutError):
+        return NoResponseError("no answer in time")
+    if not isinstance(error, http.client.HTTPException) or isinstance(error, ConnectionError):
+        return NoResponseError(CLOSED)
+    if isinstance(error, http.client.BadStatusLine):
+        return NotSentError(
+            NOT_HTTP,
+            fix="use https:// if it is a TLS port; else check the address and its port",
+            lasting=True,
+            foreign=True,
+        )
+    return NoResponseError(
+        "the header of the answer is too long, or is not an HTTP header", broken=True
+    )
 
 
 _TUNNEL = re.compile(r"Tunnel connection failed: (\d{3})")
 _CHECK_PROXY = "check HTTPS_PROXY and BAO_PROXY_ADDR, or except the host in NO_PROXY"
 
 
-def _proxy_failed(error: Exception) -> NotSentError:
+def proxy_error(error: Exception) -> NotSentError:
     """Return the error for a proxy that refused to connect; only its status is quoted."""
     answer = _TUNNEL.search(str(error))
     if answer is None:
@@ -112,38 +98,17 @@ def _proxy_failed(error: Exception) -> NotSentError:
     )
 
 
-def _connection_failed(cause: object) -> NotSentError | NoResponseError:
-    if isinstance(cause, NameResolutionError):
-        return NotSentError("its name cannot be resolved")
-    if isinstance(cause, NoSocketError):
-        return NotSentError(cause.reason, lasting=True, fix=cause.fix)
-    if isinstance(cause, NewConnectionError):
-        refused = "refused" in str(cause).lower()
-        return NotSentError("connection refused" if refused else "no route to it")
-    said = cause.args[-1] if isinstance(cause, ProtocolError) and cause.args else None
-    if not isinstance(said, http.client.HTTPException) or isinstance(said, ConnectionError):
-        return NoResponseError(CLOSED)
-    if isinstance(said, http.client.BadStatusLine):
-        return NotSentError(
-            NOT_HTTP,
-            fix="use https:// if it is a TLS port; else check the address and its port",
-            lasting=True,
-            foreign=True,
-        )
-    return NoResponseError(
-        "the header of the answer is too long, or is not an HTTP header", broken=True
-    )
-
-
-CLOSED = "the connection was closed before the answer"
-NOT_HTTP = "the server there does not speak HTTP"
 _NO_TLS_THERE = ("WRONG_VERSION_NUMBER", "wrong version number", "RECORD_LAYER_FAILURE")
 _NAME_THE_CA = "name the CA that signed it with --ca-cert or BAO_CACERT"
 
 
-def _tls_reason(error: Exception) -> tuple[str, str]:
-    """Return why the TLS connection failed, and the fix."""
-    text = str(error)
+def tls_error(error: Exception) -> NotSentError:
+    """Return the error for a TLS connection that failed."""
+    reason, fix = _tls_reason(str(error))
+    return NotSentError(reason, lasting=True, fix=fix)
+
+
+def _tls_reason(text: str) -> tuple[str, str]:
     if "has expired" in text:
         return "its certificate has expired", "renew the server's certificate; check the clock"
     for known in ("self-signed certificate", "unable to get local issuer"):

@@ -16,7 +16,7 @@ from skyflowctl.vault.errors import (
 from skyflowctl.vault.target import TargetSource
 
 if TYPE_CHECKING:
-    from skyflowctl.vault.connection_errors import NoResponseError, NotSentError
+    from skyflowctl.vault.connection import NoResponseError, NotSentError
 
 
 def no_connection(

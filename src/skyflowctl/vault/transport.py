@@ -1,6 +1,6 @@
 """The port to a server: one request, one reply. Retries happen below this interface.
 
-:class:`skyflowctl.vault.hvac_transport.HvacTransport` talks to a real server,
+:class:`skyflowctl.vault.http_transport.HttpTransport` talks to a real server,
 :class:`skyflowctl.vault.memory_transport.MemoryTransport` is a server inside this
 process; ``tests/contract/test_gateway.py`` holds both to the same behaviour.
 """

@@ -14,7 +14,7 @@ from skyflowctl.cli.context import gateways
 from skyflowctl.cli.options import TargetOptions
 from skyflowctl.errors import UsageError
 from skyflowctl.vault.client_settings import RateLimit, client_timeout
-from skyflowctl.vault.connection import _proxies
+from skyflowctl.vault.connection import proxy_url
 from skyflowctl.vault.environment import VARIABLES, named_address
 from skyflowctl.vault.target import Target, TargetFlags, resolve_target
 
@@ -267,7 +267,7 @@ def test_case_15_the_proxy_and_its_exceptions(address, environ, proxied, monkeyp
         monkeypatch.delenv(name.lower(), raising=False)
     for name, value in environ.items():
         monkeypatch.setenv(name, value)
-    assert bool(_proxies(Target(address, "", None, "flags"), address)) is proxied
+    assert bool(proxy_url(Target(address, "", None, "flags"), address)) is proxied
 
 
 @pytest.mark.parametrize("name", ["HTTPS_PROXY", "https_proxy"])
@@ -275,5 +275,5 @@ def test_a_proxy_that_cannot_be_used_is_a_usage_error(name: str, monkeypatch):
     monkeypatch.delenv("HTTPS_PROXY", raising=False)
     monkeypatch.setenv(name, "socks5://user:hidden@p:1")
     with pytest.raises(UsageError) as caught:
-        _proxies(Target("https://x", "", None, "flags"), "https://x")
+        proxy_url(Target("https://x", "", None, "flags"), "https://x")
     assert "hidden" not in str(caught.value.problems)

@@ -7,7 +7,7 @@ from support.scripted import Answer, ScriptedServer, scripted
 
 from skyflowctl.secret import Secret
 from skyflowctl.vault.gateway import Gateway
-from skyflowctl.vault.hvac_transport import HvacTransport
+from skyflowctl.vault.http_transport import HttpTransport
 from skyflowctl.vault.namespaces import is_root_only
 from skyflowctl.vault.target import Target
 
@@ -33,7 +33,7 @@ def test_only_what_belongs_to_the_server_is_asked_of_the_root(path: str, expecte
 
 def _within_team(server: ScriptedServer) -> Gateway:
     target = Target(server.address, "team", Secret("a-token"), "flags")
-    return Gateway(HvacTransport(target, run_id="run"))
+    return Gateway(HttpTransport(target, run_id="run"))
 
 
 def test_rights_on_the_servers_own_paths_are_asked_of_the_root() -> None:

@@ -185,7 +185,7 @@ def refuse_direct() -> UsageError:
 
 def _gateway(target: "Target", run: CommandRun) -> "Gateway":
     from skyflowctl.vault.gateway import Gateway
-    from skyflowctl.vault.hvac_transport import HvacTransport
+    from skyflowctl.vault.http_transport import HttpTransport
     from skyflowctl.vault.waits import WaitMonitor
 
-    return Gateway(HvacTransport(target, run_id=run.id, waits=WaitMonitor(run.notice)))
+    return Gateway(HttpTransport(target, run_id=run.id, waits=WaitMonitor(run.notice)))

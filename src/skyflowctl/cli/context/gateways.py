@@ -36,7 +36,7 @@ def open_gateway(options: TargetOptions, run: CommandRun, scope: str = "") -> "I
             invalid.
     """
     from skyflowctl.vault.gateway import Gateway
-    from skyflowctl.vault.hvac_transport import HvacTransport
+    from skyflowctl.vault.http_transport import HttpTransport
     from skyflowctl.vault.waits import WaitMonitor
 
     target, timeout = choose_target(options, run), _timeout(options)
@@ -44,7 +44,7 @@ def open_gateway(options: TargetOptions, run: CommandRun, scope: str = "") -> "I
         gateway = Gateway(_approving_transport(options, target, run, timeout, scope))
     else:
         waits = WaitMonitor(run.notice)
-        gateway = Gateway(HvacTransport(target, run_id=run.id, timeout=timeout, waits=waits))
+        gateway = Gateway(HttpTransport(target, run_id=run.id, timeout=timeout, waits=waits))
     try:
         yield gateway
     finally:

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 from support.bao import BaoServer
+from support.client_libraries import client_library  # noqa: F401 - runs all tests twice
 from support.gateways import target_of
 from support.scripted import Answer, ScriptedServer, Seen, scripted
 
@@ -34,7 +35,7 @@ from skyflowctl.vault.errors import (
 )
 from skyflowctl.vault.gateway import Gateway
 from skyflowctl.vault.guards import guard_probe
-from skyflowctl.vault.hvac_transport import HvacTransport
+from skyflowctl.vault.http_transport import HttpTransport
 from skyflowctl.vault.target import Target
 from skyflowctl.vault.transport import Request
 
@@ -78,7 +79,7 @@ def clock() -> Time:
     return Time()
 
 
-class Probed(HvacTransport):
+class Probed(HttpTransport):
     """A transport that knows already that no path is guarded, so that it sends no probe."""
 
     def refuse_guarded(self, method: str, path: str, names: object = ()) -> None:
@@ -87,7 +88,7 @@ class Probed(HvacTransport):
 
 def transport_to(
     *servers: ScriptedServer, clock: Time | None = None, **options: object
-) -> HvacTransport:
+) -> HttpTransport:
     first, *others = [server.address for server in servers]
     target = Target(first, "team", Secret("t-hidden"), "flags", nodes=tuple(others))
     if clock:
@@ -95,11 +96,11 @@ def transport_to(
     return Probed(target, run_id="run-1", **options)
 
 
-def read(transport: HvacTransport, **options: object):
+def read(transport: HttpTransport, **options: object):
     return transport.send(Request("GET", "a/b", **options))
 
 
-def write(transport: HvacTransport, *, idempotent: bool):
+def write(transport: HttpTransport, *, idempotent: bool):
     return transport.send(
         Request("POST", "a/b", body={"v": Secret("s-hidden")}, idempotent=idempotent)
     )
@@ -130,12 +131,12 @@ def test_every_request_says_who_and_which_run(server, monkeypatch, tmp_path):
 def test_no_token_sends_none_also_when_the_environment_has_one(server, monkeypatch):
     monkeypatch.setenv("VAULT_TOKEN", "env-token")
     target = Target(server.address, "", None, "flags")
-    HvacTransport(target, run_id="r").send(Request("GET", "a"))
+    HttpTransport(target, run_id="r").send(Request("GET", "a"))
     assert "x-vault-token" not in server.seen[0].headers
 
 
 def test_a_body_with_a_secret_is_sent_after_a_probe_of_its_path(server):
-    write(HvacTransport(Target(server.address, "", None, "flags"), run_id="r"), idempotent=True)
+    write(HttpTransport(Target(server.address, "", None, "flags"), run_id="r"), idempotent=True)
     bodies = [json.loads(one.body) for one in server.seen]
     assert bodies == [guard_probe("a/b", ["v"]), {"v": "s-hidden"}]
 
@@ -298,13 +299,13 @@ def test_a_server_that_hangs_is_given_up_at_the_deadline():
         target = Target(f"http://127.0.0.1:{hanging.server_address[1]}", "", None, "flags")
         started = time.monotonic()
         with pytest.raises(OutcomeUnknownError) as caught:
-            read(HvacTransport(target, run_id="r", timeout=0.5))
+            read(HttpTransport(target, run_id="r", timeout=0.5))
         assert time.monotonic() - started < 5
     assert "no answer in time" in caught.value.problems[0].why
 
 
 def test_an_unknown_name_is_said_without_the_query():
-    transport = HvacTransport(Target("http://host.invalid", "", None, "flags"), run_id="r")
+    transport = HttpTransport(Target("http://host.invalid", "", None, "flags"), run_id="r")
     with pytest.raises(ServerUnreachableError) as caught:
         transport.send(Request("GET", "a", params={"ctx": "private-ctx"}))
     assert "private-ctx" not in str(caught.value.problems)
@@ -384,7 +385,7 @@ def test_a_lost_enable_that_was_not_done_is_done(server, clock):
 
 def test_importing_the_transport_imports_neither_hvac_nor_requests():
     code = (
-        "import sys, skyflowctl.vault.hvac_transport, skyflowctl.vault.gateway\n"
+        "import sys, skyflowctl.vault.http_transport, skyflowctl.vault.gateway\n"
         "print([name for name in ('hvac', 'requests', 'ssl') if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -396,7 +397,7 @@ def test_importing_the_transport_imports_neither_hvac_nor_requests():
 
 @pytest.mark.real_server
 def test_the_run_is_in_the_audit_log(bao: BaoServer):
-    gateway = Gateway(HvacTransport(target_of(bao), run_id="run-audited-1"))
+    gateway = Gateway(HttpTransport(target_of(bao), run_id="run-audited-1"))
     gateway.sys.put_audited_header("X-Skyflowctl-Run", hmac=False)
     gateway.sys.mounts()
     entries = [json.loads(line) for line in bao.audit_log.read_text().splitlines()]
@@ -406,13 +407,13 @@ def test_the_run_is_in_the_audit_log(bao: BaoServer):
 
 @pytest.mark.real_server
 def test_the_audit_log_counts_the_reads_of_a_live_state(bao: BaoServer):
-    gateway = Gateway(HvacTransport(target_of(bao), run_id="run-setup"))
+    gateway = Gateway(HttpTransport(target_of(bao), run_id="run-setup"))
     gateway.sys.put_audited_header("X-Skyflowctl-Run", hmac=False)
     paths = [f"counted/{number}" for number in range(5)]
     for path in paths:
         gateway.sys.enable_mount(path, {"type": "kv"})
     run = f"run-counted-{time.monotonic_ns()}"
-    state = Gateway(HvacTransport(target_of(bao), run_id=run)).read_live_state(paths, "kv")
+    state = Gateway(HttpTransport(target_of(bao), run_id=run)).read_live_state(paths, "kv")
     assert set(state.engines) == set(paths)
     entries = [json.loads(line) for line in bao.audit_log.read_text().splitlines() if run in line]
     assert sum(entry["type"] == "request" for entry in entries) == 2 + 2 * len(paths)
@@ -425,15 +426,15 @@ def test_the_certificate_is_checked_whatever_the_environment_says(bao: BaoServer
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(bao.ca))
     monkeypatch.setenv("VAULT_CACERT", str(bao.ca))
     with pytest.raises(ServerUnreachableError) as caught:
-        Gateway(HvacTransport(target_of(bao, ca_cert=""), run_id="r")).sys.health()
+        Gateway(HttpTransport(target_of(bao, ca_cert=""), run_id="r")).sys.health()
     assert "certificate" in caught.value.problems[0].why
-    assert Gateway(HvacTransport(target_of(bao), run_id="r")).sys.health().initialized
+    assert Gateway(HttpTransport(target_of(bao), run_id="r")).sys.health().initialized
 
 
 @pytest.mark.real_server
 def test_server_name_and_skip_verify_are_honoured(bao: BaoServer):
     def health(**changes: object):
-        return Gateway(HvacTransport(target_of(bao, **changes), run_id="r")).sys.health()
+        return Gateway(HttpTransport(target_of(bao, **changes), run_id="r")).sys.health()
 
     assert health(tls_server_name="localhost").initialized
     with pytest.raises(ServerUnreachableError):
@@ -443,7 +444,7 @@ def test_server_name_and_skip_verify_are_honoured(bao: BaoServer):
 
 @pytest.mark.real_server
 def test_a_dead_token_is_not_permitted(bao: BaoServer):
-    transport = HvacTransport(target_of(bao, token=Secret("dead-token")), run_id="r")
+    transport = HttpTransport(target_of(bao, token=Secret("dead-token")), run_id="r")
     with pytest.raises(ForbiddenError) as caught:
         Gateway(transport).sys.mounts()
     assert "dead-token" not in str(caught.value.problems)
@@ -455,7 +456,7 @@ def test_headers_that_may_not_be_read_are_none(bao: BaoServer):
     assert bao.api("PUT", "sys/policies/acl/only-mounts", {"policy": policy})[0] == 204
     _, body = bao.api("POST", "auth/token/create", {"policies": ["only-mounts"]})
     token = Secret(body["auth"]["client_token"])
-    gateway = Gateway(HvacTransport(target_of(bao, token=token), run_id="r"))
+    gateway = Gateway(HttpTransport(target_of(bao, token=token), run_id="r"))
     state = gateway.read_live_state(["identity"], "identity")
     assert state.audited_headers is None
     assert state.problems["identity"].code == "forbidden"
@@ -465,7 +466,7 @@ def test_headers_that_may_not_be_read_are_none(bao: BaoServer):
 def test_many_threads_share_one_transport(bao: BaoServer):
     from concurrent.futures import ThreadPoolExecutor
 
-    transport = HvacTransport(target_of(bao), run_id="r")
+    transport = HttpTransport(target_of(bao), run_id="r")
     with ThreadPoolExecutor(32) as pool:
         replies = list(pool.map(lambda _: transport.send(Request("GET", "sys/mounts")), range(128)))
     assert len({reply.request_id for reply in replies}) == 128
@@ -489,12 +490,12 @@ def test_a_unix_socket_is_an_address(tmp_path):
         listener.listen()
         thread = threading.Thread(target=serve)
         thread.start()
-        transport = HvacTransport(Target(f"unix://{path}", "", None, "flags"), run_id="r")
+        transport = HttpTransport(Target(f"unix://{path}", "", None, "flags"), run_id="r")
         assert read(transport).data == {"x": 1}
         thread.join()
         transport.close()
     assert lines == [b"GET /v1/a/b HTTP/1.1"]
     Path(path).unlink()
     with pytest.raises(ServerUnreachableError) as caught:
-        read(HvacTransport(Target(f"unix://{path}", "", None, "flags"), run_id="r"))
+        read(HttpTransport(Target(f"unix://{path}", "", None, "flags"), run_id="r"))
     assert caught.value.problems[0].why == f"there is no such socket: {path}"

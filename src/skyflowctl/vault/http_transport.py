@@ -1,4 +1,4 @@
-"""A real server, through hvac: retries, consistent reads, redirects only to named hosts."""
+"""A real server, over HTTP: retries, consistent reads, redirects only to named hosts."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ from skyflowctl.vault.call import (
     Try,
     call_outcome,
 )
+from skyflowctl.vault.connection import Connection, NoResponseError, NotSentError
 from skyflowctl.vault.consistency import INDEX_HEADER, ConsistencyIndex
 from skyflowctl.vault.errors import BusyError
 from skyflowctl.vault.foreign_answers import ServerAnswer, is_the_servers_redirect, not_a_server
@@ -37,8 +38,6 @@ from skyflowctl.vault.wrapping import given_up, is_delivered
 
 if TYPE_CHECKING:
     from skyflowctl.secret import Secret
-    from skyflowctl.vault.connection import Connection
-    from skyflowctl.vault.connection_errors import NotSentError
 
 RUN_HEADER = "X-Skyflowctl-Run"
 SOURCE_HEADER = "Application-Source"
@@ -47,7 +46,7 @@ _MAX_HOPS = 3
 _WRAPPING = "sys/wrapping/"  # accepts wrapping tokens, which the server itself issued
 
 
-class HvacTransport:
+class HttpTransport:
     """A transport to one cluster with the token of its target. Safe for threads.
 
     It sends one additional request: ``sys/health``, without a token, before the first fresh
@@ -97,7 +96,7 @@ class HvacTransport:
         self._learning = threading.Lock()
         self._asked_for_cluster = False
         self._made = 0
-        self._opened: Connection | None = None
+        self._connection = Connection(target)
 
     @property
     def requests_made(self) -> int:
@@ -121,12 +120,9 @@ class HvacTransport:
 
     def close(self) -> None:
         """Close all connections."""
-        with self._lock:
-            opened, self._opened = self._opened, None
-        if opened:
-            opened.close()
+        self._connection.close()
 
-    def at_node(self, address: str) -> HvacTransport:
+    def at_node(self, address: str) -> HttpTransport:
         """Return a transport that asks only one node of the cluster.
 
         A node that cannot be reached, or lags behind, fails at once, without a wait.
@@ -138,7 +134,7 @@ class HvacTransport:
         address = check_address(address)
         if address not in self._addresses:
             raise unnamed_host("GET", "", address, "it is listed by the cluster, not by you")
-        return HvacTransport(
+        return HttpTransport(
             replace(self._target, address=address, nodes=()),
             run_id=self._always[RUN_HEADER],
             application_source=self._always[SOURCE_HEADER],
@@ -222,12 +218,12 @@ class HvacTransport:
             headers["X-Vault-Wrap-TTL"] = request.wrap_ttl
         return headers
 
-    def as_login(self, token: Secret | None, certificate: Secret | None = None) -> HvacTransport:
+    def as_login(self, token: Secret | None, certificate: Secret | None = None) -> HttpTransport:
         """Return a transport to the same server with another token or client certificate."""
         target = replace(self._target, token=token)
         if certificate:
             target = replace(target, client_cert="", client_key="", client_pem=certificate)
-        made = HvacTransport(
+        made = HttpTransport(
             target,
             run_id=self._always[RUN_HEADER],
             application_source=self._always[SOURCE_HEADER],
@@ -279,8 +275,6 @@ class HvacTransport:
 
     def _try(self, call: OutgoingRequest, budget: RetryBudget) -> Try:
         """Send once, following redirects to named hosts."""
-        from skyflowctl.vault.connection_errors import NoResponseError, NotSentError
-
         number = self._current
         address = self._addresses[number]
         for _ in range(_MAX_HOPS):
@@ -307,7 +301,7 @@ class HvacTransport:
         """Send to one address; return the outcome, and the origin that a redirect names."""
         if self._target.rate_limit is not None:
             self._target.rate_limit.wait(budget.deadline - self._monotonic())
-        raw = self._connection().send(
+        raw = self._connection.send(
             address,
             call.method,
             call.path,
@@ -372,10 +366,8 @@ class HvacTransport:
 
     def _ask_health(self, address: str) -> ServerAnswer | None:
         """Ask an address for its health, without the token; None without an answer."""
-        from skyflowctl.vault.connection_errors import NoResponseError, NotSentError
-
         try:
-            raw = self._connection().send(
+            raw = self._connection.send(
                 address,
                 "GET",
                 "sys/health",
@@ -387,11 +379,3 @@ class HvacTransport:
         except (NotSentError, NoResponseError):
             return None
         return as_answer("GET", "sys/health", raw)
-
-    def _connection(self) -> Connection:
-        from skyflowctl.vault.connection import Connection
-
-        with self._lock:
-            if self._opened is None:
-                self._opened = Connection(self._target)
-            return self._opened

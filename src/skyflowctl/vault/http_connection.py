@@ -1,0 +1,248 @@
+"""Keeps connections of http.client to the addresses of a target.
+
+It exists for its start-up time: hvac and what it imports cost 120 ms of CPU more, which a command
+that only reads would pay at every start.
+"""
+
+import http.client
+import select
+import ssl
+import threading
+import weakref
+from base64 import b64encode
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping
+from urllib.parse import unquote, urlsplit
+
+from skyflowctl.vault.bounded import PIECE, BoundedResponse, answer_within, read_body
+from skyflowctl.vault.connection import (
+    CONNECT_SECONDS,
+    NoResponseError,
+    NotSentError,
+    OneRequest,
+    Received,
+    proxy_url,
+)
+from skyflowctl.vault.connection_errors import (
+    answer_error,
+    connect_error,
+    connect_unix,
+    proxy_error,
+)
+from skyflowctl.vault.target import UNIX_SCHEME, Target
+from skyflowctl.vault.tls import tls_context
+
+
+class ReadConnections:
+    """A pool of kept connections. Each thread that sends at the same time uses one.
+
+    Args:
+        target: the server; its proxies are of the ``http`` kind.
+    """
+
+    def __init__(self, target: Target) -> None:
+        self._target = target
+        self._idle: defaultdict[str, list[_Link]] = defaultdict(list)
+        self._context: ssl.SSLContext | None = None
+        self._lock = threading.Lock()
+        self._closed = False
+        # A transport that is dropped without close() leaves no open socket behind.
+        weakref.finalize(self, _close_all, self._idle)
+
+    def close(self) -> None:
+        """Close every connection that is not in use; the others close after their answer."""
+        with self._lock:
+            self._closed = True
+            _close_all(self._idle)
+
+    def send(self, address: str, request: OneRequest) -> Received:
+        """Send one request once and return any answer; see :class:`HttpClient`."""
+        with answer_within(request.seconds):
+            link = self._link(address, request.seconds)
+            try:
+                received = link.exchange(request)
+            except BaseException:
+                link.close()
+                raise
+        self._keep(address, link)
+        return received
+
+    def _link(self, address: str, seconds: float) -> "_Link":
+        """Return a connection that is open: a kept one, else a new one."""
+        while True:
+            with self._lock:
+                kept = self._idle[address]
+                link = kept.pop() if kept else None
+            if link is None:
+                break
+            if link.is_usable():
+                return link
+            link.close()
+        made = self._new_link(address)
+        made.open(min(CONNECT_SECONDS, seconds))
+        return made
+
+    def _new_link(self, address: str) -> "_Link":
+        parts = urlsplit(address)
+        if parts.scheme == UNIX_SCHEME:
+            return _UnixLink(parts.path)
+        return _Link(
+            address,
+            proxy=proxy_url(self._target, address),
+            context=self._context_for(address),
+            server_name=self._target.tls_server_name,
+        )
+
+    def _keep(self, address: str, link: "_Link") -> None:
+        with self._lock:
+            if not self._closed and link.sock is not None:
+                self._idle[address].append(link)
+                return
+        link.close()
+
+    def _context_for(self, address: str) -> ssl.SSLContext | None:
+        if not address.startswith("https:"):
+            return None
+        with self._lock:
+            if self._context is None:
+                self._context = tls_context(self._target)
+            return self._context
+
+
+def _close_all(idle: "Mapping[str, list[_Link]]") -> None:
+    for links in idle.values():
+        while links:
+            links.pop().close()
+
+
+class _Link(http.client.HTTPConnection):
+    """One connection, direct or through a proxy.
+
+    Args:
+        address: of the server.
+        proxy: the URL of the proxy; empty for none.
+        context: for a server with TLS.
+        server_name: the name in the server's certificate; empty for its host.
+    """
+
+    response_class = BoundedResponse
+
+    def __init__(
+        self,
+        address: str,
+        *,
+        proxy: str = "",
+        context: ssl.SSLContext | None = None,
+        server_name: str = "",
+    ) -> None:
+        server, via = urlsplit(address), urlsplit(proxy)
+        self.default_port = 443 if context else 80  # it is not in the Host header
+        self._peer = (
+            f"{server.netloc}:{self.default_port}" if server.port is None else server.netloc
+        )
+        near = via if proxy else server
+        super().__init__(near.hostname or "", near.port or (80 if proxy else self.default_port))
+        self._address = address
+        self._context = context
+        self._server_name = server_name or server.hostname
+        self._proxied = bool(proxy)
+        self._login = _proxy_login(via.username, via.password)
+
+    def open(self, seconds: float) -> None:
+        """Connect within a time limit.
+
+        Raises:
+            NotSentError: there is no connection.
+            NoResponseError: the peer did not finish the TLS handshake.
+        """
+        self.timeout = seconds
+        explain: Callable[[Exception], NotSentError | NoResponseError]
+        explain = proxy_error if self._proxied else connect_error
+        try:
+            self.connect()
+            if self._proxied and self._context:
+                self._open_tunnel()
+            explain = answer_error
+            if self._context and self.sock is not None:
+                self.sock = self._context.wrap_socket(self.sock, server_hostname=self._server_name)
+        except (OSError, UnicodeError, http.client.HTTPException) as error:
+            self.close()
+            raise explain(error) from None
+
+    def _open_tunnel(self) -> None:
+        """Ask the proxy to connect to the server.
+
+        Raises:
+            OSError: it does not; the text has its status, if it answered.
+        """
+        head = [f"CONNECT {self._peer} HTTP/1.1", f"Host: {self._peer}"]
+        head += [f"{name}: {value}" for name, value in self._login.items()]
+        self.send("\r\n".join([*head, "", ""]).encode())
+        assert self.sock is not None  # sending has connected
+        answer = self.response_class(self.sock, method="CONNECT")
+        try:
+            answer.begin()
+            if answer.status != http.client.OK:
+                raise OSError(f"Tunnel connection failed: {answer.status}")
+        finally:
+            answer.close()
+
+    def is_usable(self) -> bool:
+        """Whether the peer has neither closed the connection nor sent anything unasked."""
+        if self.sock is None:
+            return False
+        waiting = select.poll()
+        waiting.register(self.sock, select.POLLIN)
+        return not waiting.poll(0)
+
+    def exchange(self, request: OneRequest) -> Received:
+        """Send a request and return its answer.
+
+        Raises:
+            NotSentError: the peer refused it.
+            NoResponseError: there is no whole answer.
+        """
+        if self.sock is not None:
+            self.sock.settimeout(request.seconds)
+        target, headers = f"/{request.path}", dict(request.headers)
+        if self._proxied and not self._context:
+            # The proxy forwards the request itself, and needs the whole address.
+            target, headers = self._address + target, headers | self._login
+        try:
+            self.request(request.method, target, request.content, headers)
+            answer = self.getresponse()
+        except (OSError, http.client.HTTPException) as error:
+            raise answer_error(error) from None
+        joined: dict[str, str] = {}
+        for name, value in answer.getheaders():
+            before = joined.get(name.lower())
+            joined[name.lower()] = value if before is None else f"{before}, {value}"
+        with answer:
+            content = read_body(_pieces(answer), joined.get("content-encoding", ""))
+        return Received(answer.status, joined, content)
+
+
+class _UnixLink(_Link):
+    """A connection to a unix socket."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__("http://localhost")
+        self._path = path
+
+    def connect(self) -> None:
+        """Connect to the socket."""
+        self.sock = connect_unix(self._path, CONNECT_SECONDS)
+
+
+def _pieces(answer: http.client.HTTPResponse) -> Iterator[bytes]:
+    while piece := answer.read(PIECE):
+        yield piece
+    if answer.length:
+        raise http.client.IncompleteRead(b"", answer.length)
+
+
+def _proxy_login(user: str | None, password: str | None) -> dict[str, str]:
+    if user is None:
+        return {}
+    text = f"{unquote(user)}:{unquote(password or '')}"
+    return {"Proxy-Authorization": "Basic " + b64encode(text.encode()).decode()}
