@@ -1,6 +1,6 @@
 """``python -m skyflowctl`` is the same command as ``skyflowctl``."""
 
-from skyflowctl.cli.main import main
+from skyflowctl.cli.main import start
 
 if __name__ == "__main__":
-    main()
+    start()

@@ -16,7 +16,7 @@ from skyflowctl.operations.blocked_audit import (
     answers_recorded,
 )
 from skyflowctl.operations.health_nodes import AskedNodes, asked_nodes
-from skyflowctl.operations.mounts import MountRef, discover_mounts
+from skyflowctl.operations.mount_refs import MountRef, discover_mounts
 from skyflowctl.vault.errors import (
     NamespaceMissingError,
     NotAServerError,

@@ -1,12 +1,13 @@
 """The mounts of a command; lists them against the manifest, or shows one in full."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from typing import Literal
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
 
 from skyflowctl.errors import SkyflowctlError, UsageError
-from skyflowctl.manifest.model import Manifest, RotationRule
 from skyflowctl.vault.errors import (
     BadRequestError,
     NotAnEngineError,
@@ -15,6 +16,9 @@ from skyflowctl.vault.errors import (
 )
 from skyflowctl.vault.gateway import Gateway
 from skyflowctl.vault.live import LiveConfig, LiveMount, LiveRole, way_out
+
+if TYPE_CHECKING:
+    from skyflowctl.manifest.model import Manifest
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,24 +162,3 @@ def resolve_mount_path(name: str, prefix: str) -> str:
             fix="give a name such as order, or a path such as skyflow/order",
         )
     return cleaned if "/" in name else "/".join(filter(None, (prefix.strip("/"), cleaned)))
-
-
-@dataclass(frozen=True, slots=True)
-class MountRef:
-    """A mount by its name; without a manifest ``rotation`` has no rule."""
-
-    name: str
-    path: str
-    rotation: RotationRule = field(default_factory=RotationRule)
-
-
-def declared_mounts(manifest: Manifest) -> tuple[MountRef, ...]:
-    """Return the manifest's mounts in its order."""
-    return tuple(MountRef(mount.name, mount.path, mount.rotation) for mount in manifest.mounts)
-
-
-def discover_mounts(gateway: Gateway, *, plugin_name: str, prefix: str) -> tuple[MountRef, ...]:
-    """Return every mount of this engine on the server, by path; one request."""
-    live = gateway.sys.mounts()
-    ours = sorted(path for path, mount in live.items() if mount.type == plugin_name)
-    return tuple(MountRef(path.removeprefix(f"{prefix}/"), path) for path in ours)

@@ -15,7 +15,7 @@ from skyflowctl.operations.list_plugins import (
     running_mounts,
     running_problems,
 )
-from skyflowctl.operations.mounts import MountRef, discover_mounts
+from skyflowctl.operations.mount_refs import MountRef, discover_mounts
 from skyflowctl.rotation.schedule import due_reason
 from skyflowctl.vault.catalog import completed
 from skyflowctl.vault.errors import VaultError

@@ -21,7 +21,7 @@ from skyflowctl.credentials.lint import CredentialLinter
 from skyflowctl.credentials.resolve import ReferenceResolver
 from skyflowctl.errors import Problem
 from skyflowctl.manifest.model import RotationRule
-from skyflowctl.operations.mounts import MountRef
+from skyflowctl.operations.mount_refs import MountRef
 from skyflowctl.operations.rotate.key_provider import key_provider
 from skyflowctl.operations.rotate.request import RotateRequest, Verb
 from skyflowctl.rotation.model import MountOutcome, Result

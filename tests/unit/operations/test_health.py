@@ -14,7 +14,7 @@ from skyflowctl.executor.run import execute
 from skyflowctl.manifest.model import RotationRule
 from skyflowctl.operations import health as health_module
 from skyflowctl.operations.health import STATES, health
-from skyflowctl.operations.mounts import MountRef, declared_mounts
+from skyflowctl.operations.mount_refs import MountRef, declared_mounts
 from skyflowctl.operations.status import status
 from skyflowctl.planner.diff import make_plan
 from skyflowctl.vault.failed_answers import error_for

@@ -14,7 +14,7 @@ from skyflowctl.text import name_one_of
 if TYPE_CHECKING:
     from skyflowctl.manifest.load import LoadedManifest
     from skyflowctl.manifest.model import Manifest
-    from skyflowctl.operations.mounts import MountRef
+    from skyflowctl.operations.mount_refs import MountRef
 
 # The form in nearly every manifest, read without loading a YAML parser; for any other form
 # :func:`path_prefix` reads the whole manifest.
@@ -179,7 +179,8 @@ def choose_mounts(
         UsageError: an argument is neither a name nor a path.
         InvalidInputError: the manifest is invalid.
     """
-    from skyflowctl.operations.mounts import MountRef, declared_mounts, resolve_mount_path
+    from skyflowctl.operations.mount_refs import MountRef, declared_mounts
+    from skyflowctl.operations.mounts import resolve_mount_path
 
     loaded = optional_manifest(flag_values, run)
     manifest = loaded.manifest if loaded else None

@@ -29,7 +29,7 @@ from skyflowctl.operations.dry_run.sandbox import (
 )
 from skyflowctl.operations.dry_run.verify import TriedRole
 from skyflowctl.operations.health import HealthResult, health
-from skyflowctl.operations.mounts import declared_mounts
+from skyflowctl.operations.mount_refs import declared_mounts
 from skyflowctl.operations.plan import PlanResult, plan, with_access
 from skyflowctl.operations.replace_credential import DECLARED, RotatingReplacer
 from skyflowctl.planner.diff import make_plan

@@ -12,7 +12,7 @@ from skyflowctl.devstack.credentials import DevCredentials, dev_management
 from skyflowctl.devstack.layout import DevLayout
 from skyflowctl.errors import Problem, RefusedError, SkyflowctlError, UsageError
 from skyflowctl.manifest.model import Manifest
-from skyflowctl.operations.mounts import MountRef
+from skyflowctl.operations.mount_refs import MountRef
 from skyflowctl.operations.rotate.request import RotateRequest
 from skyflowctl.rotation.model import KeyInfo, MountOutcome, RotationJob
 from skyflowctl.rotation.ports import Generated, KeyService, KeySource, ServerFile

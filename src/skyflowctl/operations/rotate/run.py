@@ -6,7 +6,8 @@ from datetime import datetime
 
 from skyflowctl.concurrency import Workers
 from skyflowctl.errors import ExitCode, Problem, RefusedError, SkyflowctlError, UsageError
-from skyflowctl.operations.mounts import MountRef, not_found_is_usage_error
+from skyflowctl.operations.mount_refs import MountRef
+from skyflowctl.operations.mounts import not_found_is_usage_error
 from skyflowctl.operations.rotate.key_provider import KeyProvider, RotationTarget
 from skyflowctl.operations.rotate.request import Verb
 from skyflowctl.rotation.batch import rotate_many

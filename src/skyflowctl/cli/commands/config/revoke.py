@@ -24,7 +24,7 @@ from skyflowctl.errors import UsageError
 
 if TYPE_CHECKING:
     from skyflowctl.cli.context.manifests import ChosenMounts
-    from skyflowctl.operations.mounts import MountRef
+    from skyflowctl.operations.mount_refs import MountRef
     from skyflowctl.operations.rotate.key_provider import RotationTarget
     from skyflowctl.rotation.revocation.model import RevokeOutcome
     from skyflowctl.vault.gateway import Gateway

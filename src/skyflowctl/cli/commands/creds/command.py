@@ -20,7 +20,6 @@ from skyflowctl.cli.options import (
 )
 from skyflowctl.cli.runner import CommandRun, run_command
 from skyflowctl.errors import ExitCode, UsageError
-from skyflowctl.operations.creds import parse_ctx, read_creds, read_wrapped_creds
 
 if TYPE_CHECKING:
     from skyflowctl.credentials.sources import ManifestSource
@@ -94,6 +93,8 @@ def creds(
     after about 60 minutes and cannot be revoked. --direct leaves no audit entry."""
 
     def work(run: CommandRun) -> CommandResult:
+        from skyflowctl.operations.creds import parse_ctx, read_creds
+
         checked = parse_ctx(ctx)
         if dry_run or direct:
             _check_alone(target, wrap_ttl, dry_run=dry_run, direct=direct)
@@ -165,6 +166,8 @@ def _token_json(token: "Creds") -> dict[str, Any]:
 
 
 def _wrapped(gateway: "Gateway", path: str, role: str, ctx: Any, wrap_ttl: str) -> dict[str, Any]:
+    from skyflowctl.operations.creds import read_wrapped_creds
+
     wrapped = read_wrapped_creds(gateway, path, role, ctx, wrap_ttl)
     return {
         "wrap_token": wrapped.token.reveal(),

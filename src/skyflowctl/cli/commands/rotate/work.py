@@ -19,7 +19,7 @@ from skyflowctl.credentials.resolve import ReferenceResolver
 from skyflowctl.credentials.token_hosts import token_hosts
 from skyflowctl.errors import ExitCode, Problem, RefusedError, UsageError
 from skyflowctl.executor.stop import Stop, stop_on_signals
-from skyflowctl.operations.mounts import discover_mounts
+from skyflowctl.operations.mount_refs import discover_mounts
 from skyflowctl.operations.rotate import run as operation
 from skyflowctl.operations.rotate.key_provider import KeyProvider, RotationTarget
 from skyflowctl.operations.rotate.request import RotateRequest, Verb
