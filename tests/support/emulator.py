@@ -36,6 +36,7 @@ from skyflowctl.skyflow.emulator.rules import JWT_BEARER
 from skyflowctl.skyflow.emulator.state import EmulatorState
 from skyflowctl.skyflow.management.api import ManagementApi
 from support.faulty_emulator import FaultyEmulatorControl
+from support.processes import with_tests_importable
 from support.tied import die_with_parent
 
 TOKEN_URI = "https://localhost:18443/v1/auth/sa/oauth/token"
@@ -171,12 +172,6 @@ def write_certificate(folder: Path) -> None:
     for number, blob in enumerate(issued.cert_chain_pems):
         blob.write_to_path(str(folder / "cert.pem"), append=number > 0)
     issued.private_key_pem.write_to_path(str(folder / "key.pem"))
-
-
-def with_tests_importable() -> dict[str, str]:
-    """The environment in which ``python -m support...`` is found."""
-    path = [str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, path))}
 
 
 def start_emulator(folder: Path, port: int = 0) -> RunningEmulator:

@@ -22,8 +22,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from support.emulator import with_tests_importable, write_certificate
+from support.emulator import write_certificate
 from support.keys import credential_text, unsigned_token
+from support.processes import with_tests_importable
 from support.tied import die_with_parent
 
 _LENGTH = re.compile(rb"(?i)\r\ncontent-length: *(\d+)")

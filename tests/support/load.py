@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from support.emulator import with_tests_importable
+from support.processes import with_tests_importable
 from support.tied import die_with_parent
 
 if TYPE_CHECKING:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 
@@ -20,3 +22,9 @@ def running(command: Sequence[str], **more: Any) -> Iterator[subprocess.Popen[An
         finally:
             if process.poll() is None:
                 process.kill()
+
+
+def with_tests_importable() -> dict[str, str]:
+    """The environment in which ``python -m support...`` is found."""
+    path = [str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, path))}

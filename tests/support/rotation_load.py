@@ -27,8 +27,8 @@ import psutil
 
 from skyflowctl.secret import Secret
 from skyflowctl.skyflow.emulator.client import EmulatorControl
-from support.emulator import with_tests_importable
 from support.faulty_emulator import FaultyEmulatorControl
+from support.processes import with_tests_importable
 from support.stack import REPO, Stack
 from support.tied import die_with_parent
 
