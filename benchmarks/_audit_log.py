@@ -172,7 +172,10 @@ def _pair(
         "type": "response",
         "auth": auth,
         "request": request,
-        "response": {**mount, "mount_class": "secret", **response},
+        # A server writes the issued token first.
+        "response": {"auth": None, **mount, "mount_class": "secret", **response}
+        if "auth" in response
+        else {**mount, "mount_class": "secret", **response},
         **failed,
     }
     return first, second

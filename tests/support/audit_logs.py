@@ -202,7 +202,10 @@ class Story:
         self._add("request", auth, request, None, error if not allowed else "")
         self.wait(milliseconds=7)
         if answered:
-            self._add("response", auth, request, {**_of_mount(mount), **(response or {})}, error)
+            answer = dict(response or {})
+            # A server writes the issued token first.
+            issued = {"auth": answer.pop("auth")} if "auth" in answer else {}
+            self._add("response", auth, request, {**issued, **_of_mount(mount), **answer}, error)
         self.wait(milliseconds=3)
         return request_id
 

@@ -24,7 +24,8 @@ _DOCKER_START = b'{"log":'
 _DOCKER_PART_BYTES = 16 << 10
 _PREFIX_MAX = 256
 _NAMES_MAX = 8
-_HEAD_BYTES = 4096
+HEAD_BYTES = 4096
+"""The bytes of a file's beginning that tell what it is."""
 
 BYTE_ORDER_MARK, DOCKER, CRI, SYSLOG = "byte-order mark", "Docker JSON", "CRI", "syslog"
 OTHER_PREFIXES = "other prefixes"
@@ -96,7 +97,11 @@ class Opener:
         if lines >= 0:
             self.take(block, lines)
             return block
-        self.head = self.head or block[:_HEAD_BYTES]
+        return self.open_lines(block)
+
+    def open_lines(self, block: bytes) -> bytes:
+        """Return the same for a block that does not hold entries only."""
+        self.head = self.head or block[:HEAD_BYTES]
         opened = b"\n".join(self._opened(block.split(b"\n")))
         if opened:
             self._look_into(opened)
@@ -104,10 +109,18 @@ class Opener:
 
     def take(self, block: bytes, lines: int) -> None:
         """Record a block that contains entries only."""
-        self.head = self.head or block[:_HEAD_BYTES]
+        self.head = self.head or block[:HEAD_BYTES]
         self.lines += lines
         self._dating.readable(block)
         self._look_into(block)
+
+    def pass_over(self, lines: int, head: bytes, first: str, last: str, *, proved: bool) -> None:
+        """Record blocks of entries by what is known of them; see ``Sifted``."""
+        self.head = self.head or head
+        self.lines += lines
+        self.first = self.first or first
+        self.proved = self.proved or proved
+        self._dating.passed(first, last)
 
     def close(self) -> None:
         """Record the end of the file."""

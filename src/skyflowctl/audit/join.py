@@ -193,10 +193,14 @@ class Joiner:
             return AuditTarget("sys", "", request.path), ChangeKind.ROOT_TOKEN_USED
         return None
 
-    @property
-    def wants_approvals(self) -> bool:
-        """Whether a request may be parked."""
-        return bool(self._parked)
+    def knows(self, key: int) -> bool:
+        """Return whether a request with this key (of id and path) was added before."""
+        return key in self._pending or self._seen.get(key) is not None
+
+    def take_paired(self, row: JoinedRow, key: int, marks: int) -> None:
+        """Add a request that was joined elsewhere and whose key is not known."""
+        self._seen.put(key, marks)
+        self._hand_out(self._in_one_form(row, key) if self.duplicates else row)
 
     def finish(self) -> None:
         """Report the requests that still wait for a response, at the end of the log."""
@@ -227,7 +231,7 @@ class Joiner:
 
     def _answered(self, logged: Logged, key: int) -> None:
         entry = logged.entry
-        fingerprint = _fingerprint(entry)
+        fingerprint = fingerprint_of(entry)
         first, known = key, self._seen.get(key)
         conflicts = known is not None and not self._seen.fits(known, fingerprint)
         if self._seen.is_again(known, logged):
@@ -292,7 +296,7 @@ class Joiner:
         """Report a request that got no response."""
         asked = self._pending.pop(key)
         self._pending_bytes -= asked.size
-        self._seen.add(key, _fingerprint(asked.entry))
+        self._seen.add(key, fingerprint_of(asked.entry))
         self.unpaired += 1
         entry = asked.entry
         outcome = outcome_of(entry, token=True) if entry.error else RequestOutcome.UNKNOWN
@@ -374,7 +378,7 @@ def is_root(auth: Auth | None) -> bool:
     return auth is not None and auth.policies is not None and "root" in auth.policies
 
 
-def _fingerprint(entry: Entry) -> int:
+def fingerprint_of(entry: Entry) -> int:
     """Return the fields that are equal on all devices, because no device hashes them."""
     auth = entry.auth or _NOBODY
     return hash((auth.display_name, auth.entity_id, entry.request.operation))

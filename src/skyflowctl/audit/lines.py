@@ -4,14 +4,16 @@ A log is read in blocks that end with a line, so that a search can cover a whole
 it is split.
 """
 
+import ctypes
 import os
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import BinaryIO, Protocol
+from typing import BinaryIO, Protocol, cast
 
 BLOCK_BYTES = 64 << 10
-"""The bytes of one read: small enough for the processor's cache (1 MiB took twice as long)."""
+"""The bytes of one read. From 128 KiB on, the C library gives the memory of a block back to the
+system each time, which took twice as long; the processor's cache is the other reason."""
 MAX_LINE_BYTES = 16 << 20
 """A longer line is damaged. The server accepts bodies of 32 MiB but logs their hashes; a real
 entry has about 1.5 KB."""
@@ -49,6 +51,9 @@ def blocks(file: Readable, damaged: Counter[str]) -> Iterator[bytes]:
                 damaged[TOO_LONG] += 1
                 tail, held, skipping = [], 0, True
             continue
+        if end == len(block) and not tail and not skipping:
+            yield block
+            continue
         start = block.find(b"\n") + 1 if skipping else 0
         skipping = False
         tail.append(block[start:end])
@@ -60,17 +65,48 @@ def blocks(file: Readable, damaged: Counter[str]) -> Iterator[bytes]:
         yield b"".join(tail)
 
 
-def lines_with(block: bytes, needles: tuple[bytes, ...]) -> list[bytes]:
-    """Return the lines that contain one of these texts, in order."""
+def lines_with(
+    block: bytes, needles: tuple[bytes, ...], find: Callable[[bytes, int], int] | None = None
+) -> list[bytes]:
+    """Return the lines that contain one of these texts, in order; ``find``: from ``finder``."""
     spans: dict[int, int] = {}
+    find = find or finder(block)
     for needle in needles:
-        at = block.find(needle)
+        at = find(needle, 0)
         while at >= 0:
             end = block.find(b"\n", at)
             end = len(block) if end < 0 else end
             spans[block.rfind(b"\n", 0, at) + 1] = end
-            at = block.find(needle, end)
+            at = find(needle, end)
     return [block[start : spans[start]] for start in sorted(spans)]
+
+
+def _c_search() -> Callable[[int, int, bytes, int], int | None] | None:
+    """Return the C library's search for a text, four times as fast as ``bytes.find`` on a log."""
+    try:
+        found = ctypes.CDLL(None).memmem
+    except (AttributeError, OSError, TypeError):
+        return None
+    found.restype = ctypes.c_void_p
+    found.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_char_p, ctypes.c_size_t)
+    return cast("Callable[[int, int, bytes, int], int | None]", found)
+
+
+_memmem = _c_search()
+
+
+def finder(block: bytes) -> Callable[[bytes, int], int]:
+    """Return a function like ``block.find``; it must not be called after the block is gone."""
+    base = ctypes.cast(ctypes.c_char_p(block), ctypes.c_void_p).value
+    search, size = _memmem, len(block)
+    if search is None or base is None:
+        return block.find
+
+    def find(text: bytes, start: int) -> int:
+        at = search(base + start, size - start, text, len(text))
+        return -1 if at is None else at - base
+
+    return find
 
 
 class Followed:

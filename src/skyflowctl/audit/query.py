@@ -6,7 +6,7 @@ from datetime import datetime
 
 from skyflowctl.audit.globs import any_glob, literals
 from skyflowctl.audit.model import RequestOutcome, TokenRequest
-from skyflowctl.audit.scan import ScanOptions, needle
+from skyflowctl.audit.scan_options import ScanOptions, needle
 from skyflowctl.audit.wanted import CtxWanted
 
 HASHED_CTX = b'"ctx":"hmac-sha256:'
@@ -117,14 +117,23 @@ def _hash_test(hashes: tuple[str, ...]) -> Test:
     return test
 
 
-def scan_options(query: Query, plugin_names: tuple[str, ...]) -> ScanOptions:
-    """Return the options of a scan that decodes as few lines as the query allows."""
+def scan_options(
+    query: Query, plugin_names: tuple[str, ...], *, cut_offs: bool = True
+) -> ScanOptions:
+    """Return the options of a scan that decodes as few lines as the query allows.
+
+    Args:
+        query: selects the requests.
+        plugin_names: the mount types of the engine.
+        cut_offs: find cut-offs too: the later requests of the same run are recognised by them.
+    """
     exact = tuple(glob for glob in query.mounts if not set("*?") & set(glob))
     needles = _needles(query)
+    cut_off = (DELETE_NEEDLE,) if needles and cut_offs else ()
     return ScanOptions(
         plugin_names=plugin_names,
         mounts=exact or None,
-        prefilter=needles,
+        prefilter=(*needles, *cut_off),
         notice=(HASHED_CTX,) if needles and query.ctx else (),
         device_hashes=tuple(one.encode() for one in query.device_hashes),
         wrapped=bool(needles and query.hashes),
@@ -146,8 +155,7 @@ def _needles(query: Query) -> tuple[bytes, ...]:
     for values in fields:
         found = [_best(texts) for texts in values]
         if found and None not in found:
-            # Cut-offs too: the later requests of the same run are recognised by them.
-            return (*dict.fromkeys(one for one in found if one is not None), DELETE_NEEDLE)
+            return tuple(dict.fromkeys(one for one in found if one is not None))
     return ()
 
 

@@ -108,11 +108,6 @@ class Holding:
         self._due = ""
         self._ready: list[Record] = []
 
-    @property
-    def wants_unwraps(self) -> bool:
-        """Whether a wrapped answer waits for its unwrap."""
-        return bool(self._wraps)
-
     def add(self, row: JoinedRow) -> None:
         """Add a row."""
         held = HeldRow(row)

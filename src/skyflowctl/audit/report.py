@@ -27,7 +27,8 @@ from skyflowctl.audit.report_model import (
     UnusualKind,
     Usage,
 )
-from skyflowctl.audit.scan import ScanOptions, scan
+from skyflowctl.audit.scan import scan
+from skyflowctl.audit.scan_options import ScanOptions
 from skyflowctl.audit.sources import Input, Sources
 from skyflowctl.audit.times import parse_utc
 from skyflowctl.audit.unusual import (

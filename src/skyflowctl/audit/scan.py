@@ -5,90 +5,31 @@ yields plain named tuples as they are joined, in nearly chronological order. A s
 only once.
 """
 
-import re
 from collections import Counter
-from collections.abc import Container, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
 from heapq import merge
 from itertools import chain, islice
+from typing import Any
 
-from skyflowctl.audit.admin import details, has_details, is_change
-from skyflowctl.audit.clipping import LONG_LINE_BYTES, clip_entry
-from skyflowctl.audit.ctx import HASH_PREFIX
-from skyflowctl.audit.entries import Entry, decode_all, decode_line
+from skyflowctl.audit.chosen import EntryChooser, Fed, Origin
+from skyflowctl.audit.entries import decode_all
 from skyflowctl.audit.envelopes import Opener
 from skyflowctl.audit.join import Handlers, JoinedRow, Joiner
-from skyflowctl.audit.lines import TOO_LONG, blocks, lines_with
+from skyflowctl.audit.lines import TOO_LONG, blocks
 from skyflowctl.audit.logins import Logins
 from skyflowctl.audit.model import Counts, UnreadSpan
+from skyflowctl.audit.pairing import PairReader, pair_part
+from skyflowctl.audit.processes import worked
+from skyflowctl.audit.ranges import lines_at
 from skyflowctl.audit.recogniser import Recogniser
-from skyflowctl.audit.reorder import REORDER_SECONDS, Holding, Record
-from skyflowctl.audit.sources import LogFile, Sources, Stream
+from skyflowctl.audit.reorder import Holding, Record
+from skyflowctl.audit.scan_options import ScanOptions
+from skyflowctl.audit.sift import Ending, Sifted, Sifter, SoughtTexts, ending_of, yield_digest
+from skyflowctl.audit.sources import FileRange, Input, LogFile, Sources, Stream
 from skyflowctl.audit.times import parse_utc
-from skyflowctl.audit.unread import Dating, Unread, known_format, no_audit_log
-
-LOGIN_NEEDLE = b'mount_class":"auth"'
-"""A text in every entry of a login; fast to search for, as none of its suffixes is frequent."""
-APPROVAL_NEEDLE = b"sys/control-group/authorize"
-UNWRAP_NEEDLES = (b"wrapping/", b"cubbyhole/response")
-WRAP_NEEDLE = b'"wrap_info"'
-
-_SAFE_RUN = re.compile(r"[A-Za-z0-9:_.,;=@#%+~^*()!?|-]+")
-_NEEDLE_MIN = 4
+from skyflowctl.audit.unread import Unread, known_format, no_audit_log
 
 _MERGED_AT_ONCE = 64
-
-Origin = tuple[str, int]
-"""A node, and the number of the stream of one device."""
-Fed = tuple[Entry, str, int, int]
-"""An entry, its node, the size of its line, the number of its stream."""
-
-
-_TOKEN_TYPE = b'"token_type":"'
-_HASH_START = HASH_PREFIX.encode()
-
-
-@dataclass(frozen=True, slots=True)
-class ScanOptions:
-    """What a scan looks for.
-
-    Args:
-        plugin_names: the mount types of the engine.
-        mounts: paths of mounts that are the engine's whatever their type; not a filter.
-        prefilter: only lines that contain one of these texts are decoded (besides logins and
-            unwraps), so only they can be found damaged. The records must still be filtered,
-            because a line may contain the text elsewhere. Empty: every line.
-        device_hashes: with a prefilter: the hashes of ``Bearer`` by the devices that were asked.
-        notice: with a prefilter: texts that ``Scan.noticed`` reports if they occur, although
-            the lines that contain them are not decoded.
-        wrapped: with a prefilter: also decode every wrapped answer, because only its unwrap
-            shows the text (a bearer's hash).
-        reorder_seconds: how long a record waits for earlier ones; 0 when following.
-        every_change: also yield changes of roles and of the server's own settings, and all
-            requests of root tokens; only ``rows`` yields them.
-        hold_wrapped: a wrapped record waits until its unwrap is known (or its ttl has ended,
-            or the log ends), so it is out of order.
-    """
-
-    plugin_names: tuple[str, ...] = ("skyflow",)
-    mounts: tuple[str, ...] | None = None
-    prefilter: tuple[bytes, ...] = ()
-    notice: tuple[bytes, ...] = ()
-    device_hashes: tuple[bytes, ...] = ()
-    wrapped: bool = False
-    reorder_seconds: float = REORDER_SECONDS
-    hold_wrapped: bool = True
-    every_change: bool = False
-
-
-def needle(text: str) -> bytes | None:
-    """Return the longest part of a text that no JSON writer escapes.
-
-    None if no part has a useful length; every line must then be decoded.
-    """
-    runs = _SAFE_RUN.findall(text)
-    longest = max(runs, key=len, default="")
-    return longest.encode() if len(longest) >= _NEEDLE_MIN else None
 
 
 def scan(sources: Sources, options: ScanOptions | None = None) -> "Scan":
@@ -133,16 +74,19 @@ class Scan:
         self._unread = Unread()
         self._lines = self._bytes = self._files = 0
         self._joiner: Joiner | None = None
-        # Older servers do not log the type, nor does a request for a removed mount have it.
-        self._types: Container[str] = (
-            _AnyType() if options.mounts else frozenset({*options.plugin_names, ""})
+        self._pairs: PairReader | None = None
+        texts = SoughtTexts(
+            options.prefilter, options.wrapped, options.notice, options.device_hashes
         )
-        self._holding: Holding | None = None
+        # Another stream may have passed an unwrap before its wrapped answer is read.
+        early = options.wrapped or len(sources.streams) > 1
+        self._sifter = Sifter(texts, unwraps=early)
+        self._chooser = EntryChooser(options, self._damaged, self._unread)
 
     def __iter__(self) -> Iterator[Record]:
         """Yield every token request and credential change in chronological order."""
         logins = Logins()
-        holding = self._holding = Holding(
+        holding = Holding(
             logins,
             reorder_seconds=self._options.reorder_seconds,
             hold_wrapped=self._options.hold_wrapped,
@@ -163,12 +107,16 @@ class Scan:
     def rows(self) -> Iterator[JoinedRow]:
         """Yield every token request and credential change as it is joined, fast."""
         joined: list[JoinedRow] = []
+        recogniser, logins = self._recogniser(), Logins()
         joiner = self._joiner = Joiner(
-            self._recogniser(),
-            Logins(),
+            recogniser,
+            logins,
             Handlers(joined.append),
             every_change=self._options.every_change,
         )
+        if len(self._sources.streams) == 1:
+            # The copies of several devices arrive between a request and its response.
+            self._pairs = PairReader(joiner, logins, recogniser)
         feed = joiner.feed
         for batch in self._batches():
             for entry, node, size, stream in batch:
@@ -181,7 +129,7 @@ class Scan:
     def counts(self) -> Counts:
         """Return the counts so far; they are complete after the end."""
         joiner = self._joiner
-        damaged = self._damaged + self._sources.damaged + (joiner.damaged if joiner else Counter())
+        damaged = self._damaged + (joiner.damaged if joiner else Counter())
         return Counts(
             files=self._files,
             bytes=self._bytes,
@@ -226,7 +174,9 @@ class Scan:
                 opener = openers[node] = self._opener()
             before = opener.lines
             if opened := opener.open(line):
-                yield self._decoded(_split(opened), (node, numbers.setdefault(node, len(numbers))))
+                yield self._chooser.decoded(
+                    _split(opened), (node, numbers.setdefault(node, len(numbers)))
+                )
             self._lines += opener.lines - before
         for node, opener in openers.items():
             opener.close()
@@ -235,42 +185,168 @@ class Scan:
     def _opener(self) -> Opener:
         return Opener(self._damaged, self._unread, self._unwrapped)
 
-    def _of_stream(self, number: int, stream: Stream) -> Iterator[list[Fed]]:
-        for file in stream.files:
-            yield from self._of_file(file, (stream.node, number))
-
-    def _of_file(self, file: LogFile, origin: Origin) -> Iterator[list[Fed]]:
-        self._files += 1
+    def _of_stream(self, number: int, stream: Stream) -> Iterator[Iterable[Fed]]:
         opener = self._opener()
-        cut: Counter[str] = Counter()
-        broken = self._sources.damaged.total()
-        with self._sources.reading(file) as content:
-            for block in blocks(content, cut):
-                if not opener.head and known_format(block):
-                    raise no_audit_log(file.name, block)
-                if not self._options.prefilter:
-                    yield self._whole(block, origin, opener)
-                elif opened := opener.open(block):
-                    yield from self._wanted(opened, origin)
-        self._lines += opener.lines
-        self._end(opener, origin[0], cut, broken=self._sources.damaged.total() - broken)
-        if file.read is not None:
-            self._bytes += file.read.bytes
-        self._check_proved(opener, file.name)
+        origin = (stream.node, number)
+        parts = self._sources.ranges(stream)
+        processes = self._sources.readers_of(stream)
+        digests = self._digests(parts, min(1, processes))
+        for part, results in worked(parts, self._read_part, processes):
+            if part.start == 0:
+                opener = self._opener()
+                self._files += 1
+            if self._options.prefilter:
+                yield from self._of_results(self._checked(results, part), part, opener, origin)
+            elif self._pairs is not None and part.end is not None:
+                yield from self._of_pairs(self._pairs, results, part, opener, origin)
+            else:
+                list(results)
+                yield from self._of_part(part, opener, origin)
+            if part.is_last:
+                self._end_file(part, opener, digests)
 
-    def _end(self, opener: Opener, node: str, cut: Counter[str], *, broken: int) -> None:
-        """Record the counts of a file that was read to its end."""
-        opener.close()
-        self._damaged.update(cut)
+    def _digests(self, parts: Sequence[FileRange], processes: int) -> Iterator[Any]:
+        """Return the digests of the files that are read in ranges, in order."""
+        found: list[FileRange | None] = [part for part in parts if part.is_last and part.end]
+        if not found or not self._sources.digest:
+            return iter(())
+        digests = worked([None, *found], yield_digest, processes)
+        list(next(digests)[1])  # begins now
+        return digests
+
+    def _read_part(self, part: FileRange) -> Iterator[tuple[Any, ...]]:
+        """Read a part, perhaps in another process. Without a result, it must be read here."""
+        options = self._options
+        if options.prefilter:
+            return self._sifter.sift_part(self._sources, part)
+        if self._pairs is None:
+            return iter(())
+        return pair_part(
+            self._sources,
+            part,
+            frozenset(options.plugin_names),
+            every_change=options.every_change,
+            any_mount=bool(options.mounts),
+        )
+
+    def _of_pairs(
+        self,
+        reader: PairReader,
+        results: Iterator[Any],
+        part: FileRange,
+        opener: Opener,
+        origin: Origin,
+    ) -> Iterator[Iterable[Fed]]:
+        """Yield the entries of a part that are not joined yet; the others are added as rows."""
+        for kind, *values in results:
+            if kind == "pairs":
+                yield self._of_items(reader, part.file, origin, *values)
+            elif kind == "seen":
+                sifted = Sifted(*values[0])
+                opener.pass_over(*sifted[3:7], proved=sifted.proved)
+            elif kind == "block":
+                self._check_format(part.file, opener, values[0])
+                yield self._whole(values[0], origin, opener)
+            else:
+                self._end_part(part, opener, Ending(*values[0]))
+
+    def _of_items(
+        self,
+        reader: PairReader,
+        file: LogFile,
+        origin: Origin,
+        items: Sequence[Any],
+        origins: Sequence[tuple[Any, ...]],
+    ) -> Iterator[Fed]:
+        known = reader.origins(origins)
+        node = origin[0]
+        for item in items:
+            if isinstance(item, bytes):
+                yield from self._chooser.decoded([item], origin)
+            elif (lines := reader.add(item, known, node)) is not None:
+                yield from self._chooser.decoded(lines_at(file.path, lines), origin)
+
+    def _checked(self, results: Iterator[Any], part: FileRange) -> Iterator[Any]:
+        """Return the results for a part; search it again if it had to be searched for more."""
+        if part.end is None:
+            return results
+        if not self._sifter.finds_unwraps:
+            return results
+        known = list(results)
+        if Ending(*known[-1]).unwraps[0]:
+            return iter(known)
+        return self._read_part(part)
+
+    def _of_results(
+        self, results: Iterator[Any], part: FileRange, opener: Opener, origin: Origin
+    ) -> Iterator[list[Fed]]:
+        """Yield the entries that a search of a part found."""
+        for result in results:
+            if len(result) == len(Ending._fields):
+                ending = Ending(*result)
+                if ending.unwraps[1]:
+                    self._sifter.find_unwraps()
+                self._end_part(part, opener, ending)
+                continue
+            sifted = Sifted(*result)
+            if sifted.lines < 0:
+                (block,) = sifted.found
+                self._check_format(part.file, opener, block)
+                sifted = self._sifter.sift(opener.open_lines(block))
+            else:
+                opener.pass_over(*sifted[3:7], proved=sifted.proved)
+            self.noticed.update(sifted.noticed)
+            self.foreign_hashes += sifted.foreign
+            if sifted.found:
+                yield self._chooser.decoded(sifted.found, origin)
+
+    def _of_part(self, part: FileRange, opener: Opener, origin: Origin) -> Iterator[list[Fed]]:
+        """Yield the entries of a part."""
+        cut, damaged = Counter[str](), Counter[str]()
+        with self._sources.reading(part, damaged) as content:
+            for block in blocks(content, cut):
+                self._check_format(part.file, opener, block)
+                yield self._whole(block, origin, opener)
+        self._end_part(part, opener, ending_of(part, cut, damaged, (True, True)))
+
+    def _check_format(self, file: LogFile, opener: Opener, block: bytes) -> None:
+        """Refuse a file that begins as another format does.
+
+        Raises:
+            InvalidInputError: it is no audit log.
+        """
+        if not opener.head and known_format(block):
+            raise no_audit_log(file.name, block)
+
+    def _end_part(self, part: FileRange, opener: Opener, ending: Ending) -> None:
+        """Record how a part ended."""
+        self._bytes += ending.size
+        too_long, broken = ending.too_long, sum(ending.damaged.values())
+        self._damaged.update(ending.damaged)
+        if part.is_last:
+            opener.close()
         first, last = opener.first, opener.last or opener.first
-        if cut[TOO_LONG]:
-            self._unread.add(first, last, cut[TOO_LONG])
+        if too_long:
+            self._damaged[TOO_LONG] += too_long
+            self._unread.add(first, last, too_long)
         if broken:
             self._unread.add(last, "", 0)
-        opener.lines += cut[TOO_LONG] + broken
-        if first:
+        opener.lines += too_long + broken
+        if part.end is None:
+            part.file.read = Input(part.file.name, ending.size, ending.sha256)
+
+    def _end_file(self, part: FileRange, opener: Opener, digests: Iterator[Any]) -> None:
+        """Record that a file was read."""
+        self._lines += opener.lines
+        if part.end is not None:
+            _, digest = next(digests, (None, ()))
+            part.file.read = Input(part.file.name, part.end, "".join(digest))
+        if first := opener.first:
+            node = part.file.node
+            last = opener.last or first
             known = self.covered.get(node, (first, last))
             self.covered[node] = min(first, known[0]), max(last, known[1])
+        self._check_proved(opener, part.file.name)
 
     def _check_proved(self, opener: Opener, name: str) -> None:
         """Refuse a file that has content but no entry.
@@ -288,84 +364,9 @@ class Scan:
             entries = decode_all(lines)
             if entries is not None:
                 opener.take(block, len(lines))
-                return self._chosen(zip(entries, lines, strict=True), origin)
+                return self._chooser.chosen(zip(entries, lines, strict=True), origin)
         opened = opener.open(block)
-        return self._decoded(_split(opened), origin) if opened else []
-
-    def _wanted(self, block: bytes, origin: Origin) -> Iterator[list[Fed]]:
-        """Search a block, and yield only the entries that may match, decoded."""
-        for text in self._options.notice:
-            if text not in self.noticed and text in block:
-                self.noticed.add(text)
-        if self._options.device_hashes:
-            ours = sum(block.count(_TOKEN_TYPE + one) for one in self._options.device_hashes)
-            self.foreign_hashes += block.count(_TOKEN_TYPE + _HASH_START) - ours
-        needles = (*self._options.prefilter, LOGIN_NEEDLE)
-        if self._options.wrapped:
-            needles = (*needles, WRAP_NEEDLE)
-        # Another stream may have passed an unwrap before its wrapped answer is read.
-        early = self._options.wrapped or len(self._sources.streams) > 1 or self._wants_unwraps()
-        if early:
-            needles = (*needles, *UNWRAP_NEEDLES)
-        approvals = len(self._sources.streams) > 1 or self._wants_approvals()
-        if approvals:
-            needles = (*needles, APPROVAL_NEEDLE)
-        if lines := lines_with(block, needles):
-            found = self._decoded(lines, origin)
-            if not approvals and any(_is_behind_a_token(fed[0]) for fed in found):
-                # A request may be parked, approved and executed in the same block.
-                found += self._decoded(lines_with(block, (APPROVAL_NEEDLE,)), origin)
-                found.sort(key=_time_key)
-            yield found
-        if not early and self._wants_unwraps():
-            yield self._decoded(lines_with(block, UNWRAP_NEEDLES), origin)
-
-    def _wants_approvals(self) -> bool:
-        return self._joiner is not None and self._joiner.wants_approvals
-
-    def _wants_unwraps(self) -> bool:
-        return self._holding is not None and self._holding.wants_unwraps
-
-    def _decoded(self, lines: Sequence[bytes], origin: Origin) -> list[Fed]:
-        """Return the entries of these lines, except requests on mounts that are not ours."""
-        return self._chosen(self._entries(lines), origin)
-
-    def _entries(self, lines: Sequence[bytes]) -> Iterator[tuple[Entry, bytes]]:
-        """Yield these entries and those of the lines; other lines are counted."""
-        dating = Dating(self._unread)
-        for line in lines:
-            entry = decode_line(line)
-            if isinstance(entry, str):
-                self._damaged[entry] += 1
-                dating.unreadable(line)
-            else:
-                dating.readable(line)
-                yield entry, line
-        dating.end()
-
-    def _chosen(self, entries: Iterable[tuple[Entry, bytes]], origin: Origin) -> list[Fed]:
-        """Return the entries that may match."""
-        found: list[Fed] = []
-        ours, changes = self._types, self._options.every_change
-        node, number = origin
-        for entry, line in entries:
-            request = entry.request
-            if entry.response is None:
-                named = request.mount_type
-                if named and named not in ours and not (changes and is_change(request)):
-                    continue
-            elif changes and has_details(request):
-                entry.details = details(line)
-            size = len(line)
-            found.append(
-                (clip_entry(entry) if size > LONG_LINE_BYTES else entry, node, size, number)
-            )
-        return found
-
-
-def _is_behind_a_token(entry: Entry) -> bool:
-    """Return whether an answer is a wrapping token."""
-    return entry.response is not None and entry.response.wrap_info is not None
+        return self._chooser.decoded(_split(opened), origin) if opened else []
 
 
 def _split(block: bytes) -> list[bytes]:
@@ -374,13 +375,6 @@ def _split(block: bytes) -> list[bytes]:
     if not lines[-1]:
         lines.pop()
     return lines
-
-
-class _AnyType:
-    """A set that contains every type, for mounts that are known by their path."""
-
-    def __contains__(self, mount_type: object) -> bool:
-        return True
 
 
 def _time_key(fed: Fed) -> str:

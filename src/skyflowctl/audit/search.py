@@ -26,12 +26,20 @@ class Search:
         sources: the logs.
         query: selects the requests.
         plugin_names: the mount types of the engine.
+        cut_offs: also find cut-offs.
     """
 
-    def __init__(self, sources: Sources, query: Query, plugin_names: tuple[str, ...]) -> None:
+    def __init__(
+        self,
+        sources: Sources,
+        query: Query,
+        plugin_names: tuple[str, ...],
+        *,
+        cut_offs: bool = False,
+    ) -> None:
         self._query = query
         self.nodes = len({stream.node for stream in sources.streams})
-        self._scan: Scan = scan(sources, scan_options(query, plugin_names))
+        self._scan: Scan = scan(sources, scan_options(query, plugin_names, cut_offs=cut_offs))
         self._hashed_seen = False
         self.found = 0
         self.cut_offs: dict[tuple[str, str], datetime] = {}

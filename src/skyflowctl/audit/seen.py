@@ -45,15 +45,15 @@ class Seen:
 
     def add(self, key: int, fingerprint: int, known: int = 0) -> None:
         """Remember a key that no device logged; ``known`` is the result of ``get`` for it."""
-        self._put(key, known >> _BITS << _BITS | fingerprint & _MASK)
+        self.put(key, known >> _BITS << _BITS | fingerprint & _MASK)
 
     def tell(self, key: int, fingerprint: int, logged: Logged, known: int) -> None:
         """Remember that a device logged a key in this line."""
-        marks = (logged.device & _MASK) << _BITS | _line(logged) & _MASK
-        later = known >> _BITS << 2 * _BITS if known else 0
-        self._put(key, (later | marks) << _BITS | fingerprint & _MASK)
+        later = known >> _BITS << 3 * _BITS if known else 0
+        self.put(key, later | marks_of(logged.device, logged.entry.time, fingerprint))
 
-    def _put(self, key: int, value: int) -> None:
+    def put(self, key: int, value: int) -> None:
+        """Remember what ``marks_of`` returned."""
         if len(self._new) >= self._half:
             self._old, self._new = self._new, {}
         self._new[key] = value
@@ -82,6 +82,12 @@ class Seen:
 
 _BITS = 40
 _MASK = (1 << _BITS) - 1
+
+
+def marks_of(device: int, time: str, fingerprint: int) -> int:
+    """Return what is remembered of an answer that a device logged with this time."""
+    marks = (device & _MASK) << _BITS | hash((device, time)) & _MASK
+    return marks << _BITS | fingerprint & _MASK
 
 
 class Parked:

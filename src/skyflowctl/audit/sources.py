@@ -17,10 +17,16 @@ from typing import BinaryIO
 
 from skyflowctl.audit.digesting import Stored, unpacked
 from skyflowctl.audit.lines import Readable
+from skyflowctl.audit.processes import usable_cores
+from skyflowctl.audit.ranges import RangeReader, line_ranges
 from skyflowctl.audit.spans import Span, span_of
 from skyflowctl.errors import InvalidInputError, UsageError
 
 FROM_STDIN = "-"
+PARALLEL_BYTES = 64 << 20
+"""Smaller logs are read by this process alone; others take longer to start than they save."""
+READERS_MAX = 16
+"""The most processes that read; with more streams, this process reads all of them."""
 _NODE = re.compile(r"([A-Za-z0-9][A-Za-z0-9._-]{0,62})=(.+)", re.DOTALL)
 _PACKED = re.compile(r"\.(gz|zst|zstd)$")
 _ROTATED = re.compile(
@@ -54,6 +60,16 @@ class LogFile:
 
 
 @dataclass(frozen=True, slots=True)
+class FileRange:
+    """A range of a file; ``end`` is None for a whole file that is read from its start."""
+
+    file: LogFile
+    start: int = 0
+    end: int | None = None
+    is_last: bool = True
+
+
+@dataclass(frozen=True, slots=True)
 class Stream:
     """The files that one device wrote, oldest first."""
 
@@ -68,13 +84,14 @@ class Sources:
     Args:
         streams: the streams, to be merged by time.
         digest: hash the files while they are read.
+        stdin: what ``-`` reads.
     """
 
     streams: tuple[Stream, ...]
     digest: bool = True
     stdin: BinaryIO | None = None
-    damaged: Counter[str] = field(default_factory=Counter)
-    """Files that could not be read to their end, by reason."""
+    processes: int = field(default_factory=usable_cores)
+    """The most processes that read at once; 1: this one alone."""
 
     @property
     def files(self) -> tuple[LogFile, ...]:
@@ -82,24 +99,51 @@ class Sources:
         return tuple(file for stream in self.streams for file in stream.files)
 
     @contextmanager
-    def reading(self, file: LogFile) -> Iterator[Readable]:
-        """Open one file's content.
+    def reading(self, part: FileRange, damaged: Counter[str]) -> Iterator[Readable]:
+        """Open the content of a file, or of a part of it.
+
+        Args:
+            part: of one of these files.
+            damaged: counts why the part could not be read to its end.
 
         Raises:
             InvalidInputError: the file cannot be opened.
         """
-        with _opened(file, self.stdin) as raw:
+        with _opened(part.file, self.stdin) as raw:
+            if part.end is not None:
+                yield RangeReader(raw, part.start, part.end, damaged)
+                return
             stored = Stored(raw, digest=self.digest)
-            with unpacked(stored, self.damaged) as content:
+            with unpacked(stored, damaged) as content:
                 yield content
             stored.drain()
-            file.read = Input(file.name, stored.size, stored.sha256())
+            part.file.read = Input(part.file.name, stored.size, stored.sha256())
+
+    def ranges(self, stream: Stream) -> list[FileRange]:
+        """Return the ranges of a stream's files, in order."""
+        found: list[FileRange] = []
+        for file in stream.files:
+            cuts = line_ranges(file.path)
+            found += [FileRange(file, start, end, end == cuts[-1][1]) for start, end in cuts]
+            found += [FileRange(file)] if not cuts else []
+        return found
+
+    def readers_of(self, stream: Stream) -> int:
+        """Return how many processes should read a stream; 0: this one alone reads it."""
+        each = max(1, self.processes // len(self.streams))
+        paths = [file.path for file in stream.files]
+        if self.processes < 2 or each * len(self.streams) > READERS_MAX:
+            return 0
+        if not all(path is not None and path.is_file() for path in paths):
+            return 0
+        total = sum(file.path.stat().st_size for file in self.files if file.path is not None)
+        return each if total >= PARALLEL_BYTES else 0
 
     def inputs(self) -> tuple[Input, ...]:
         """Return what was read, sorted by name. Files that were not read are read now."""
         for file in self.files:
             if file.read is None:
-                with self.reading(file):
+                with self.reading(FileRange(file), Counter()):
                     pass
         found = [file.read for file in self.files if file.read is not None]
         return tuple(sorted(found, key=lambda item: item.name))

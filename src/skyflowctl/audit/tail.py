@@ -13,7 +13,8 @@ from skyflowctl.audit.digesting import GZIP_MAGIC, ZSTD_MAGIC
 from skyflowctl.audit.lines import Followed, follow_lines
 from skyflowctl.audit.model import Counts, TokenRequest
 from skyflowctl.audit.query import Query, matcher
-from skyflowctl.audit.scan import ScanOptions, scan, scan_marked
+from skyflowctl.audit.scan import scan, scan_marked
+from skyflowctl.audit.scan_options import ScanOptions
 from skyflowctl.audit.sources import LogFile, Sources, Stream
 from skyflowctl.errors import InvalidInputError, UsageError, os_reason
 

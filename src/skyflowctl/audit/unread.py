@@ -91,12 +91,24 @@ class Dating:
 
     def readable(self, entries: bytes) -> None:
         """Record an entry, or a block of entries."""
-        if self._waiting and (time := time_in(entries)):
+        if self._waiting:
+            self._date_waiting(time_in(entries))
+        if _KEY_OF_TIME in entries:
+            self._entries = entries
+
+    def passed(self, first: str, last: str) -> None:
+        """Record entries by their first and last time; empty: none is known."""
+        if self._waiting:
+            self._date_waiting(first)
+        if last:
+            self._entries, self._last = b"", last
+
+    def _date_waiting(self, time: str) -> None:
+        """Date the lines that wait for the time of the next entry."""
+        if time:
             last = self.last
             self._unread.add(min(last, time), max(last, time), self._waiting)
             self._waiting = 0
-        if _KEY_OF_TIME in entries:
-            self._entries = entries
 
     def unreadable(self, line: bytes) -> None:
         """Record a line that is no entry."""

@@ -6,7 +6,8 @@ from typing import BinaryIO
 from skyflowctl.audit.entries import Namespace
 from skyflowctl.audit.join import JoinedRow
 from skyflowctl.audit.model import RequestOutcome
-from skyflowctl.audit.scan import ScanOptions, scan
+from skyflowctl.audit.scan import scan
+from skyflowctl.audit.scan_options import ScanOptions
 from skyflowctl.audit.search import unread_words
 from skyflowctl.audit.sources import open_sources
 from skyflowctl.audit.times import parse_utc

@@ -16,7 +16,7 @@ from skyflowctl.audit.query import in_namespace
 from skyflowctl.audit.report import ReportScope, report
 from skyflowctl.audit.report_json import report_tables
 from skyflowctl.audit.report_model import Report, ReportSubject
-from skyflowctl.audit.scan import ScanOptions
+from skyflowctl.audit.scan_options import ScanOptions
 from skyflowctl.audit.sources import Sources
 from skyflowctl.audit.unusual import Pattern, Patterns
 from skyflowctl.concurrency import Workers

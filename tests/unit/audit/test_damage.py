@@ -14,7 +14,8 @@ from support.cli import invoke
 
 from skyflowctl.audit import envelopes, unread
 from skyflowctl.audit import lines as line_reader
-from skyflowctl.audit.scan import Scan, ScanOptions, scan
+from skyflowctl.audit.scan import Scan, scan
+from skyflowctl.audit.scan_options import ScanOptions
 from skyflowctl.audit.sources import open_sources
 from skyflowctl.audit.unread import Dating, Unread
 

@@ -19,7 +19,8 @@ from support.audit_logs import (
 
 from skyflowctl.audit import join
 from skyflowctl.audit.model import ChangeKind, CredentialChange, RequestOutcome, TokenRequest
-from skyflowctl.audit.scan import Scan, ScanOptions, needle, scan, scan_marked
+from skyflowctl.audit.scan import Scan, scan, scan_marked
+from skyflowctl.audit.scan_options import ScanOptions, needle
 from skyflowctl.audit.sources import open_sources
 
 

@@ -74,7 +74,7 @@ def denied(
         check_evidence(evidence)
         warn_of_spans(run, evidence, filters.since, filters.until)
         sources = options.open_logs(patterns, digest=evidence is not None)
-        answers = Search(sources, query, names)
+        answers = Search(sources, query, names, cut_offs=True)
         refusals = Refusals(known_from(manifest), answers.cut_offs)
         refusals.add_all(answers)
         counts = answers.counts()
