@@ -6,13 +6,14 @@ from hpack import Decoder, Encoder, HPACKError, OversizedHeaderListError
 
 from skyflowctl.plugin.http2.frames import ErrorCode, Http2Error, MalformedError
 
-MAX_HEADER_LIST = 65_536
+MAX_HEADER_LIST = 32_768
 """Bytes of one message's header fields, as section 6.5.2 counts them; also of an encoded block."""
 
 HeaderList = list[tuple[bytes, bytes]]
 FieldTuple = tuple[tuple[bytes, bytes], ...]
 
 _KEPT_BLOCKS = 64
+_LEADING_REFERENCES = 8
 _TABLE_SIZE = 4096
 _CONNECTION_FIELDS = frozenset(
     {b"connection", b"keep-alive", b"proxy-connection", b"transfer-encoding", b"upgrade"}
@@ -43,7 +44,7 @@ class HeaderReader:
         if kept is not None:
             return kept
         try:
-            headers: HeaderList = self._decoder.decode(block, raw=True)  # type: ignore[assignment]
+            headers = self._decode(block)
         except OversizedHeaderListError:
             raise Http2Error(ErrorCode.ENHANCE_YOUR_CALM, "the headers are too large") from None
         except (HPACKError, IndexError, ValueError) as error:
@@ -55,6 +56,24 @@ class HeaderReader:
                 self._kept[block] = headers
         else:
             self._kept.clear()
+        return headers
+
+    def _decode(self, block: bytes) -> HeaderList:
+        """Look the leading references up here: in nearly every block that is all but one field.
+
+        They are few, and a field of the table has at most 4 KiB, so together they are bounded.
+        """
+        table = self._decoder.header_table
+        headers: HeaderList = []
+        for byte in block[:_LEADING_REFERENCES]:
+            if not 0x80 < byte < 0xFF:
+                break
+            headers.append(table.get_by_index(byte & 0x7F))
+        rest = block[len(headers) :]
+        if headers and rest and 0x20 <= rest[0] < 0x40:
+            raise HPACKError("a change of the table's size must come first")
+        if rest:
+            headers += self._decoder.decode(rest, raw=True)  # type: ignore[arg-type]
         return headers
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from types import SimpleNamespace
 
 import pytest
 from support.http2_wire import (
@@ -282,8 +283,13 @@ async def test_a_flood_ends_the_connection(flood: bytes):
     wire = server_wire(EchoMethods())
     wire.receive(wire.headers(1, CALL), wire.call(3))
     await turns()
-    for _ in range(110):
+    loop = asyncio.get_running_loop()
+    times = iter([100.0, 100.9])  # the time is looked at after 50,000 frames
+    wire.connection.loop = SimpleNamespace(time=lambda: next(times), call_soon=loop.call_soon)
+    for _ in range(99):
         wire.receive(flood * 1000)
+    assert not wire.transport.closed
+    wire.receive(flood * 1000)
     assert goaway_code(wire.sent()) == ErrorCode.ENHANCE_YOUR_CALM
 
 
