@@ -73,7 +73,7 @@ class HeaderReader:
         if headers and rest and 0x20 <= rest[0] < 0x40:
             raise HPACKError("a change of the table's size must come first")
         if rest:
-            headers += self._decoder.decode(rest, raw=True)  # type: ignore[arg-type]
+            headers += self._decoder.decode(rest, raw=True)
         return headers
 
 
