@@ -16,6 +16,7 @@ def start() -> None:
     gc.set_threshold(_NEW_OBJECTS)
     try:
         main()
+        leave(0)  # a static page
     except SystemExit as stop:
         if sys.argv[1:2] and sys.argv[1] in _ONLY_PRINT and isinstance(stop.code, int):
             leave(stop.code)
@@ -29,9 +30,9 @@ def leave(code: int) -> None:
     Python would wait for, or a stream cannot be flushed, it returns, and the usual exit follows.
     """
     import atexit
-    import threading
 
-    if sum(not thread.daemon for thread in threading.enumerate()) > 1:
+    threading = sys.modules.get("threading")  # a static page has not loaded it
+    if threading and sum(not thread.daemon for thread in threading.enumerate()) > 1:
         return
     atexit._run_exitfuncs()  # noqa: SLF001 - the only way to run them before os._exit
     try:
