@@ -5,9 +5,10 @@ only ``skyflowctl.cli`` converts errors to text or JSON.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from enum import IntEnum
 from typing import ClassVar, Self
+
+from skyflowctl.frozen import dataclass
 
 
 class ExitCode(IntEnum):

@@ -5,8 +5,9 @@ this parser does not support is still an error; it never guesses.
 """
 
 import re
-from dataclasses import dataclass
 from typing import Any
+
+from skyflowctl.frozen import dataclass
 
 Item = tuple[tuple[str, ...], Any]
 """The keys before a value, such as ``("path", "sys/mounts")``, and the value."""

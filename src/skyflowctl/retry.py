@@ -4,8 +4,9 @@ What a server's answer means for a write is in :mod:`skyflowctl.vault.retry_rule
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TypeVar
+
+from skyflowctl.frozen import dataclass
 
 T = TypeVar("T")
 E = TypeVar("E", bound=Exception)

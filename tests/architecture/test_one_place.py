@@ -112,3 +112,18 @@ def test_a_loop_that_waits_calls_retry():
     found = {name for name, tree in TREES.items() if loops_that_wait(tree)}
     assert {one for one in found if not one.startswith(ANSWERS_WITH_IT)} == WAITS_OF_OTHERS
     assert loops_that_wait(ast.parse("for _ in x:\n    self._sleep(1)\nwhile y: deps.sleep(2)"))
+
+
+def test_frozen_dataclasses_are_those_that_are_cheap_to_define():
+    """One of the standard library costs each command that imports it 0.5 ms."""
+    costly = [
+        name
+        for name, tree in TREES.items()
+        if name != "frozen.py"
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom)
+        and node.module == "dataclasses"
+        and "dataclass" in {alias.name for alias in node.names}
+        and "@dataclass(frozen=True, slots=True)" in (SOURCE / name).read_text()
+    ]
+    assert not costly, "write: from skyflowctl.frozen import dataclass"

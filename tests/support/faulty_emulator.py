@@ -12,11 +12,12 @@ import socket
 import struct
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, field, replace
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
+from skyflowctl.frozen import dataclass
 from skyflowctl.secret import Secret
 from skyflowctl.skyflow.emulator import __main__ as emulator_main
 from skyflowctl.skyflow.emulator.application import Application, read_exchange

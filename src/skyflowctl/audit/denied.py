@@ -2,12 +2,12 @@
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from datetime import datetime
 
 from skyflowctl.audit.model import RequestOutcome, TokenRequest
 from skyflowctl.audit.query import full_mount
 from skyflowctl.engine.ctx import CtxPattern, InvalidCtxError
+from skyflowctl.frozen import dataclass
 from skyflowctl.hcl import quoted
 from skyflowctl.manifest.model import Manifest
 

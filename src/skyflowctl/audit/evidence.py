@@ -11,7 +11,6 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Self
@@ -21,6 +20,7 @@ from skyflowctl.audit.escape import csv_line
 from skyflowctl.audit.model import Counts
 from skyflowctl.audit.sources import Input
 from skyflowctl.errors import RefusedError, UsageError, os_reason
+from skyflowctl.frozen import dataclass
 from skyflowctl.version import __version__
 
 KIND = "skyflowctl-audit-evidence"

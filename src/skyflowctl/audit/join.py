@@ -6,7 +6,6 @@ time; without a response, the row is built from the request alone.
 
 from collections import Counter, OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import NamedTuple
 
 from skyflowctl.audit.admin import KnownFields, admin_target, role_change
@@ -27,6 +26,7 @@ from skyflowctl.audit.model import ChangeKind, FieldChange, RequestOutcome
 from skyflowctl.audit.recogniser import Recogniser
 from skyflowctl.audit.seen import Logged, Parked, Seen
 from skyflowctl.audit.times import utc_text
+from skyflowctl.frozen import dataclass
 
 PENDING_MAX = 20_000
 """The most requests that wait for a response. A server answers within 90 s, and far fewer are in

@@ -4,9 +4,10 @@ Times are aware UTC datetimes. Texts are as the server logged them: code that sh
 escape them for its output.
 """
 
-from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+
+from skyflowctl.frozen import dataclass
 
 
 class RequestOutcome(StrEnum):

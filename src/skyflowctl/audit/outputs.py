@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from skyflowctl.audit.escape import csv_line
@@ -10,6 +9,7 @@ from skyflowctl.audit.evidence import check_folder
 from skyflowctl.audit.html import OPENING
 from skyflowctl.audit.report_json import report_tables
 from skyflowctl.errors import RefusedError, UsageError, os_reason
+from skyflowctl.frozen import dataclass
 
 _NOTHING = {
     "usage": (),

@@ -1,13 +1,13 @@
 """A query on the log: which token requests it selects, and which texts to search for."""
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from datetime import datetime
 
 from skyflowctl.audit.globs import any_glob, literals
 from skyflowctl.audit.model import RequestOutcome, TokenRequest
 from skyflowctl.audit.scan_options import ScanOptions, needle
 from skyflowctl.audit.wanted import CtxWanted
+from skyflowctl.frozen import dataclass
 
 HASHED_CTX = b'"ctx":"hmac-sha256:'
 """A text in every log whose ctx is hashed; an object's ctx looks different."""

@@ -6,7 +6,7 @@ The limits are ``ROWS_MAX`` rows, ``CTX_MAX`` and ``CTX_TOTAL_MAX`` values of ct
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import astuple, dataclass, field, replace
+from dataclasses import astuple, field, replace
 from datetime import UTC, datetime, timedelta
 
 from skyflowctl.audit.buckets import BUCKETS_MAX, CELLS_MAX, Timeline
@@ -44,6 +44,7 @@ from skyflowctl.audit.unusual import (
 )
 from skyflowctl.audit.unwanted import RootUses, role_id_changed, undeclared_detail
 from skyflowctl.audit.usage import CTX_MAX, CTX_TOTAL_MAX, CtxBudget, UsageCounter
+from skyflowctl.frozen import dataclass
 
 __all__ = [
     "BUCKETS_MAX",

@@ -5,12 +5,12 @@ Monday = 0. Texts are as logged: code that shows them must escape them. The path
 prefixed with its namespace.
 """
 
-from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
 from skyflowctl.audit.model import Counts, CredentialChange
 from skyflowctl.audit.sources import Input
+from skyflowctl.frozen import dataclass
 
 HOURS = 24
 WEEKDAYS = 7

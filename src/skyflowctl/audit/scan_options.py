@@ -1,9 +1,9 @@
 """What a scan of logs looks for, and which part of a text it can search for."""
 
 import re
-from dataclasses import dataclass
 
 from skyflowctl.audit.reorder import REORDER_SECONDS
+from skyflowctl.frozen import dataclass
 
 _SAFE_RUN = re.compile(r"[A-Za-z0-9:_.,;=@#%+~^*()!?|-]+")
 _NEEDLE_MIN = 4

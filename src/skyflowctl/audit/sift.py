@@ -6,7 +6,6 @@ as it is: envelopes, prefixes and damage need the lines before them.
 
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
 from hashlib import sha256
 from mmap import mmap
 from typing import Any, NamedTuple
@@ -17,6 +16,7 @@ from skyflowctl.audit.envelopes import HEAD_BYTES, bare_lines
 from skyflowctl.audit.lines import TOO_LONG, blocks, finder, lines_with
 from skyflowctl.audit.sources import FileRange, Sources
 from skyflowctl.audit.unread import last_time_in, time_in
+from skyflowctl.frozen import dataclass
 
 _LOGIN_NEEDLE = b'"response":{"auth":{'
 """A text in every answer that issues a token: a server writes ``auth`` first."""

@@ -11,7 +11,7 @@ import stat
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import BinaryIO
 
@@ -21,6 +21,7 @@ from skyflowctl.audit.processes import usable_cores
 from skyflowctl.audit.ranges import RangeReader, line_ranges
 from skyflowctl.audit.spans import Span, span_of
 from skyflowctl.errors import InvalidInputError, UsageError
+from skyflowctl.frozen import dataclass
 
 FROM_STDIN = "-"
 PARALLEL_BYTES = 64 << 20

@@ -6,10 +6,10 @@ logs have too little data is reported as not applied.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 
 from skyflowctl.audit.report_model import HOURS, Rule, Unusual, UnusualKind
 from skyflowctl.audit.times import parse_utc
+from skyflowctl.frozen import dataclass
 from skyflowctl.text import counted
 
 KNOWN_DAYS = 7

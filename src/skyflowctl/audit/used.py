@@ -1,13 +1,14 @@
 """Finds what the log shows as used, and which time it covers."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import datetime
 from typing import TypeVar
 
 from skyflowctl.audit.model import RequestOutcome, TokenRequest
 from skyflowctl.audit.query import full_mount
 from skyflowctl.audit.times import parse_utc
+from skyflowctl.frozen import dataclass
 
 NAMES_MAX = 50_000
 """The most roles, apps and policies, each, that are remembered: about 10 MB."""

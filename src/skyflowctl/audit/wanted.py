@@ -1,11 +1,11 @@
 """Finds a ctx in every form in which a log may contain it."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from skyflowctl.audit.ctx import ctx_text
 from skyflowctl.audit.globs import is_glob, literals
+from skyflowctl.frozen import dataclass
 
 Hashes = Callable[[str], tuple[str, ...]]
 """Returns the hashes of a text by each audit device, always in the same order of devices."""

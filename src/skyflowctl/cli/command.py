@@ -3,7 +3,7 @@
 import inspect
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from importlib import import_module
 from typing import Annotated, Any, TypeVar, get_args, get_origin, get_type_hints
 
@@ -17,6 +17,7 @@ from skyflowctl.cli.options import COMMON_PANEL, REPEATED, OptionGroup
 from skyflowctl.cli.printed_commands import repeating
 from skyflowctl.cli.registry import CommandRow
 from skyflowctl.errors import ExitCode, UsageError
+from skyflowctl.frozen import dataclass
 
 F = TypeVar("F", bound=Callable[..., None])
 _FACTS = "__skyflowctl_command__"

@@ -4,11 +4,11 @@ A script names every command and option at the time it is printed; print it agai
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 
 from skyflowctl.cli.app import every_command
 from skyflowctl.cli.help import TOPICS
 from skyflowctl.cli.registry import GROUPS, children
+from skyflowctl.frozen import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,12 +11,13 @@ import sys
 import textwrap
 import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, TextIO
 
 from skyflowctl.cli.help import wants_color, wrap
 from skyflowctl.cli.printed_commands import GivenOptions, given_options
 from skyflowctl.cli.streams import drop
+from skyflowctl.frozen import dataclass
 
 _CODES = {
     "bold": "1",

@@ -2,10 +2,11 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Literal, TextIO
 
 from skyflowctl.errors import ExitCode, Problem
+from skyflowctl.frozen import dataclass
 
 FORMAT_VERSION = "1.0"
 """The second number grows with added keys, the first with a changed meaning."""

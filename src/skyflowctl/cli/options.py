@@ -4,7 +4,6 @@ A command takes a group by annotating one parameter with it; ``command.py`` turn
 into options and passes one value to the command.
 """
 
-from dataclasses import dataclass
 from datetime import timedelta
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -13,6 +12,7 @@ import typer
 from skyflowctl.cli.console import Terminal
 from skyflowctl.clock import parse_duration
 from skyflowctl.errors import UsageError
+from skyflowctl.frozen import dataclass
 
 TARGET_PANEL = "Target"
 APPROVAL_PANEL = "Approvals"

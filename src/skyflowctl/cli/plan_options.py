@@ -1,9 +1,9 @@
 """The options of ``plan`` and ``apply`` that permit what a plan otherwise refuses."""
 
-from dataclasses import dataclass
 from typing import Annotated
 
 from skyflowctl.cli.options import AllowRevokedKeyOption, OptionGroup, option
+from skyflowctl.frozen import dataclass
 
 PRUNE_PANEL = "Deletions"
 

@@ -9,11 +9,12 @@ import contextlib
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextvars import ContextVar
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import cache
 from typing import Any
 
 from skyflowctl.cli.registry import COMMANDS, CommandRow, find_command
+from skyflowctl.frozen import dataclass
 
 _FIELDS = frozenset({"fix", "why", "detail", "next", "back"})
 """The fields of a result whose texts name commands."""

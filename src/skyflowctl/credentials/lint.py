@@ -1,11 +1,11 @@
 """Checks a credential's text, and returns a credential or its errors."""
 
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
 
 from skyflowctl.clock import Clock
 from skyflowctl.credentials.model import Credential, CredentialId
 from skyflowctl.errors import InvalidInputError, Problem, Where
+from skyflowctl.frozen import dataclass
 from skyflowctl.secret import Secret
 from skyflowctl.skyflow.credential_fields import read_fields
 from skyflowctl.skyflow.lint import Findings, InvalidCredentialError, LintFinding

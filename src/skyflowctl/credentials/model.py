@@ -1,10 +1,10 @@
 """Service-account credentials, and where a mount's credential comes from."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 from skyflowctl.errors import Problem
+from skyflowctl.frozen import dataclass
 from skyflowctl.manifest.model import Reference
 from skyflowctl.secret import Secret
 from skyflowctl.vault.live import SERVER_FILE

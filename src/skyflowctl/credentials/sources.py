@@ -1,7 +1,6 @@
 """Sources of referenced credentials: for all mounts of a manifest, and for a single one."""
 
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
 
 from skyflowctl.clock import Clock, SystemClock
 from skyflowctl.credentials.errors import UnresolvedReferenceError
@@ -9,6 +8,7 @@ from skyflowctl.credentials.lint import CredentialLinter, credential_id, uncheck
 from skyflowctl.credentials.model import Credential, CredentialId
 from skyflowctl.credentials.resolve import ReferenceResolver, position
 from skyflowctl.errors import Where
+from skyflowctl.frozen import dataclass
 from skyflowctl.manifest.model import Manifest, Mount, Reference
 from skyflowctl.secret import Secret
 from skyflowctl.skyflow.service_account import ServiceAccount

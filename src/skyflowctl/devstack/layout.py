@@ -8,11 +8,11 @@ import secrets
 import shlex
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from skyflowctl.errors import RefusedError, UsageError, os_reason
+from skyflowctl.frozen import dataclass
 from skyflowctl.private_files import (
     is_private_folder,
     make_private_folder,

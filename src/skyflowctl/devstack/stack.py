@@ -2,7 +2,6 @@
 
 import shutil
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -11,6 +10,7 @@ from skyflowctl.devstack.accounts import forget_retired
 from skyflowctl.devstack.layout import DevLayout
 from skyflowctl.devstack.processes import alive, running, stop
 from skyflowctl.devstack.state import DevState, Part, ProcessRecord, load_state, save_state
+from skyflowctl.frozen import dataclass
 from skyflowctl.private_files import is_private_folder, write_private
 
 OnStep = Callable[[str], None]

@@ -5,10 +5,11 @@ import fcntl
 import json
 import os
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 
 from skyflowctl.devstack.layout import DevLayout
 from skyflowctl.errors import SkyflowctlError, UnhealthyError, os_reason
+from skyflowctl.frozen import dataclass
 from skyflowctl.private_files import open_private, read_private, write_private
 
 

@@ -2,13 +2,13 @@
 
 import asyncio
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from skyflowctl.engine.contract import EngineError
 from skyflowctl.engine.key_files import UnreadableFileError, read_key_file
 from skyflowctl.engine.settings import EngineSettings
+from skyflowctl.frozen import dataclass
 from skyflowctl.secret import Secret
 from skyflowctl.skyflow.lint import LintFinding
 from skyflowctl.skyflow.minting import MintingCredential, SigningKey

@@ -6,9 +6,11 @@ server of a dry run) turns what it receives into a :class:`EngineRequest`, and a
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import StrEnum
 from typing import Any, Protocol
+
+from skyflowctl.frozen import dataclass
 
 
 class Operation(StrEnum):

@@ -9,8 +9,9 @@ import math
 import re
 import unicodedata
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Self
+
+from skyflowctl.frozen import dataclass
 
 Ctx = str | Mapping[str, str | int | float | bool]
 

@@ -3,7 +3,6 @@
 from collections import OrderedDict
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
 from datetime import timedelta
 
 from skyflowctl.clock import Clock
@@ -11,6 +10,7 @@ from skyflowctl.engine.contract import EngineError
 from skyflowctl.engine.ctx import Ctx
 from skyflowctl.engine.masking import mask_ctx
 from skyflowctl.engine.mint_limiter import MintLimiter, NoPlaceError
+from skyflowctl.frozen import dataclass
 from skyflowctl.skyflow.minting import MintedToken, Minter, MintingCredential
 from skyflowctl.skyflow.token_service import (
     HostRefusedError,

@@ -7,13 +7,13 @@ read strictly here, and no message repeats a value.
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
 from skyflowctl.clock import parse_duration
 from skyflowctl.engine.contract import EngineError
 from skyflowctl.engine.ctx import Ctx, InvalidCtxError, check_ctx, is_printable
+from skyflowctl.frozen import dataclass
 from skyflowctl.secret import Secret
 
 _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")

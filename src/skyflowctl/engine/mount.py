@@ -1,13 +1,12 @@
 """The parts that the paths of one mount share."""
 
-from dataclasses import dataclass
-
 from skyflowctl.clock import Clock
 from skyflowctl.engine.exchanges import ExchangeSet
 from skyflowctl.engine.reuse import ReusedTokens
 from skyflowctl.engine.settings import EngineSettings
 from skyflowctl.engine.store import MountStore
 from skyflowctl.engine.verification import Verifier
+from skyflowctl.frozen import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,10 +1,10 @@
 """Reads a mount's options when the engine is set up."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from skyflowctl.clock import time_or_none
 from skyflowctl.engine.records import RevocationRecord
+from skyflowctl.frozen import dataclass
 
 # The same prefix as skyflowctl.vault.decode.REVOKED_MARK: commands write these options.
 _MARK = "revoked_"

@@ -10,7 +10,7 @@ with the basic API (:mod:`skyflowctl.engine.foreign`).
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from datetime import datetime
 from typing import Any, Literal, Self, TypeVar
 
@@ -18,6 +18,7 @@ from skyflowctl.clock import parse_rfc3339, rfc3339
 from skyflowctl.engine.contract import EngineError
 from skyflowctl.engine.ctx import Ctx, CtxRule
 from skyflowctl.engine.names import PER_ENTITY, SIGN_MAX_TTL
+from skyflowctl.frozen import dataclass
 from skyflowctl.skyflow.service_account import ServiceAccount
 
 _Record = TypeVar("_Record")

@@ -8,11 +8,11 @@ import hashlib
 import json
 from collections import OrderedDict
 from collections.abc import Hashable
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from skyflowctl.clock import Clock
 from skyflowctl.engine.ctx import Ctx
+from skyflowctl.frozen import dataclass
 from skyflowctl.skyflow.minting import MintedToken
 
 MAX_ENTRIES = 10_000

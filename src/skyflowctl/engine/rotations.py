@@ -6,12 +6,13 @@ once the key that it names as the new one is live.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any, Self
 
 from skyflowctl.engine.contract import EngineError
 from skyflowctl.engine.records import ConfigRecord, HistoryEntry, RotationRecord
+from skyflowctl.frozen import dataclass
 
 # What Skyflow's tokens live, where this engine has seen none of the old credential's.
 TOKEN_SECONDS = 3600

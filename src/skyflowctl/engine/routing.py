@@ -6,12 +6,12 @@ OpenAPI document all read the same declaration.
 
 import re
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from skyflowctl.engine.contract import EngineError, EngineReply, EngineRequest, Operation
 from skyflowctl.engine.fields import Field, FieldType, parse_fields
 from skyflowctl.engine.names import FOREIGN_NAME, NAME, NAME_RULE
+from skyflowctl.frozen import dataclass
 
 NUMBER = re.compile(r"[1-9][0-9]{0,8}")
 

@@ -1,8 +1,8 @@
 """The settings of the plugin, the same for all of its mounts."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
+from skyflowctl.frozen import dataclass
 from skyflowctl.skyflow.token_uri import SKYFLOW_HOSTS
 
 

@@ -7,7 +7,7 @@ that began before such a drop is used once and not kept: it may have read the ol
 import asyncio
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from skyflowctl.engine import revisions
 from skyflowctl.engine.contract import EngineError, Storage, StorageError
@@ -28,6 +28,7 @@ from skyflowctl.engine.records import (
     revoked_bytes,
     revoked_key_path,
 )
+from skyflowctl.frozen import dataclass
 from skyflowctl.skyflow.minting import InvalidKeyError, MintingCredential, SigningKey
 from skyflowctl.skyflow.service_account import InvalidCredentialError, ServiceAccount, load_trusted
 

@@ -5,7 +5,6 @@ Config writes, ``config/verify`` and health ask here, so they never disagree.
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -13,6 +12,7 @@ from skyflowctl.clock import rfc3339
 from skyflowctl.engine.ctx import Ctx
 from skyflowctl.engine.exchanges import ExchangeSet, Failure, MintFailedError
 from skyflowctl.engine.records import RoleRecord
+from skyflowctl.frozen import dataclass
 from skyflowctl.skyflow.minting import MintingCredential
 
 # The name that reports the exchange of a mount without roles: no role has it.

@@ -1,9 +1,9 @@
 """The events of a run, for a progress display. Several threads send them, one at a time."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from skyflowctl.errors import Problem
+from skyflowctl.frozen import dataclass
 from skyflowctl.planner.plan import Action
 
 

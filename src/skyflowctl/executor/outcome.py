@@ -1,10 +1,10 @@
 """The outcome of a plan: a result for each action, in the plan's order."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Literal
 
 from skyflowctl.errors import ExitCode, Problem, SkyflowctlError
+from skyflowctl.frozen import dataclass
 from skyflowctl.planner.plan import Action
 from skyflowctl.vault.parked import PendingError
 

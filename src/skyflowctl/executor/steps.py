@@ -1,7 +1,6 @@
 """Executes each kind of action. Every step is idempotent."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from skyflowctl.credentials.model import Credential, CredentialSource
@@ -15,6 +14,7 @@ from skyflowctl.executor.object_steps import write_object
 from skyflowctl.executor.ports import Replacer
 from skyflowctl.executor.secret_steps import write_secret
 from skyflowctl.executor.verify import live_roles
+from skyflowctl.frozen import dataclass
 from skyflowctl.planner import fields
 from skyflowctl.planner.plan import MOUNT_KINDS, Action, ActionType, ObjectKind
 from skyflowctl.skyflow.token_uri import token_uri_refused

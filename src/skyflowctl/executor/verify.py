@@ -1,12 +1,12 @@
 """Verifies that the applied roles give tokens: one mint per role with the live credential."""
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Literal
 
 from skyflowctl.concurrency import Workers
 from skyflowctl.errors import Problem
 from skyflowctl.executor.outcome import unforeseen
+from skyflowctl.frozen import dataclass
 from skyflowctl.manifest.model import Mount
 from skyflowctl.retry import is_transient
 from skyflowctl.skyflow.token_uri import token_uri_refused

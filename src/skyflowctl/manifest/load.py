@@ -3,10 +3,10 @@
 import gc
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import reduce
 
 from skyflowctl.errors import InvalidInputError, Problem
+from skyflowctl.frozen import dataclass
 from skyflowctl.manifest.build import build
 from skyflowctl.manifest.files import read_manifest, source_name
 from skyflowctl.manifest.logins import TYPES

@@ -5,12 +5,13 @@ All values are valid: names, durations, patterns and paths have passed the schem
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import timedelta
 from typing import Any, Literal
 
 from skyflowctl.engine.names import PER_ENTITY, SIGN_MAX_TTL
 from skyflowctl.errors import Where
+from skyflowctl.frozen import dataclass
 
 Scheme = Literal["file", "env", "keyring", "vault", "exec", "stdin", "server_file"]
 

@@ -1,12 +1,13 @@
 """Builds a tree with positions from YAML text, and reports every doubtful value."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import NoReturn
 
 import yaml
 
 from skyflowctl.errors import Problem, Where
+from skyflowctl.frozen import dataclass
 from skyflowctl.manifest.interpolate import BadInterpolationError, interpolate
 from skyflowctl.manifest.messages import how_to_quote, looks_like_credential, shown
 from skyflowctl.manifest.nodes import ManifestFile, Path, YamlNode, pointer

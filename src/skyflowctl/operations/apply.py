@@ -1,7 +1,7 @@
 """``apply``: carry out a confirmed plan."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import Literal
 
@@ -16,6 +16,7 @@ from skyflowctl.executor.run import execute
 from skyflowctl.executor.steps import action_mount_path
 from skyflowctl.executor.stop import Stop
 from skyflowctl.executor.verify import VerifiedRole, unverified, verify_roles
+from skyflowctl.frozen import dataclass
 from skyflowctl.manifest.model import Mount
 from skyflowctl.operations.plan import PlanResult
 from skyflowctl.planner.audit_devices import BY_CONFIGURATION

@@ -4,7 +4,7 @@ import os
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from skyflowctl.audit.unusual import Pattern, Patterns
 from skyflowctl.concurrency import Workers
 from skyflowctl.engine.ctx import CtxPattern, InvalidCtxError
 from skyflowctl.errors import UsageError, os_reason
+from skyflowctl.frozen import dataclass
 from skyflowctl.manifest.model import Manifest
 from skyflowctl.vault.gateway import Gateway
 from skyflowctl.vault.live import EngineApi, LiveRevocation, LiveRole

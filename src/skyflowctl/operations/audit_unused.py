@@ -1,7 +1,7 @@
 """Finds roles, consumers and policies that have given no token for some time."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import datetime, timedelta
 from functools import partial
 
@@ -10,6 +10,7 @@ from skyflowctl.audit.query import in_namespace
 from skyflowctl.audit.search import Search
 from skyflowctl.audit.used import AppKey, Covered, LastUse, RoleKey, covered_by
 from skyflowctl.concurrency import Workers
+from skyflowctl.frozen import dataclass
 from skyflowctl.manifest.model import Manifest
 from skyflowctl.posture.collect.logins import logins
 from skyflowctl.posture.collect.reads import or_not_read, policies

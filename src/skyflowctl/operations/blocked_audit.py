@@ -13,11 +13,11 @@ import stat
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from skyflowctl.errors import Problem
+from skyflowctl.frozen import dataclass
 from skyflowctl.manifest.model import AUDIT_PLACES, DeclaredObject
 from skyflowctl.vault.errors import (
     AuditBlockedError,

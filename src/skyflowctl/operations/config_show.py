@@ -1,8 +1,7 @@
 """A mount's config without its credential, its history, and its verification by minting."""
 
-from dataclasses import dataclass
-
 from skyflowctl.errors import UsageError
+from skyflowctl.frozen import dataclass
 from skyflowctl.operations.mounts import naming_cut_off, not_found_is_usage_error
 from skyflowctl.vault.errors import NotFoundError
 from skyflowctl.vault.gateway import Gateway

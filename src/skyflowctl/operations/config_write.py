@@ -1,11 +1,11 @@
 """``config write``: writes a mount's description and tags, and its first credential."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from skyflowctl.credentials.model import Credential
 from skyflowctl.errors import Problem, RefusedError, UsageError
+from skyflowctl.frozen import dataclass
 from skyflowctl.operations.mounts import not_found_is_usage_error
 from skyflowctl.vault.errors import RevokedKeyError
 from skyflowctl.vault.gateway import Gateway

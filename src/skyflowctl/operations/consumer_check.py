@@ -4,10 +4,11 @@ Every question is one about capabilities or rules, so no token is minted and no 
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Literal
 
 from skyflowctl.errors import Problem
+from skyflowctl.frozen import dataclass
 from skyflowctl.manifest.model import Consumer, Manifest, Role
 from skyflowctl.operations.consumer_login import By, LoginProof, check_proof, logged_in
 from skyflowctl.operations.consumers import checked_role

@@ -2,10 +2,10 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any, Literal
 
 from skyflowctl.errors import NotPermittedError, Problem, RefusedError, UsageError
+from skyflowctl.frozen import dataclass
 from skyflowctl.manifest.model import Consumer
 from skyflowctl.secret import Secret
 from skyflowctl.vault.approle import AppRoleApi

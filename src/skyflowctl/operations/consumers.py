@@ -2,11 +2,12 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, Literal
 
 from skyflowctl.errors import ExitCode, Problem, RefusedError, SkyflowctlError, UsageError
+from skyflowctl.frozen import dataclass
 from skyflowctl.manifest.model import Consumer, Manifest
 from skyflowctl.planner.access import owner_of
 from skyflowctl.text import name_one_of

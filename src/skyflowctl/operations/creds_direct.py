@@ -8,7 +8,6 @@ import contextlib
 import warnings
 from collections.abc import Iterator, Mapping
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
 from datetime import datetime
 from importlib import import_module
 from typing import Any
@@ -16,6 +15,7 @@ from typing import Any
 from skyflowctl.engine.ctx import Ctx, CtxRule, InvalidCtxError
 from skyflowctl.engine.masking import mask_ctx
 from skyflowctl.errors import InvalidInputError, UnhealthyError
+from skyflowctl.frozen import dataclass
 from skyflowctl.operations.creds import bad_ctx
 from skyflowctl.secret import Secret
 from skyflowctl.skyflow.minting import expiry_of

@@ -1,7 +1,7 @@
 """Brings the dev stack up: starts parts, registers the engine, creates accounts."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,6 +19,7 @@ from skyflowctl.devstack.stack import (
 )
 from skyflowctl.devstack.state import DevState, Part, load_state, locked, not_running
 from skyflowctl.errors import UnhealthyError
+from skyflowctl.frozen import dataclass
 from skyflowctl.manifest.discover import DEFAULT_PLUGIN
 from skyflowctl.operations.plugins import Registration, register_plugin
 from skyflowctl.plugin.build import build_launcher, is_launcher

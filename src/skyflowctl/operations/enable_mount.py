@@ -1,9 +1,10 @@
 """``mount enable``: enables one mount of the manifest, as the first step of its apply does."""
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from skyflowctl.credentials.sources import ManifestSource
 from skyflowctl.errors import Problem, RefusedError
+from skyflowctl.frozen import dataclass
 from skyflowctl.manifest.model import Manifest, Mount
 from skyflowctl.operations.plan import PlanResult, plan
 from skyflowctl.planner.plan import ActionType, ObjectKind, PlanOptions

@@ -1,12 +1,12 @@
 """``export``: the manifest of what is live, without any secret."""
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from skyflowctl.clock import span_text
 from skyflowctl.engine.names import PER_ROLE, SIGN_MAX_TTL, is_name
 from skyflowctl.errors import Problem
+from skyflowctl.frozen import dataclass
 from skyflowctl.manifest.access import role_policy_name
 from skyflowctl.manifest.discover import DEFAULT_PREFIX
 from skyflowctl.manifest.messages import looks_like_credential

@@ -2,12 +2,13 @@
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from functools import partial
 from typing import Any
 
 from skyflowctl.concurrency import Workers
 from skyflowctl.errors import ExitCode, SkyflowctlError
+from skyflowctl.frozen import dataclass
 from skyflowctl.operations.blocked_audit import (
     SILENT_FIX,
     UNTOLD,

@@ -2,9 +2,10 @@
 
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from skyflowctl.concurrency import Workers
+from skyflowctl.frozen import dataclass
 from skyflowctl.operations.blocked_audit import (
     PROBE_SECONDS,
     RECORD_FAILED,

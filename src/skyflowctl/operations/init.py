@@ -3,11 +3,11 @@
 import os
 import tempfile
 import textwrap
-from dataclasses import dataclass
 from pathlib import Path
 
 from skyflowctl.credentials.exposure import work_tree
 from skyflowctl.errors import RefusedError, UsageError
+from skyflowctl.frozen import dataclass
 from skyflowctl.version import semver
 
 _IGNORED = "credentials/"

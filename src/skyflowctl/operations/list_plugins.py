@@ -3,11 +3,11 @@
 import shlex
 import subprocess
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
 from skyflowctl.errors import PartlyDoneError, Problem, os_reason
+from skyflowctl.frozen import dataclass
 from skyflowctl.operations.plugins import Registration, file_digest
 from skyflowctl.plugin.build import check_plugin_folder, is_launcher
 from skyflowctl.plugin.launcher import CHECK

@@ -3,7 +3,7 @@
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 from prometheus_client.core import GaugeMetricFamily, Metric
@@ -12,6 +12,7 @@ from prometheus_client.registry import Collector, CollectorRegistry
 
 from skyflowctl.clock import parse_rfc3339
 from skyflowctl.errors import SkyflowctlError
+from skyflowctl.frozen import dataclass
 from skyflowctl.operations.status import MountStatus, StatusResult
 
 _MOUNT = ("mount", "path")

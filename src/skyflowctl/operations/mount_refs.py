@@ -1,7 +1,8 @@
 """The mounts that a command is about, from the manifest or from the server."""
 
-from dataclasses import dataclass, field
+from dataclasses import field
 
+from skyflowctl.frozen import dataclass
 from skyflowctl.manifest.model import Manifest, RotationRule
 from skyflowctl.vault.gateway import Gateway
 

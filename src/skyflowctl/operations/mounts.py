@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from skyflowctl.errors import SkyflowctlError, UsageError
+from skyflowctl.frozen import dataclass
 from skyflowctl.vault.errors import (
     BadRequestError,
     NotAnEngineError,

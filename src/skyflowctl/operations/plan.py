@@ -1,10 +1,11 @@
 """``plan``: reads the server and the credentials, and compares. Writes nothing."""
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 
 from skyflowctl.credentials.model import CredentialId, CredentialSource
 from skyflowctl.errors import InvalidInputError, Problem, UsageError
+from skyflowctl.frozen import dataclass
 from skyflowctl.manifest.messages import did_you_mean
 from skyflowctl.manifest.model import Manifest, Mount, Plugin
 from skyflowctl.operations.plugins_needed import check_plugins

@@ -2,12 +2,12 @@
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 from skyflowctl.concurrency import Workers
 from skyflowctl.engine.names import role_refusal
 from skyflowctl.errors import InvalidInputError, UnhealthyError, UsageError
+from skyflowctl.frozen import dataclass
 from skyflowctl.plugin.arguments import (
     environment_note,
     noted_environment,

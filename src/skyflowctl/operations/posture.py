@@ -1,12 +1,13 @@
 """``audit posture``: reads the data for the checks in parallel, and runs the checks."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
 from skyflowctl.clock import Clock
 from skyflowctl.concurrency import Workers
+from skyflowctl.frozen import dataclass
 from skyflowctl.manifest.model import Manifest, Mount, RotationRule
 from skyflowctl.operations.init import least_policies
 from skyflowctl.posture.checks.registry import run_checks

@@ -1,7 +1,7 @@
 """Replaces a live credential in ``apply``, by a rotation."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 
 from skyflowctl.credentials.model import Credential
 from skyflowctl.errors import (
@@ -15,6 +15,7 @@ from skyflowctl.errors import (
     UnhealthyError,
     UnreachableError,
 )
+from skyflowctl.frozen import dataclass
 from skyflowctl.rotation.model import MountOutcome, Options, Result, RotationJob, StepName
 from skyflowctl.rotation.ports import Dependencies
 from skyflowctl.rotation.rotate import rotate_mount

@@ -1,7 +1,7 @@
 """Resolves the references of a plan to identities, and finds those that cannot be resolved."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from skyflowctl.credentials.errors import (
     ReferenceNotAllowedError,
@@ -10,6 +10,7 @@ from skyflowctl.credentials.errors import (
 )
 from skyflowctl.credentials.model import CredentialId, CredentialSource
 from skyflowctl.errors import InvalidInputError, Problem, RefusedError
+from skyflowctl.frozen import dataclass
 from skyflowctl.manifest.model import FieldSource, Mount, Reference
 from skyflowctl.planner.messages import invalid
 from skyflowctl.planner.plan import Action, ObjectKind, Plan

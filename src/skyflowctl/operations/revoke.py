@@ -1,10 +1,11 @@
 """``config revoke``: cuts one mount off, if that is allowed."""
 
 from collections.abc import Collection
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from skyflowctl.credentials.model import Credential
 from skyflowctl.errors import Problem, RefusedError, SkyflowctlError, UsageError
+from skyflowctl.frozen import dataclass
 from skyflowctl.manifest.model import Manifest
 from skyflowctl.operations.rotate.key_provider import KeyProvider, RotationTarget, operator_needed
 from skyflowctl.operations.rotate.request import RotateRequest

@@ -1,11 +1,12 @@
 """``status``: each mount's engine, credential and health."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 
 from skyflowctl.clock import Clock, rfc3339_or_empty
 from skyflowctl.errors import ExitCode, Problem
+from skyflowctl.frozen import dataclass
 from skyflowctl.manifest.model import RotationRule
 from skyflowctl.operations.health import MountHealth, health_now
 from skyflowctl.operations.list_plugins import (

@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from skyflowctl.clock import Clock
@@ -12,6 +12,7 @@ from skyflowctl.credentials.exposure import in_version_control, wider_than_owner
 from skyflowctl.credentials.lint import CredentialLinter, finding_problem
 from skyflowctl.credentials.schemes import env, file
 from skyflowctl.errors import InvalidInputError, Problem
+from skyflowctl.frozen import dataclass
 from skyflowctl.manifest.files import source_name
 from skyflowctl.manifest.load import load_manifest
 from skyflowctl.manifest.messages import did_you_mean, shown

@@ -4,10 +4,11 @@
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import Any, TypeGuard
 
 from skyflowctl.errors import Problem
+from skyflowctl.frozen import dataclass
 from skyflowctl.manifest.model import DeclaredObject, Manifest
 from skyflowctl.planner import adoption, audit_devices, fields, objects, quotas
 from skyflowctl.planner.desired import OWNER_POLICY, DesiredObject

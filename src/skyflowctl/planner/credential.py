@@ -4,10 +4,11 @@ Three comparable tools share one bug: they write the declared credential back ov
 one. This planner never writes a key that was live before.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from skyflowctl.credentials.model import CredentialId
 from skyflowctl.errors import Problem
+from skyflowctl.frozen import dataclass
 from skyflowctl.manifest.model import Mount
 from skyflowctl.planner import drift, messages
 from skyflowctl.planner.plan import Change, Drift

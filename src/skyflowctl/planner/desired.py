@@ -1,10 +1,11 @@
 """Builds the desired objects of a manifest besides its mounts, from engines to login roles."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from skyflowctl.errors import Where
+from skyflowctl.frozen import dataclass
 from skyflowctl.hcl import quoted
 from skyflowctl.manifest.access import role_policy_name
 from skyflowctl.manifest.model import (

@@ -1,9 +1,10 @@
 """Plans the changes of a mount's engine: its roles and its config."""
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from skyflowctl.credentials.model import CredentialId
 from skyflowctl.errors import Problem
+from skyflowctl.frozen import dataclass
 from skyflowctl.manifest.model import Manifest, Mount, Role
 from skyflowctl.planner import credential, drift, fields, messages
 from skyflowctl.planner.credential import CredentialDecision

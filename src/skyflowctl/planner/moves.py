@@ -1,11 +1,12 @@
 """Mounts that are not where the manifest has them: declared moves, and likely ones."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TypeVar
 
 from skyflowctl.credentials.model import CredentialId
 from skyflowctl.errors import Problem
+from skyflowctl.frozen import dataclass
 from skyflowctl.manifest.model import Manifest, Mount
 from skyflowctl.planner import fields, messages
 from skyflowctl.planner.plan import Drift, DriftKind

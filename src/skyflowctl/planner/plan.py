@@ -1,12 +1,13 @@
 """A plan as a value: the ordered actions from the live state to the manifest."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import StrEnum
 from typing import Any
 
 from skyflowctl.credentials.model import CredentialId
 from skyflowctl.errors import Problem
+from skyflowctl.frozen import dataclass
 from skyflowctl.vault.live import SERVER_FILE
 
 LEFT_OUT = frozenset(

@@ -3,7 +3,6 @@
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 from skyflowctl.engine.contract import (
@@ -13,6 +12,7 @@ from skyflowctl.engine.contract import (
     Storage,
     StorageError,
 )
+from skyflowctl.frozen import dataclass
 from skyflowctl.plugin.broker import NoStorageError
 from skyflowctl.plugin.messages import message_type
 from skyflowctl.plugin.protection import TooManyFilesError, check_room_for_mount

@@ -10,10 +10,11 @@ import re
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 
 from skyflowctl.errors import RefusedError, SkyflowctlError, UsageError
+from skyflowctl.frozen import dataclass
 from skyflowctl.plugin import launcher
 from skyflowctl.version import __version__, semver
 
@@ -33,6 +34,7 @@ _OWN = (
     "skyflowctl.clock",
     "skyflowctl.engine",
     "skyflowctl.errors",
+    "skyflowctl.frozen",
     "skyflowctl.plugin",
     "skyflowctl.secret",
     "skyflowctl.skyflow",

@@ -7,12 +7,12 @@ library's ``ssl`` (OpenSSL) accepts it, in both directions.
 import base64
 import os
 import ssl
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from skyflowctl.frozen import dataclass
 from skyflowctl.plugin.der import p256_private_key, p256_public_key, self_signed
 from skyflowctl.secret import Secret
 

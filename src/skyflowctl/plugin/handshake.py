@@ -3,8 +3,9 @@
 import os
 from base64 import b64encode
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
+
+from skyflowctl.frozen import dataclass
 
 _COOKIE = ("VAULT_BACKEND_PLUGIN", "6669da05-b1c8-4f49-97d9-c8e5bed98e20")
 _CORE_PROTOCOL = 1

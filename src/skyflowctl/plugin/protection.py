@@ -4,7 +4,8 @@ import contextlib
 import ctypes
 import os
 import resource
-from dataclasses import dataclass
+
+from skyflowctl.frozen import dataclass
 
 # <linux/prctl.h>, <sys/mman.h>. Pages are locked when they are first used (Linux 4.4):
 # locking all that is mapped would make every thread's whole stack resident.

@@ -1,8 +1,8 @@
 """The plugin's own arguments, from its entry in the server's catalog."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
+from skyflowctl.frozen import dataclass
 from skyflowctl.skyflow.token_uri import parse_host
 
 _USAGE = (

@@ -1,10 +1,11 @@
 """The facts about a server, as frozen values. A part that could not be read has a value, too."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import datetime
 from enum import Enum, auto
 
+from skyflowctl.frozen import dataclass
 from skyflowctl.manifest.model import Manifest, Mount
 from skyflowctl.vault.live import CredentialVersion, LiveConfig, LiveMount, LiveRole
 from skyflowctl.vault.responses import CatalogEntry

@@ -3,9 +3,10 @@
 import re
 from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import datetime
 
+from skyflowctl.frozen import dataclass
 from skyflowctl.posture.acl import Acl, matches_segments
 from skyflowctl.posture.facts import Facts, Login, NotRead
 from skyflowctl.posture.policies import PathRule, Policy, parse_policy

@@ -6,8 +6,9 @@ These paths are built by intersecting the patterns of both policies.
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
+from skyflowctl.frozen import dataclass
 from skyflowctl.posture.acl import Acl
 from skyflowctl.posture.policies import DENY, PathRule
 

@@ -1,11 +1,11 @@
 """The result of a check, including the case that it could not be made."""
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from skyflowctl.errors import Where
+from skyflowctl.frozen import dataclass
 
 if TYPE_CHECKING:
     from skyflowctl.posture.facts import Facts

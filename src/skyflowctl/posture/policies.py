@@ -1,11 +1,11 @@
 """Parses a policy's text to rules, in the form in which a server compares them with a path."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from skyflowctl.clock import parse_rfc3339
+from skyflowctl.frozen import dataclass
 from skyflowctl.hcl import Block, HclError, parse_hcl
 
 _OLD_WORDS: Mapping[str, frozenset[str]] = {

@@ -13,7 +13,6 @@ import threading
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import cache, partial
 from typing import Any
@@ -21,6 +20,7 @@ from typing import Any
 from skyflowctl.clock import parse_rfc3339
 from skyflowctl.concurrency import Workers
 from skyflowctl.errors import ExitCode, NotPermittedError, Problem, RefusedError, SkyflowctlError
+from skyflowctl.frozen import dataclass
 from skyflowctl.rotation import messages, node_checks
 from skyflowctl.rotation.model import RotationJob
 from skyflowctl.rotation.node_checks import Expectation, NodeClient, NodeState

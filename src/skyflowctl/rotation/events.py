@@ -1,8 +1,8 @@
 """Events that a running rotation sends to its listener."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
+from skyflowctl.frozen import dataclass
 from skyflowctl.rotation.model import Step, StepName
 
 

@@ -5,10 +5,11 @@ killed run is recognised only by the live key.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from skyflowctl.credentials.model import Credential
 from skyflowctl.errors import ExitCode, Problem, RefusedError, SkyflowctlError
+from skyflowctl.frozen import dataclass
 from skyflowctl.rotation import messages
 from skyflowctl.rotation.model import Result, StepName
 from skyflowctl.rotation.ports import FromReference, Generated, KeySource, ServerFile

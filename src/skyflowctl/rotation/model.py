@@ -1,12 +1,13 @@
 """Input and outcome of a rotation, as frozen values."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import timedelta
 from enum import StrEnum
 
 from skyflowctl.credentials.model import Credential
 from skyflowctl.errors import ExitCode, Problem
+from skyflowctl.frozen import dataclass
 
 
 class Result(StrEnum):

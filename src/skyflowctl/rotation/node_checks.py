@@ -1,10 +1,10 @@
 """Judges one node's answer about a credential that must be live there, or gone."""
 
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
+from skyflowctl.frozen import dataclass
 from skyflowctl.retry import is_transient
 from skyflowctl.vault import nodes as vault_nodes
 from skyflowctl.vault.errors import (

@@ -2,10 +2,10 @@
 
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import timedelta
 
 from skyflowctl.concurrency import Workers
+from skyflowctl.frozen import dataclass
 from skyflowctl.retry import Backoff, retry
 from skyflowctl.rotation.node_checks import NodeClient, NodeFinding, NodeState
 from skyflowctl.rotation.ports import Dependencies

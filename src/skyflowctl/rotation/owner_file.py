@@ -5,9 +5,10 @@ import hashlib
 import json
 import os
 import socket
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 
+from skyflowctl.frozen import dataclass
 from skyflowctl.private_files import (
     is_private_folder,
     make_private_folder,

@@ -1,11 +1,11 @@
 """What a rotation needs from outside: new credentials, Skyflow's keys, the nodes."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Protocol
 
 from skyflowctl.clock import Clock
 from skyflowctl.credentials.model import Credential
+from skyflowctl.frozen import dataclass
 from skyflowctl.rotation.events import RotationListener, ignore
 from skyflowctl.rotation.model import KeyInfo
 from skyflowctl.skyflow.token_service import TokenService

@@ -1,9 +1,10 @@
 """Finds what an earlier run left, waits for it, finishes it, or cleans it up."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from skyflowctl.errors import Problem, SkyflowctlError
+from skyflowctl.frozen import dataclass
 from skyflowctl.rotation import messages
 from skyflowctl.rotation.commit import verify_and_commit
 from skyflowctl.rotation.cutover import CutOver, is_open, written_in

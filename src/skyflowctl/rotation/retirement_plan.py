@@ -1,11 +1,11 @@
 """Which keys of a mount can be retired, and from what time."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 
 from skyflowctl.clock import rfc3339
 from skyflowctl.errors import Problem, RefusedError, SkyflowctlError
+from skyflowctl.frozen import dataclass
 from skyflowctl.rotation.messages import mounts_not_read
 from skyflowctl.rotation.model import RotationJob
 from skyflowctl.rotation.ports import KeyService

@@ -2,10 +2,10 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 
 from skyflowctl.concurrency import Workers
 from skyflowctl.errors import SkyflowctlError
+from skyflowctl.frozen import dataclass
 from skyflowctl.rotation.ports import Dependencies, names
 from skyflowctl.vault.errors import VaultError
 from skyflowctl.vault.gateway import Gateway

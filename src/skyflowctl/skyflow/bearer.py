@@ -3,10 +3,10 @@
 import json
 from base64 import urlsafe_b64decode
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from skyflowctl.frozen import dataclass
 from skyflowctl.secret import Secret
 
 

@@ -1,7 +1,8 @@
 """The findings of a credential's lint, each with its fix and without secrets."""
 
-from dataclasses import dataclass
 from typing import Literal
+
+from skyflowctl.frozen import dataclass
 
 Level = Literal["error", "warning"]
 

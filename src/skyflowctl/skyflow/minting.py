@@ -10,11 +10,11 @@ import json
 from base64 import urlsafe_b64encode
 from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
 from skyflowctl.clock import Clock
+from skyflowctl.frozen import dataclass
 from skyflowctl.secret import Secret
 from skyflowctl.skyflow.bearer import expiry_of
 from skyflowctl.skyflow.service_account import ServiceAccount

@@ -5,8 +5,8 @@ fail in Node; PKCS#1 fails in Go), so what we store is always one canonical form
 """
 
 import re
-from dataclasses import dataclass
 
+from skyflowctl.frozen import dataclass
 from skyflowctl.secret import Secret
 from skyflowctl.skyflow.signing_key import InvalidKeyError, SigningKey
 

@@ -8,11 +8,11 @@ form; each takes different other ones.
 import json
 from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
 from skyflowctl.clock import parse_rfc3339, rfc3339
+from skyflowctl.frozen import dataclass
 from skyflowctl.secret import Secret
 from skyflowctl.skyflow.credential_fields import read_fields
 from skyflowctl.skyflow.lint import Findings, InvalidCredentialError, LintFinding

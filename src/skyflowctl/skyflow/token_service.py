@@ -5,9 +5,9 @@ real one and the emulator, :class:`skyflowctl.skyflow.emulator.InProcessTokenSer
 for dry runs without sockets. Both pass ``tests/contract/test_token_service.py``.
 """
 
-from dataclasses import dataclass
 from typing import Protocol
 
+from skyflowctl.frozen import dataclass
 from skyflowctl.secret import Secret
 
 # The message of a refusal when the answer was good in form and held no token.

@@ -2,11 +2,12 @@
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, TypeVar
 
 from skyflowctl.concurrency import Workers
 from skyflowctl.errors import Problem
+from skyflowctl.frozen import dataclass
 from skyflowctl.vault.audit_devices import AUDIT_DEVICES, audit_devices
 from skyflowctl.vault.errors import (
     BadRequestError,
@@ -34,8 +35,7 @@ from skyflowctl.vault.transport import Request, Transport
 _T = TypeVar("_T")
 _POLICIES = "sys/policies/acl"
 _DETAILED = "sys/policies/detailed/acl"
-NAMESPACE_ID = "namespace id"
-"""A key beside the custom metadata of a namespace; no metadata has a name with a blank."""
+NAMESPACE_ID = "namespace id"  # a key beside its metadata, whose names have no blank
 _IGNORED = re.compile(r"ignored these unrecognized parameters: \[([^]]*)\]")
 _NO_ISSUER = ("no default issuer currently configured", "unable to find PKI issuer for reference")
 """What a pki engine answers where it has no such issuer, with 400 or 500 (OpenBao 2.7.2)."""

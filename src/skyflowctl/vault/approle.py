@@ -6,11 +6,11 @@ Destroying one ends no token that was issued with it.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from skyflowctl.clock import time_or_none
+from skyflowctl.frozen import dataclass
 from skyflowctl.secret import Secret
 from skyflowctl.vault.errors import NotFoundError, SilentlyIgnoredError, VaultError
 from skyflowctl.vault.live import login_role_path

@@ -10,12 +10,13 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from skyflowctl.clock import parse_rfc3339, rfc3339
 from skyflowctl.errors import SkyflowctlError
+from skyflowctl.frozen import dataclass
 from skyflowctl.retry import Backoff, retry
 from skyflowctl.vault import approvals, parked
 from skyflowctl.vault.approvals import RequestState

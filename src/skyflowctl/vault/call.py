@@ -7,9 +7,10 @@ has no ttl, every field is null.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, assert_never
 
+from skyflowctl.frozen import dataclass
 from skyflowctl.vault.errors import VaultError
 from skyflowctl.vault.failed_answers import error_for
 from skyflowctl.vault.no_response import outcome_unknown

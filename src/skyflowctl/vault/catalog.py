@@ -2,11 +2,12 @@
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from enum import StrEnum
 from pathlib import PurePosixPath
 from typing import Any
 
+from skyflowctl.frozen import dataclass
 from skyflowctl.vault.errors import NotFoundError, VaultError
 from skyflowctl.vault.live import LiveMount
 from skyflowctl.vault.responses import CatalogEntry

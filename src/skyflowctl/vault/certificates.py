@@ -2,11 +2,12 @@
 
 import socket
 import ssl
-from dataclasses import dataclass
 from datetime import datetime
 from hashlib import sha256
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
+
+from skyflowctl.frozen import dataclass
 
 if TYPE_CHECKING:
     from cryptography.x509 import Certificate

@@ -10,10 +10,11 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Protocol
 from urllib.parse import quote, urlsplit
 
+from skyflowctl.frozen import dataclass
 from skyflowctl.skyflow.http.proxies import is_excepted
 from skyflowctl.vault.client_settings import checked_proxy
 from skyflowctl.vault.target import UNIX_SCHEME, Target, is_loopback

@@ -8,10 +8,11 @@ knows. An error has a list ``errors``, which other APIs have as well, so for a s
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+from skyflowctl.frozen import dataclass
 from skyflowctl.retry import TOO_MANY_REQUESTS, is_gateway_failure
 from skyflowctl.vault.errors import NotAServerError
 from skyflowctl.vault.failed_answers import server_texts

@@ -1,11 +1,12 @@
 """The part of the server's live state that a plan needs, as frozen values."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import datetime
 from typing import Any, Literal
 
 from skyflowctl.errors import Problem
+from skyflowctl.frozen import dataclass
 
 SERVER_FILE = "credentials_file_path"
 """The field of a config's body that makes the engine read the credential from a server file."""

@@ -8,7 +8,7 @@ import json
 import secrets
 import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import Any, Protocol
 
 from skyflowctl.engine.contract import (
@@ -18,6 +18,7 @@ from skyflowctl.engine.contract import (
     Operation,
     StorageError,
 )
+from skyflowctl.frozen import dataclass
 from skyflowctl.vault.memory_access import (
     BUILT_IN_ENGINES,
     SERVED_PATHS,

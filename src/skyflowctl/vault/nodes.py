@@ -6,9 +6,9 @@ that it cannot answer itself, and this module never follows a redirect. Measured
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
+from skyflowctl.frozen import dataclass
 from skyflowctl.vault.consistency import INDEX_HEADER, only_if_reached, reaches
 from skyflowctl.vault.errors import ForbiddenError, NotFoundError
 from skyflowctl.vault.responses import VerifyReport

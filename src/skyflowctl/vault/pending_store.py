@@ -10,12 +10,13 @@ import json
 import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from skyflowctl.clock import parse_rfc3339
 from skyflowctl.errors import InvalidInputError, RefusedError, os_reason
+from skyflowctl.frozen import dataclass
 from skyflowctl.private_files import (
     locked_private,
     make_private_folder,

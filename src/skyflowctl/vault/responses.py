@@ -1,11 +1,11 @@
 """The results of typed calls besides the live state: frozen values parsed from replies."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from skyflowctl.clock import rfc3339
+from skyflowctl.frozen import dataclass
 from skyflowctl.secret import Secret
 from skyflowctl.skyflow.bearer import read_bearer
 from skyflowctl.skyflow.token_service import TokenServiceRefusedError, TokenServiceUnreachableError

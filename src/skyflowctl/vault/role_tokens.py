@@ -2,10 +2,10 @@
 
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from datetime import datetime
 
 from skyflowctl.engine.names import FOREIGN_NAME, is_name
+from skyflowctl.frozen import dataclass
 from skyflowctl.skyflow.bearer import read_bearer
 from skyflowctl.vault.errors import (
     BadRequestError,

@@ -6,12 +6,13 @@ flags of the same call.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from pathlib import Path
 from typing import Literal
 from urllib.parse import quote, urlsplit
 
 from skyflowctl.errors import Problem, UsageError
+from skyflowctl.frozen import dataclass
 from skyflowctl.secret import Secret
 from skyflowctl.vault import client_settings, token_files
 from skyflowctl.vault.client_settings import RateLimit, go_bool

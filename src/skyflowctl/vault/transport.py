@@ -7,10 +7,11 @@ process; ``tests/contract/test_gateway.py`` holds both to the same behaviour.
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import KW_ONLY, dataclass, field
+from dataclasses import KW_ONLY, field
 from typing import Any, Protocol
 
 from skyflowctl.errors import Problem
+from skyflowctl.frozen import dataclass
 from skyflowctl.secret import Secret
 
 READS = frozenset({"GET", "LIST"})

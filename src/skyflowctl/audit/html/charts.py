@@ -1,11 +1,11 @@
 """The geometry of drawings, and the charts by hour and by application."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
 from skyflowctl.audit.html.filters import amount, number, percent, shortened
 from skyflowctl.audit.report_model import HOURS, WEEKDAYS, HeatMap, TopApp
+from skyflowctl.frozen import dataclass
 
 MOUNTS_SHOWN = 12
 LEVELS = 5

@@ -1,7 +1,6 @@
 """Requests over time: stacked columns, with mounts distinguished by order, name and colour."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import accumulate
 
@@ -16,6 +15,7 @@ from skyflowctl.audit.html.filters import (
     shortened,
 )
 from skyflowctl.audit.report_model import Series, SeriesLine
+from skyflowctl.frozen import dataclass
 from skyflowctl.text import duration
 
 NAMED_MOUNTS = 5

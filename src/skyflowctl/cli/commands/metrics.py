@@ -4,7 +4,6 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -27,6 +26,7 @@ from skyflowctl.cli.options import (
 from skyflowctl.cli.plan_options import PermitOptions
 from skyflowctl.cli.runner import CommandRun, Terminated, run_command
 from skyflowctl.errors import ExitCode, SkyflowctlError, UsageError, os_reason
+from skyflowctl.frozen import dataclass
 
 if TYPE_CHECKING:
     from skyflowctl.operations.metrics import Reading

@@ -1,6 +1,5 @@
 """``skyflowctl sign``: data tokens signed with a mount's key, which stays on the server."""
 
-from dataclasses import dataclass
 from typing import Annotated, Literal
 
 import typer
@@ -21,6 +20,7 @@ from skyflowctl.cli.options import (
     span_seconds,
 )
 from skyflowctl.cli.runner import CommandRun, run_command
+from skyflowctl.frozen import dataclass
 from skyflowctl.operations.creds import parse_ctx, sign_data_tokens
 
 DataTokensArgument = Annotated[

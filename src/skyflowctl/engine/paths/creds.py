@@ -1,7 +1,6 @@
 """``creds``: a bearer token for a role. Never writes, so every node answers itself."""
 
 from collections.abc import Coroutine, Hashable
-from dataclasses import dataclass
 from datetime import timedelta
 
 from skyflowctl.clock import rfc3339
@@ -16,6 +15,7 @@ from skyflowctl.engine.reuse import reuse_key
 from skyflowctl.engine.routing import Call, PathOperation, Route
 from skyflowctl.engine.single_flight import SingleFlight
 from skyflowctl.engine.store import Config
+from skyflowctl.frozen import dataclass
 from skyflowctl.skyflow.minting import MintedToken
 
 _FIELDS = (

@@ -1,7 +1,6 @@
 """``health``: whether this mount can mint on this node."""
 
 import math
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -15,6 +14,7 @@ from skyflowctl.engine.routing import Call, PathOperation, Route
 from skyflowctl.engine.single_flight import SingleFlight
 from skyflowctl.engine.store import Config
 from skyflowctl.engine.verification import RoleCheck
+from skyflowctl.frozen import dataclass
 
 _FIELDS = (
     Field("refresh", FieldType.BOOLEAN, "Mint now and ignore the cache.", default=False),

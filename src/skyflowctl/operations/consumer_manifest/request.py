@@ -1,9 +1,9 @@
 """What a snippet is made of: the consumer, the path that it reads, and what is to be filled in."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
+from skyflowctl.frozen import dataclass
 from skyflowctl.manifest.model import Consumer
 
 REFRESH = "45m"

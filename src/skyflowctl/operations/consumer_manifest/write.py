@@ -2,10 +2,10 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from skyflowctl.engine.ctx import CtxRule, InvalidCtxError
 from skyflowctl.errors import UsageError
+from skyflowctl.frozen import dataclass
 from skyflowctl.manifest.logins import APPLICATIONS
 from skyflowctl.manifest.model import Consumer, Manifest, Mount, Role
 from skyflowctl.operations.consumer_manifest import agent, ci, kubernetes

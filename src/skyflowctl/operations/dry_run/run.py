@@ -7,7 +7,7 @@ It writes nothing. Its only connection reads a server's live state, if a gateway
 import re
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 
@@ -20,6 +20,7 @@ from skyflowctl.executor.events import ApplyListener
 from skyflowctl.executor.outcome import ApplyOutcome
 from skyflowctl.executor.run import execute
 from skyflowctl.executor.verify import unverified
+from skyflowctl.frozen import dataclass
 from skyflowctl.manifest.model import Manifest, Mount
 from skyflowctl.operations.creds import read_creds
 from skyflowctl.operations.dry_run.sandbox import (

@@ -10,13 +10,14 @@ import secrets
 from collections.abc import Iterable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import cache
 
 from skyflowctl.credentials.errors import UnresolvedReferenceError
 from skyflowctl.credentials.model import Credential, CredentialId, CredentialSource
 from skyflowctl.engine.settings import EngineSettings
 from skyflowctl.errors import InvalidInputError
+from skyflowctl.frozen import dataclass
 from skyflowctl.manifest.model import Manifest, Mount, Reference
 from skyflowctl.secret import Secret
 from skyflowctl.skyflow.emulator import InProcessTokenService

@@ -7,13 +7,13 @@ service. It writes nothing and discards every token.
 
 from collections.abc import Callable, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
 
 from skyflowctl.clock import SystemClock
 from skyflowctl.concurrency import Workers
 from skyflowctl.credentials.model import CredentialSource
 from skyflowctl.errors import InvalidInputError, SkyflowctlError
 from skyflowctl.executor.verify import VerifiedRole, verified_roles
+from skyflowctl.frozen import dataclass
 from skyflowctl.manifest.model import Mount, Role
 from skyflowctl.operations.plan import PlanResult
 from skyflowctl.planner.fields import live_role, wanted_role

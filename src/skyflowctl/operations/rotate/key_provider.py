@@ -1,7 +1,7 @@
 """The source of a mount's next credential, and the operator of its keys at Skyflow."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import timedelta
 
 from skyflowctl.credentials.lint import CredentialLinter
@@ -11,6 +11,7 @@ from skyflowctl.credentials.sources import ReferencedCredential
 from skyflowctl.devstack.credentials import DevCredentials, dev_management
 from skyflowctl.devstack.layout import DevLayout
 from skyflowctl.errors import Problem, RefusedError, SkyflowctlError, UsageError
+from skyflowctl.frozen import dataclass
 from skyflowctl.manifest.model import Manifest
 from skyflowctl.operations.mount_refs import MountRef
 from skyflowctl.operations.rotate.request import RotateRequest

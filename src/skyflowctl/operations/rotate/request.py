@@ -1,9 +1,10 @@
 """The request of a rotation command, as one value without heavy imports."""
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
+from skyflowctl.frozen import dataclass
 from skyflowctl.rotation.model import Options
 
 if TYPE_CHECKING:

@@ -3,10 +3,10 @@
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from dataclasses import dataclass
 from math import inf
 from typing import Any
 
+from skyflowctl.frozen import dataclass
 from skyflowctl.plugin.http2.connection import MAX_STREAMS, Http2Connection
 from skyflowctl.plugin.http2.frames import (
     END_HEADERS,

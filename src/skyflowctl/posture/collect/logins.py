@@ -1,10 +1,10 @@
 """Lists the logins and the policies of their tokens, as far as they may be read."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from skyflowctl.concurrency import Workers
+from skyflowctl.frozen import dataclass
 from skyflowctl.posture.collect.reads import keys, or_not_read, read_fresh
 from skyflowctl.posture.facts import Login, NotRead, ServerLogins, Tokens
 from skyflowctl.vault.transport import Transport

@@ -1,9 +1,9 @@
 """The outcome of a cut-off, as frozen values: all that the incident file needs."""
 
-from dataclasses import dataclass
 from enum import StrEnum
 
 from skyflowctl.errors import ExitCode, Problem
+from skyflowctl.frozen import dataclass
 from skyflowctl.rotation.model import Step
 from skyflowctl.vault.live import LiveRevocation
 

@@ -1,9 +1,11 @@
 """What the emulator knows of service accounts, their keys and the vaults it guards."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import datetime
 from typing import Any
+
+from skyflowctl.frozen import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,10 +3,10 @@
 import hmac
 import json
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
+from skyflowctl.frozen import dataclass
 from skyflowctl.secret import Secret
 from skyflowctl.skyflow.emulator.accounts import GuardedVault
 from skyflowctl.skyflow.emulator.control import ControlApi

@@ -3,9 +3,9 @@
 import hashlib
 import secrets
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
+from skyflowctl.frozen import dataclass
 from skyflowctl.skyflow.emulator import jwt
 from skyflowctl.skyflow.emulator.refusal import ExchangeRefusedError
 from skyflowctl.skyflow.emulator.rules import ExchangeForm, Grant, check_exchange, claimed_ids

@@ -9,9 +9,11 @@ import contextlib
 import socket
 import ssl
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 
 import h11
+
+from skyflowctl.frozen import dataclass
 
 MAX_BODY = 1_048_576
 _READ_SIZE = 65_536

@@ -7,11 +7,11 @@ account's id are demanded of every call.
 
 import hmac
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
 from skyflowctl.clock import rfc3339
+from skyflowctl.frozen import dataclass
 from skyflowctl.skyflow.emulator.accounts import Account, AccountKey
 from skyflowctl.skyflow.emulator.fields import Fields
 from skyflowctl.skyflow.emulator.http_server import HttpReply, HttpRequest

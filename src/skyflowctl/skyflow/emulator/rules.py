@@ -8,10 +8,10 @@ is wrong with who asks or with what it may have.
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from skyflowctl.frozen import dataclass
 from skyflowctl.skyflow.emulator import jwt
 from skyflowctl.skyflow.emulator.accounts import Account, AccountKey
 from skyflowctl.skyflow.emulator.keys import read_public_key

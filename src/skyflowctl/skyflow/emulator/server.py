@@ -10,10 +10,10 @@ import ssl
 import sys
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from skyflowctl.frozen import dataclass
 from skyflowctl.private_files import make_private_folder, read_private
 from skyflowctl.secret import Secret
 from skyflowctl.skyflow.emulator import snapshot

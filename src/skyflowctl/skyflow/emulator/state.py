@@ -2,7 +2,7 @@
 
 from collections import deque
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from datetime import datetime, timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 
 from skyflowctl.clock import Clock, SystemClock, rfc3339
+from skyflowctl.frozen import dataclass
 from skyflowctl.secret import Secret
 from skyflowctl.skyflow.emulator.accounts import Account, AccountKey, GuardedVault
 from skyflowctl.skyflow.emulator.keys import (

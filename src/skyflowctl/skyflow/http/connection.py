@@ -5,9 +5,10 @@ cancelling the task that waits is all it takes to give up an exchange.
 """
 
 import asyncio
-from dataclasses import dataclass
 
 import h11
+
+from skyflowctl.frozen import dataclass
 
 MAXIMUM_BODY = 64 * 1024
 _MAXIMUM_HEAD = 16 * 1024

@@ -7,9 +7,9 @@ one that is set and empty means none.
 import ipaddress
 from base64 import b64encode
 from collections.abc import Mapping
-from dataclasses import dataclass
 from urllib.parse import unquote, urlsplit
 
+from skyflowctl.frozen import dataclass
 from skyflowctl.secret import Secret
 
 

@@ -13,12 +13,12 @@ import os
 import re
 import ssl
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
 from urllib.parse import quote
 
 from skyflowctl.errors import UsageError
+from skyflowctl.frozen import dataclass
 from skyflowctl.secret import Secret
 from skyflowctl.skyflow.http.answers import json_object
 from skyflowctl.skyflow.http.connection import HttpAnswer

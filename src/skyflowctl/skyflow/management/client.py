@@ -7,11 +7,11 @@ only if it is idempotent.
 import asyncio
 import ssl
 from collections.abc import Mapping
-from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 import h11
 
+from skyflowctl.frozen import dataclass
 from skyflowctl.retry import Backoff, is_transient, retry_after
 from skyflowctl.secret import Secret
 from skyflowctl.skyflow.http.connect import ConnectFailedError, open_connection

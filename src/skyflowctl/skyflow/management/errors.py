@@ -1,7 +1,6 @@
 """Errors of failed calls to Skyflow's Management API, for the user."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from skyflowctl.errors import (
     InvalidInputError,
@@ -10,6 +9,7 @@ from skyflowctl.errors import (
     SkyflowctlError,
     UnreachableError,
 )
+from skyflowctl.frozen import dataclass
 from skyflowctl.retry import TOO_MANY_REQUESTS
 from skyflowctl.secret import Secret
 from skyflowctl.skyflow.http.answers import one_line, redirect_reason, request_id_of, service_words

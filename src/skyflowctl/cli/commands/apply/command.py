@@ -2,7 +2,7 @@
 
 import signal
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -26,6 +26,7 @@ from skyflowctl.cli.options import (
 from skyflowctl.cli.plan_options import PermitOptions
 from skyflowctl.cli.runner import CommandRun, run_command
 from skyflowctl.errors import ExitCode, Problem, RefusedError, UsageError
+from skyflowctl.frozen import dataclass
 from skyflowctl.text import counted
 
 if TYPE_CHECKING:

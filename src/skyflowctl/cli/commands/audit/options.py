@@ -3,7 +3,6 @@
 import os
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -18,6 +17,7 @@ from skyflowctl.cli.options import (
     option,
 )
 from skyflowctl.errors import UsageError
+from skyflowctl.frozen import dataclass
 from skyflowctl.manifest.discover import DEFAULT_PLUGIN
 
 if TYPE_CHECKING:

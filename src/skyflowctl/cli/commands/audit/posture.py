@@ -2,7 +2,6 @@
 
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from skyflowctl.cli.command import command
@@ -19,6 +18,7 @@ from skyflowctl.cli.options import (
 )
 from skyflowctl.cli.runner import CommandRun, run_command
 from skyflowctl.errors import ExitCode, Problem
+from skyflowctl.frozen import dataclass
 from skyflowctl.manifest.discover import DEFAULT_PLUGIN
 from skyflowctl.text import counted
 from skyflowctl.version import semver

@@ -1,7 +1,6 @@
 """``skyflowctl config revoke``: the break-glass that cuts a mount off."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
 from skyflowctl.cli.command import WRITE_EXITS, command
@@ -21,6 +20,7 @@ from skyflowctl.cli.options import (
 from skyflowctl.cli.printed_commands import shell_words
 from skyflowctl.cli.runner import CommandRun, run_command
 from skyflowctl.errors import UsageError
+from skyflowctl.frozen import dataclass
 
 if TYPE_CHECKING:
     from skyflowctl.cli.context.manifests import ChosenMounts

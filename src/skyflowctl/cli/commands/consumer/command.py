@@ -1,6 +1,5 @@
 """``skyflowctl consumer``: the logins of applications that may read a role's tokens."""
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -20,6 +19,7 @@ from skyflowctl.cli.options import (
 )
 from skyflowctl.cli.runner import CommandRun, run_command
 from skyflowctl.errors import ExitCode, Problem, UsageError
+from skyflowctl.frozen import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -1,6 +1,6 @@
 """``skyflowctl plugin``: the engine's launcher, and its place in the server's catalog."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -21,6 +21,7 @@ from skyflowctl.cli.options import (
 )
 from skyflowctl.cli.runner import CommandRun, run_command
 from skyflowctl.errors import ExitCode, Problem
+from skyflowctl.frozen import dataclass
 from skyflowctl.text import counted
 
 if TYPE_CHECKING:

@@ -1,10 +1,9 @@
 """The commands that may follow a rotation; each works as printed."""
 
-from dataclasses import dataclass
-
 from skyflowctl.cli.context.manifests import ChosenMounts
 from skyflowctl.cli.printed_commands import shell_words
 from skyflowctl.credentials.references import as_word
+from skyflowctl.frozen import dataclass
 from skyflowctl.operations.rotate.request import RotateRequest
 from skyflowctl.rotation.model import MountOutcome, Result, StepName
 

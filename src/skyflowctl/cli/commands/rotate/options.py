@@ -1,9 +1,9 @@
 """The options of ``rotate``, in the groups in which its help shows them."""
 
-from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
 from skyflowctl.cli.options import OptionGroup, option
+from skyflowctl.frozen import dataclass
 
 _NEW = "New credential"
 _CARE = "Checks and pace"

@@ -3,7 +3,7 @@
 import os
 import signal
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from skyflowctl.cli.commands.rotate.next_commands import NextCommands, is_basic
@@ -19,6 +19,7 @@ from skyflowctl.credentials.resolve import ReferenceResolver
 from skyflowctl.credentials.token_hosts import token_hosts
 from skyflowctl.errors import ExitCode, Problem, RefusedError, UsageError
 from skyflowctl.executor.stop import Stop, stop_on_signals
+from skyflowctl.frozen import dataclass
 from skyflowctl.operations.mount_refs import discover_mounts
 from skyflowctl.operations.rotate import run as operation
 from skyflowctl.operations.rotate.key_provider import KeyProvider, RotationTarget
