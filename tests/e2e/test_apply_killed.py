@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 from support.stack import Stack, running_stack
 
-from skyflowctl.devstack.emulator import control
+from skyflowctl.devstack.emulator_client import control
 from skyflowctl.devstack.layout import DevLayout
 from skyflowctl.devstack.state import load_state
 

@@ -13,8 +13,8 @@ NOT_NEEDED = {
 
 
 NEVER_BY_READS = {
-    "grpclib", "httpx", "hvac", "jinja2", "jsonschema", "keyring", "pydantic", "requests", "rich",
-    "skyflow", "trustme", "urllib3",
+    "asyncio", "cryptography", "grpclib", "h11", "httpx", "hvac", "jinja2", "jsonschema", "keyring", "psutil", "pydantic",
+    "requests", "rich", "skyflow", "trustme", "urllib3",
 }  # fmt: skip
 
 

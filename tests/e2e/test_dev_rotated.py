@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from support.stack import Stack, running_stack
 
-from skyflowctl.devstack.credentials import dev_management
+from skyflowctl.devstack.emulator import dev_management
 from skyflowctl.devstack.layout import DevLayout
 
 pytestmark = [pytest.mark.real_server, pytest.mark.slow]

@@ -17,11 +17,11 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
+from skyflowctl.devstack.emulator_client import EmulatorControl, _validity
 from skyflowctl.frozen import dataclass
 from skyflowctl.secret import Secret
 from skyflowctl.skyflow.emulator import __main__ as emulator_main
 from skyflowctl.skyflow.emulator.application import Application, read_exchange
-from skyflowctl.skyflow.emulator.client import EmulatorControl, _validity
 from skyflowctl.skyflow.emulator.control import ControlApi
 from skyflowctl.skyflow.emulator.exchange import log_failure, new_request_id
 from skyflowctl.skyflow.emulator.fields import Fields

@@ -25,8 +25,8 @@ from urllib.parse import urlsplit
 
 import psutil
 
+from skyflowctl.devstack.emulator_client import EmulatorControl
 from skyflowctl.secret import Secret
-from skyflowctl.skyflow.emulator.client import EmulatorControl
 from support.faulty_emulator import FaultyEmulatorControl
 from support.processes import with_tests_importable
 from support.stack import REPO, Stack

@@ -5,12 +5,11 @@ import json
 from collections.abc import Container, Iterable
 from typing import Any
 
-from skyflowctl.devstack.emulator import control
+from skyflowctl.devstack.emulator_client import EmulatorControl, EmulatorControlError, control
 from skyflowctl.devstack.layout import DevLayout
 from skyflowctl.devstack.state import Part
 from skyflowctl.private_files import read_private, write_private
 from skyflowctl.secret import Secret
-from skyflowctl.skyflow.emulator.client import EmulatorControl, EmulatorControlError
 
 
 def ensure_account(

@@ -1,19 +1,15 @@
 """The dev stack's generated credentials: for it no reference of a manifest is resolved."""
 
-import functools
 import json
-import ssl
 from threading import Lock
 
 from skyflowctl.credentials.model import Credential, CredentialId
-from skyflowctl.devstack import emulator
 from skyflowctl.devstack.accounts import ensure_account
+from skyflowctl.devstack.emulator_client import failures_said
 from skyflowctl.devstack.layout import DevLayout, ensure_secret
 from skyflowctl.devstack.state import load_state, not_running
 from skyflowctl.manifest.model import Manifest, Reference
-from skyflowctl.private_files import read_private
 from skyflowctl.secret import Secret
-from skyflowctl.skyflow.management.api import ManagementApi
 
 
 class DevCredentials:
@@ -62,30 +58,6 @@ class DevCredentials:
         return Credential(CredentialId(fields["clientID"], fields["keyID"]), text)
 
 
-def dev_management(
-    layout: DevLayout, token: Secret | None = None, account_id: str = ""
-) -> ManagementApi:
-    """Return the Management API of the dev stack's emulator, with its own operator's token.
-
-    A given token and account id replace its own. The host is the one in the dev folder's state
-    file, never one that a mount names; no reference of a manifest is resolved, and no proxy is
-    used.
-
-    Raises:
-        UnhealthyError: the emulator was never started in this folder with a Management API.
-    """
-    part = load_state(layout).emulator
-    if part is None or not layout.skyflow_operator_token.exists():
-        raise not_running()
-    return ManagementApi(
-        f"127.0.0.1:{part.port}",
-        token or Secret(read_private(layout.skyflow_operator_token).strip()),
-        account_id or read_private(layout.skyflow_account_id).strip(),
-        environ={},
-        context=functools.partial(ssl.create_default_context, cafile=str(layout.ca)),
-    )
-
-
 def sync_accounts(layout: DevLayout, manifest: Manifest) -> tuple[str, ...]:
     """Give each mount's account exactly the roles that the manifest names now."""
     for mount in manifest.mounts:
@@ -109,5 +81,5 @@ def account_credential(
         raise not_running()
     roles = next((each.roles for each in manifest.mounts if each.name == mount), ())
     role_ids = [role.role_id for role in roles]
-    with emulator.failures_said():
+    with failures_said():
         return ensure_account(layout, part, mount, role_ids, replace=replace)

@@ -1,18 +1,19 @@
 """Starts the stack's Skyflow emulator, and connects to it."""
 
-import contextlib
+import functools
 import hashlib
+import ssl
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
+from skyflowctl.devstack.emulator_client import EmulatorControlError, control
 from skyflowctl.devstack.layout import DevLayout, ensure_secret
 from skyflowctl.devstack.processes import alive, any_port, start_detached, wait_until
 from skyflowctl.devstack.server import START_SECONDS, log_size, not_ready
-from skyflowctl.devstack.state import Part
-from skyflowctl.errors import UnhealthyError
+from skyflowctl.devstack.state import Part, load_state, not_running
 from skyflowctl.private_files import read_private
 from skyflowctl.secret import Secret
-from skyflowctl.skyflow.emulator.client import EmulatorControl, EmulatorControlError
+from skyflowctl.skyflow.management.api import ManagementApi
 
 
 def start_emulator(
@@ -57,34 +58,6 @@ def state_option(layout: DevLayout) -> str:
     return f"--state-dir={layout.emulator}"
 
 
-def control(layout: DevLayout, part: Part) -> EmulatorControl:
-    """Return the client of its control API.
-
-    Raises:
-        OSError: the emulator has not written its control token yet.
-    """
-    token = Secret(read_private(layout.emulator / "control-token").strip())
-    return EmulatorControl(part.address, token, layout.ca)
-
-
-@contextlib.contextmanager
-def failures_said() -> Iterator[None]:
-    """Turn a failure to reach the emulator into an error with a fix.
-
-    Raises:
-        UnhealthyError: the emulator does not answer, or refuses.
-    """
-    try:
-        yield
-    except (OSError, EmulatorControlError) as error:
-        raise UnhealthyError(
-            "the dev stack's emulator does not answer",
-            why=str(error),
-            fix="start it again with 'skyflowctl dev up'",
-            code="dev-emulator",
-        ) from error
-
-
 def is_current(layout: DevLayout, part: Part) -> bool:
     """Return whether it serves there, and its Management API accepts this folder's token.
 
@@ -107,3 +80,27 @@ def answers(layout: DevLayout, part: Part) -> bool:
     except (OSError, ValueError, EmulatorControlError):
         return False
     return True
+
+
+def dev_management(
+    layout: DevLayout, token: Secret | None = None, account_id: str = ""
+) -> ManagementApi:
+    """Return the Management API of the dev stack's emulator, with its own operator's token.
+
+    A given token and account id replace its own. The host is the one in the dev folder's state
+    file, never one that a mount names; no reference of a manifest is resolved, and no proxy is
+    used.
+
+    Raises:
+        UnhealthyError: the emulator was never started in this folder with a Management API.
+    """
+    part = load_state(layout).emulator
+    if part is None or not layout.skyflow_operator_token.exists():
+        raise not_running()
+    return ManagementApi(
+        f"127.0.0.1:{part.port}",
+        token or Secret(read_private(layout.skyflow_operator_token).strip()),
+        account_id or read_private(layout.skyflow_account_id).strip(),
+        environ={},
+        context=functools.partial(ssl.create_default_context, cafile=str(layout.ca)),
+    )

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from skyflowctl.devstack import emulator, server
 from skyflowctl.devstack.accounts import forget_retired
+from skyflowctl.devstack.emulator_client import failures_said
 from skyflowctl.devstack.layout import DevLayout
 from skyflowctl.devstack.processes import alive, running, stop
 from skyflowctl.devstack.state import DevState, Part, ProcessRecord, load_state, save_state
@@ -126,7 +127,7 @@ def _tell_moved(what: str, before: Part | None, now: Part | None, on_step: OnSte
 def _forget_retired(layout: DevLayout, part: Part | None) -> None:
     """Delete the unknown credentials before a server starts: it has no mounts yet."""
     if part is not None:
-        with emulator.failures_said():
+        with failures_said():
             forget_retired(layout, part)
 
 

@@ -11,7 +11,9 @@ from support.fake_server import FakeReplacer, FakeServer
 
 from skyflowctl.cli.context.dev_stack import dev_layout
 from skyflowctl.devstack import accounts
-from skyflowctl.devstack.credentials import DevCredentials, dev_management
+from skyflowctl.devstack.credentials import DevCredentials
+from skyflowctl.devstack.emulator import dev_management
+from skyflowctl.devstack.emulator_client import EmulatorControlError
 from skyflowctl.devstack.layout import DevLayout, ensure_secret
 from skyflowctl.devstack.stack import ensure_certificates
 from skyflowctl.devstack.state import DevState, Part, ProcessRecord, load_state, save_state
@@ -19,7 +21,6 @@ from skyflowctl.errors import ExitCode, UnhealthyError
 from skyflowctl.operations.apply import apply
 from skyflowctl.operations.plan import plan
 from skyflowctl.secret import Secret
-from skyflowctl.skyflow.emulator.client import EmulatorControlError
 from skyflowctl.skyflow.http.connection import HttpAnswer
 from skyflowctl.skyflow.management import api as management
 from skyflowctl.skyflow.management.client import ManagementClient

@@ -11,8 +11,8 @@ from support.emulator import Caller, rsa_key, running_emulator, start_emulator
 from support.faulty_emulator import Fault, FaultKind
 
 from skyflowctl.clock import parse_rfc3339, rfc3339
+from skyflowctl.devstack.emulator_client import EmulatorControl, EmulatorControlError
 from skyflowctl.secret import Secret
-from skyflowctl.skyflow.emulator.client import EmulatorControl, EmulatorControlError
 from skyflowctl.skyflow.emulator.keys import private_pem, public_pem
 from skyflowctl.skyflow.service_account import parse_service_account
 

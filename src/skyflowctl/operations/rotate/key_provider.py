@@ -8,7 +8,8 @@ from skyflowctl.credentials.lint import CredentialLinter
 from skyflowctl.credentials.model import Credential
 from skyflowctl.credentials.resolve import ReferenceResolver
 from skyflowctl.credentials.sources import ReferencedCredential
-from skyflowctl.devstack.credentials import DevCredentials, dev_management
+from skyflowctl.devstack.credentials import DevCredentials
+from skyflowctl.devstack.emulator import dev_management
 from skyflowctl.devstack.layout import DevLayout
 from skyflowctl.errors import Problem, RefusedError, SkyflowctlError, UsageError
 from skyflowctl.frozen import dataclass

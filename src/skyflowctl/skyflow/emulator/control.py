@@ -1,7 +1,7 @@
 """The control API below ``/_emu/``: accounts, keys, vaults, settings, log.
 
 For the dev stack and tests; every request needs the control token. The bodies are what
-:class:`skyflowctl.skyflow.emulator.client.EmulatorControl` sends.
+:class:`skyflowctl.devstack.emulator_client.EmulatorControl` sends.
 """
 
 import hashlib

@@ -1,15 +1,23 @@
-"""The control API's client for the dev stack; the tests have the rest of the API."""
+"""The client of the emulator's control API; the tests have the rest of the API.
 
+It imports neither the emulator nor what starts it: a plan on the dev stack needs only this.
+"""
+
+import contextlib
 import http.client
 import json
 import ssl
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlsplit
 
 from skyflowctl.clock import rfc3339
+from skyflowctl.devstack.layout import DevLayout
+from skyflowctl.devstack.state import Part
+from skyflowctl.errors import UnhealthyError
+from skyflowctl.private_files import read_private
 from skyflowctl.secret import Secret
 
 _TIMEOUT = 30.0
@@ -112,3 +120,31 @@ class EmulatorControl:
 def _validity(valid_after: datetime | None, valid_before: datetime | None) -> dict[str, str]:
     given = {"valid_after": valid_after, "valid_before": valid_before}
     return {name: rfc3339(moment) for name, moment in given.items() if moment is not None}
+
+
+def control(layout: DevLayout, part: Part) -> EmulatorControl:
+    """Return the client of its control API.
+
+    Raises:
+        OSError: the emulator has not written its control token yet.
+    """
+    token = Secret(read_private(layout.emulator / "control-token").strip())
+    return EmulatorControl(part.address, token, layout.ca)
+
+
+@contextlib.contextmanager
+def failures_said() -> Iterator[None]:
+    """Turn a failure to reach the emulator into an error with a fix.
+
+    Raises:
+        UnhealthyError: the emulator does not answer, or refuses.
+    """
+    try:
+        yield
+    except (OSError, EmulatorControlError) as error:
+        raise UnhealthyError(
+            "the dev stack's emulator does not answer",
+            why=str(error),
+            fix="start it again with 'skyflowctl dev up'",
+            code="dev-emulator",
+        ) from error
