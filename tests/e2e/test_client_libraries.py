@@ -223,6 +223,21 @@ def test_a_tunnel_of_a_proxy_leads_to_a_server_with_tls(ca, trusted):
     assert error.reason == "the proxy answered 403 and did not connect"
 
 
+def test_behind_a_tunnel_the_server_is_named_and_not_the_proxy(ca, trusted):
+    heads: list[bytes] = []
+
+    def answering(client: socket.socket, _: threading.Event) -> None:
+        heads.append(client.recv(65536))
+        client.sendall(OK)
+
+    with raw_server(answering, server_context(ca)) as server:
+        address = server.replace("http:", "https:")
+        with raw_server(relay(address.removeprefix("https://"))) as proxy:
+            assert asked(address, proxy=with_login(proxy), **trusted).status == 200
+    names = [line for line in heads[0].lower().splitlines() if line.startswith(b"host:")]
+    assert names == [f"host: {address.removeprefix('https://')}".encode()]
+
+
 def test_a_proxy_gets_the_whole_address_of_a_server_without_tls():
     with scripted(Answer(200, {})) as proxy:
         assert asked("http://bao.invalid:8200", proxy=with_login(proxy.address)).status == 200

@@ -205,9 +205,12 @@ class _Link(http.client.HTTPConnection):
         if self.sock is not None:
             self.sock.settimeout(request.seconds)
         target, headers = f"/{request.path}", dict(request.headers)
-        if self._proxied and not self._context:
-            # The proxy forwards the request itself, and needs the whole address.
-            target, headers = self._address + target, headers | self._login
+        if self._proxied:
+            # http.client would name the proxy; a load balancer chooses the server by this name.
+            headers = {"Host": urlsplit(self._address).netloc} | headers
+            if not self._context:
+                # The proxy forwards the request itself, and needs the whole address.
+                target, headers = self._address + target, headers | self._login
         try:
             self.request(request.method, target, request.content, headers)
             answer = self.getresponse()
