@@ -9,6 +9,7 @@ from skyflowctl.plugin.http2.frames import (
     ErrorCode,
     MalformedError,
     header_frames,
+    reset_frame,
 )
 from skyflowctl.plugin.http2.grpc import (
     CONTENT_TYPE,
@@ -20,6 +21,9 @@ from skyflowctl.plugin.http2.grpc import (
 )
 from skyflowctl.plugin.http2.headers import FieldTuple, HeaderList, check_reply
 from skyflowctl.plugin.http2.sending import Http2Stream
+
+# Digits of a grpc-status; one that is longer than a 32-bit number is none.
+_STATUS_DIGITS = 10
 
 
 class CallLostError(OSError):
@@ -80,7 +84,14 @@ class GrpcClient(Http2Connection):
             return await reply.future
         finally:
             if self.streams.get(stream.number) is stream:
-                self.reset(stream, ErrorCode.CANCEL)
+                self._cancel(stream)
+
+    def _cancel(self, stream: Http2Stream) -> None:
+        """Give a call up. The server did not provoke this, so no bound for answers holds."""
+        del self.streams[stream.number]
+        self._given_up.append(stream.number)
+        self.write(reset_frame(stream.number, ErrorCode.CANCEL))
+        self._stream_is_gone()
 
     def _request(self, path: bytes) -> FieldTuple:
         return (
@@ -97,9 +108,12 @@ class GrpcClient(Http2Connection):
         self._waiting.append(place)
         try:
             await place
-        finally:
-            if not place.done() or place.cancelled():
+        except asyncio.CancelledError:
+            try:
                 self._waiting.remove(place)
+            except ValueError:  # its turn had come, and is now that of the next
+                self._give_places()
+            raise
 
     def _give_places(self) -> None:
         free = self.max_peer_streams - len(self.streams) if self.usable else len(self._waiting)
@@ -217,7 +231,7 @@ def _result(reply: _Reply, trailers: dict[bytes, bytes]) -> bytes:
     if not head.get(b"content-type", b"").startswith(CONTENT_TYPE):
         raise GrpcError(GrpcStatus.UNKNOWN, "the answer is no gRPC")
     status = trailers.get(b"grpc-status", b"")
-    if not status.isdigit():
+    if not status.isdigit() or len(status) > _STATUS_DIGITS:
         raise GrpcError(GrpcStatus.UNKNOWN, "the answer has no status")
     if int(status):
         raise GrpcError(int(status), decode_message_text(trailers.get(b"grpc-message", b"")))

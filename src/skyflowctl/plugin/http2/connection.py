@@ -332,7 +332,7 @@ class Http2Connection(FrameSender):
         if flags & ACK:
             return
         self._count_idle_frame()
-        settings = list(read_settings(payload))
+        settings = list(read_settings(payload, of_server=not self.is_server))
         self.write_control(frame(SETTINGS, ACK, 0))  # before the content that they allow
         for name, value in settings:
             if name == SettingId.HEADER_TABLE_SIZE:

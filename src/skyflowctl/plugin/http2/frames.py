@@ -110,7 +110,7 @@ def read_long(payload: bytes) -> int:
     return int.from_bytes(payload, "big")
 
 
-def read_settings(payload: bytes) -> Iterator[tuple[int, int]]:
+def read_settings(payload: bytes, *, of_server: bool) -> Iterator[tuple[int, int]]:
     """Yield the settings of a frame, unknown ones too.
 
     Raises:
@@ -119,8 +119,8 @@ def read_settings(payload: bytes) -> Iterator[tuple[int, int]]:
     if len(payload) % _SETTING.size:
         raise Http2Error(ErrorCode.FRAME_SIZE_ERROR, "settings of 6 bytes each were expected")
     for name, value in _SETTING.iter_unpack(payload):
-        if name == SettingId.ENABLE_PUSH and value > 1:
-            raise Http2Error(ErrorCode.PROTOCOL_ERROR, "ENABLE_PUSH is neither 0 nor 1")
+        if name == SettingId.ENABLE_PUSH and value > (0 if of_server else 1):
+            raise Http2Error(ErrorCode.PROTOCOL_ERROR, "this ENABLE_PUSH is not allowed")
         if name == SettingId.INITIAL_WINDOW_SIZE and value > MAX_WINDOW:
             raise Http2Error(ErrorCode.FLOW_CONTROL_ERROR, "INITIAL_WINDOW_SIZE is too large")
         if name == SettingId.MAX_FRAME_SIZE and not MAX_FRAME <= value < 2**24:

@@ -52,6 +52,8 @@ _CONTENT_TYPES = frozenset({CONTENT_TYPE, CONTENT_TYPE + b"+proto"})
 # Deadlines that are closer to each other than this are looked at together.
 _DEADLINE_STEP = 0.01
 _WRITTEN_STEP, _WRITTEN_STEPS = 0.005, 200
+# Digits of a content-length; int() refuses numbers of some thousand.
+_LENGTH_DIGITS = 19
 
 Metadata = Mapping[str, str]
 
@@ -109,7 +111,7 @@ class _Call:
         self.expected: int | None = None
         if b"content-length" in fields:
             length = fields[b"content-length"]
-            if not length.isdigit():
+            if not length.isdigit() or len(length) > _LENGTH_DIGITS:
                 raise MalformedError("content-length is not a number")
             self.expected = int(length)
 
@@ -266,7 +268,7 @@ class ServerConnection(Http2Connection):
         message = _parsed(method, call.messages[0])
         reply = method.quick(message) if method.quick else None
         if reply is not None:
-            self._reply(stream, reply)
+            self._reply(stream, _encoded(reply))
             return
         task = self.loop.create_task(self._work(stream, method, message))
         call.task = task
@@ -275,7 +277,7 @@ class ServerConnection(Http2Connection):
 
     async def _work(self, stream: Http2Stream, method: UnaryMethod, message: Any) -> None:
         try:
-            reply = await method.answer(message, stream.call.metadata)
+            reply = _encoded(await method.answer(message, stream.call.metadata))
         except GrpcError as error:
             self.end_with(stream, error)
             return
@@ -289,12 +291,11 @@ class ServerConnection(Http2Connection):
 
     # Replies
 
-    def _reply(self, stream: Http2Stream, reply: Any) -> None:
+    def _reply(self, stream: Http2Stream, message: bytes) -> None:
         """Send headers, the message and trailers as one piece if the windows allow it."""
         number = stream.number
         if self.streams.get(number) is not stream:
             return  # cancelled in the meantime
-        message = reply.SerializeToString()
         head = frame(HEADERS, END_HEADERS, number, self.writer.constant(_REPLY))
         self.send(stream, head, MESSAGE_PREFIX.pack(0, len(message)) + message, _DONE)
 
@@ -367,3 +368,12 @@ def _parsed(method: UnaryMethod | ListenMethod, message: bytes) -> Any:
         return method.parse(message)
     except Exception:  # noqa: BLE001 - whatever the parser says, the message is the caller's
         raise GrpcError(GrpcStatus.INTERNAL, "the message cannot be read") from None
+
+
+def _encoded(reply: Any) -> bytes:
+    try:
+        message: bytes = reply.SerializeToString()
+    except Exception:  # noqa: BLE001 - the caller gets an answer in any case
+        _LOG.exception("a reply cannot be encoded")
+        raise GrpcError(GrpcStatus.INTERNAL, "the reply cannot be encoded") from None
+    return message

@@ -95,6 +95,7 @@ def test_a_status_is_an_error_with_its_text():
         ),
         lambda wire: wire.headers(1, HEAD) + frame(DATA, 0, 1, MESSAGE_PREFIX.pack(1, 0)),
         lambda wire: wire.headers(1, HEAD) + wire.headers(1, [("grpc-status", "x")], end=True),
+        lambda wire: wire.headers(1, [*HEAD, ("grpc-status", "1" * 5000)], end=True),
         lambda wire: (
             wire.headers(1, [(":status", "404")])
             + frame(DATA, 0, 1, b"<html>")
@@ -221,6 +222,66 @@ def test_no_more_calls_at_once_than_the_server_allows():
         for number, index in ((3, 1), (5, 3), (7, 4)):
             wire.receive(reply(wire, number, b"r%d" % index))
         assert [await tasks[index] for index in (0, 1, 3, 4)] == [b"0", b"r1", b"r3", b"r4"]
+
+    asyncio.run(story())
+
+
+def test_a_call_cancelled_in_the_turn_that_gives_it_a_place_is_only_cancelled():
+    async def story() -> None:
+        wire = client({SettingId.MAX_CONCURRENT_STREAMS: 1})
+        first, second = call(wire), call(wire)
+        await turns()
+        second.cancel()
+        wire.receive(settings_frame({SettingId.MAX_CONCURRENT_STREAMS: 2}))
+        with pytest.raises(asyncio.CancelledError):
+            await second
+        wire.receive(reply(wire, 1, b"first"))
+        assert await first == b"first"
+
+    asyncio.run(story())
+
+
+def test_the_place_of_a_call_that_is_cancelled_goes_to_the_next():
+    async def story() -> None:
+        wire = client({SettingId.MAX_CONCURRENT_STREAMS: 1})
+        first, second, third = call(wire), call(wire), call(wire, b"third")
+        await turns()
+        wire.sent()
+        wire.receive(reply(wire, 1, b"first"))
+        second.cancel()  # it has its place, and no turn yet
+        await turns()
+        assert [one.payload[5:] for one in wire.sent() if one.kind == DATA] == [b"third"]
+        wire.receive(reply(wire, 3, b"last"))
+        assert (await first, await third) == (b"first", b"last")
+        assert second.cancelled()
+
+    asyncio.run(story())
+
+
+def test_any_number_of_calls_may_be_cancelled_while_the_server_does_not_read():
+    async def story() -> None:
+        wire = client()
+        tasks = [call(wire) for _ in range(1100)]
+        await turns()
+        wire.sent()
+        wire.connection.pause_writing()
+        for task in tasks:
+            task.cancel()
+        results = await asyncio.gather(*tasks, return_exceptions=True)
+        assert {type(one) for one in results} == {asyncio.CancelledError}
+        assert [one.kind for one in wire.sent()] == [RST_STREAM] * 1100
+        assert wire.connection.usable
+
+    asyncio.run(story())
+
+
+def test_a_server_may_not_allow_pushes():
+    async def story() -> None:
+        wire = client()
+        wire.receive(settings_frame({SettingId.ENABLE_PUSH: 0}))
+        assert not wire.transport.closed
+        wire.receive(settings_frame({SettingId.ENABLE_PUSH: 1}))
+        assert goaway_code(wire.sent()) == ErrorCode.PROTOCOL_ERROR
 
     asyncio.run(story())
 

@@ -48,8 +48,8 @@ def test_a_long_block_is_continued():
 
 def test_settings_are_read_as_written_and_unknown_ones_too():
     sent = settings_frame({SettingId.INITIAL_WINDOW_SIZE: 5, SettingId.MAX_FRAME_SIZE: 16_384})
-    assert list(read_settings(sent[9:])) == [(4, 5), (5, 16_384)]
-    assert list(read_settings(b"\xff\xff\0\0\0\1")) == [(0xFFFF, 1)]
+    assert list(read_settings(sent[9:], of_server=True)) == [(4, 5), (5, 16_384)]
+    assert list(read_settings(b"\xff\xff\0\0\0\1", of_server=True)) == [(0xFFFF, 1)]
 
 
 @pytest.mark.parametrize(
@@ -64,14 +64,25 @@ def test_settings_are_read_as_written_and_unknown_ones_too():
 def test_a_value_out_of_range_is_refused(setting: int, value: int, code: ErrorCode):
     payload = setting.to_bytes(2, "big") + value.to_bytes(4, "big")
     with pytest.raises(Http2Error) as error:
-        list(read_settings(payload))
+        list(read_settings(payload, of_server=False))
     assert error.value.code is code
 
 
+def test_only_a_client_may_allow_pushes():
+    payload = settings_frame({SettingId.ENABLE_PUSH: 1})[9:]
+    assert list(read_settings(payload, of_server=False)) == [(SettingId.ENABLE_PUSH, 1)]
+    with pytest.raises(Http2Error) as error:
+        list(read_settings(payload, of_server=True))
+    assert error.value.code is ErrorCode.PROTOCOL_ERROR
+
+
 def test_a_size_that_is_wrong_is_refused():
-    for read, payload in ((read_long, b"abc"), (lambda p: list(read_settings(p)), b"12345")):
+    for read in (
+        lambda: read_long(b"abc"),
+        lambda: list(read_settings(b"12345", of_server=True)),
+    ):
         with pytest.raises(Http2Error) as error:
-            read(payload)
+            read()
         assert error.value.code is ErrorCode.FRAME_SIZE_ERROR
 
 

@@ -18,6 +18,7 @@ from skyflowctl.plugin.http2.frames import (
     reset_frame,
 )
 from skyflowctl.plugin.http2.grpc import MAX_MESSAGE, MESSAGE_PREFIX
+from skyflowctl.plugin.http2.server import Metadata, UnaryMethod
 
 
 def status_of(sent: list[Sent]) -> dict[str, str]:
@@ -35,6 +36,13 @@ async def answer(wire: Wire, *frames: bytes) -> tuple[bytes | None, dict[str, st
     sent = wire.sent()
     content = b"".join(one.payload for one in sent if one.kind == DATA)
     return content[5:] if content else None, status_of(sent)
+
+
+class Unencodable:
+    """A reply that its encoder refuses."""
+
+    def SerializeToString(self) -> bytes:
+        raise ValueError("private")
 
 
 def test_a_call_is_answered_with_headers_message_and_trailers():
@@ -145,7 +153,9 @@ def test_an_answer_before_the_last_word_ends_the_stream():
     asyncio.run(story())
 
 
-@pytest.mark.parametrize(("length", "taken"), [("10", True), ("9", False), ("x", False)])
+@pytest.mark.parametrize(
+    ("length", "taken"), [("10", True), ("9", False), ("x", False), ("1" * 5000, False)]
+)
 def test_a_content_length_is_held_to(length: str, taken: bool):
     async def story() -> None:
         wire = server_wire(EchoMethods())
@@ -287,5 +297,26 @@ def test_the_last_reply_is_written_before_what_comes_after_it():
         wire.receive(wire.call(1, b"bye", "/test.Test/Last"))
         await turns()
         assert seen == [True]
+
+    asyncio.run(story())
+
+
+@pytest.mark.parametrize("quick", [False, True])
+def test_a_reply_that_cannot_be_encoded_is_an_error_of_the_call_only(quick: bool):
+    async def unencodable(_message: bytes, _metadata: Metadata) -> Unencodable:
+        return Unencodable()
+
+    async def story() -> None:
+        wire = server_wire(EchoMethods())
+        method = UnaryMethod(bytes, unencodable, (lambda _: Unencodable()) if quick else None)
+        wire.connection._methods = {**wire.connection._methods, b"/test.Test/Bad": method}
+        content, fields = await answer(wire, wire.call(1, path="/test.Test/Bad"))
+        assert content is None
+        assert (fields["grpc-status"], fields["grpc-message"]) == (
+            "13",
+            "the reply cannot be encoded",
+        )
+        assert wire.connection.streams == {}
+        assert (await answer(wire, wire.call(3, b"fine")))[0] == b"fine"
 
     asyncio.run(story())
