@@ -57,6 +57,7 @@ def worked(
     if processes < 1:
         yield from ((task, iter(work(task))) for task in tasks)
         return
+    _keep_statuses()
     children: list[_Child] = []
     try:
         for number in range(min(processes, len(tasks))):
@@ -98,10 +99,12 @@ class _Child:
             yield marshal.loads(content)  # noqa: S302 - written by our own child
 
     def _gone(self) -> ReadingProcessError:
-        _, status = os.waitpid(self._pid, 0)
+        how = "how is not known"
+        with suppress(ChildProcessError):  # something else in this process has asked
+            _, status = os.waitpid(self._pid, 0)
+            code = os.waitstatus_to_exitcode(status)
+            how = f"signal {-code} killed it" if code < 0 else f"it exited with {code}"
         self._pid = 0
-        code = os.waitstatus_to_exitcode(status)
-        how = f"signal {-code} killed it" if code < 0 else f"it exited with {code}"
         return ReadingProcessError(
             "a process that read a part of the logs ended early: there is no answer",
             why=f"{how}; a machine that runs out of memory kills processes",
@@ -115,8 +118,17 @@ class _Child:
         if self._pid:
             with suppress(ProcessLookupError):
                 os.kill(self._pid, signal.SIGKILL)
-            os.waitpid(self._pid, 0)
+            with suppress(ChildProcessError):
+                os.waitpid(self._pid, 0)
             self._pid = 0
+
+
+def _keep_statuses() -> None:
+    """Handle SIGCHLD by default: if it is ignored, as some programs that start others leave it,
+    the system drops the statuses of children, and their process ids may be taken by others."""
+    if signal.getsignal(signal.SIGCHLD) is signal.SIG_IGN:
+        with suppress(ValueError):  # not in the main thread: the statuses stay unknown
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
 
 
 @contextmanager

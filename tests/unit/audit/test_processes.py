@@ -71,6 +71,42 @@ def test_a_killed_process_is_an_error_and_never_an_end() -> None:
     assert "signal 9" in raised.value.problems[0].why
 
 
+@pytest.mark.parametrize("killed", [False, True])
+@pytest.mark.parametrize("thread", [False, True])
+def test_a_caller_that_ignores_the_end_of_children_gets_the_same(
+    *, killed: bool, thread: bool
+) -> None:
+    """Ignored signals are inherited; only the main thread can change that."""
+    program = textwrap.dedent(f"""
+        import os, signal, threading
+        from skyflowctl.audit.processes import ReadingProcessError, worked
+        signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+        def work(task):
+            yield task
+            if {killed}:
+                os.kill(os.getpid(), signal.SIGKILL)
+            yield -task
+        def main():
+            try:
+                print([list(results) for _, results in worked([1, 2, 3], work, 2)])
+            except ReadingProcessError as error:
+                print(error.problems[0].code, error.problems[0].why)
+        if {thread}:
+            thread = threading.Thread(target=main)
+            thread.start()
+            thread.join()
+        else:
+            main()
+    """)
+    ran = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (ran.returncode, ran.stderr) == (0, "")
+    how = "how is not known" if thread else "signal 9 killed it"
+    expected = f"log-process-ended {how}" if killed else "[[1, -1], [2, -2], [3, -3]]"
+    assert ran.stdout.startswith(expected)
+
+
 def test_an_unexpected_error_is_no_end_either() -> None:
     def fails(_: int) -> Iterator[int]:
         yield 1
