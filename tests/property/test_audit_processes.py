@@ -1,8 +1,8 @@
 """A log that is read in parts, by any number of processes, gives what one process gives."""
 
 import gzip
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -17,9 +17,10 @@ from hypothesis import strategies as st
 from support.audit_logs import Story, approle, created, hashed, userpass
 
 from skyflowctl.audit import lines, ranges, sources
-from skyflowctl.audit.query import Query
+from skyflowctl.audit.query import Query, scan_options
 from skyflowctl.audit.report import report
 from skyflowctl.audit.report_model import Report
+from skyflowctl.audit.scan import scan
 from skyflowctl.audit.search import Search
 from skyflowctl.audit.sources import open_sources
 from skyflowctl.audit.wanted import CtxWanted, wanted_ctx
@@ -204,3 +205,77 @@ def test_a_log_that_shrinks_while_it_is_read_is_no_certain_answer(tmp_path: Path
             list(search)
     assert dict(search.counts().damaged)["unreadable"] == 2
     assert not search.certain
+
+
+def tokens(ctx: str, number: int, *, hour: int = 0) -> bytes:
+    story = Story(first_id=hour * 100_000 + 1)
+    story.wait(hours=hour)
+    for _ in range(number):
+        story.creds(approle("orders"), ctx, plain=True)
+    return story.device()
+
+
+def read_disturbed(
+    paths: list[Path], query: Query, processes: int, disturb: Callable[[], object]
+) -> Any:
+    """All rows, counts and digests; after the first row, the logs are disturbed."""
+    opened = open_sources([str(path) for path in paths])
+    opened.processes = processes
+    found = scan(opened, scan_options(query, ("skyflow",)))
+    rows = found.rows()
+    first = next(rows)
+    disturb()
+    return [first, *rows], found.counts(), opened.inputs()
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+@pytest.mark.parametrize("query", [Query(), QUERIES["ctx"]], ids=["all", "ctx"])
+def test_logs_that_are_rotated_while_they_are_read_are_read_to_their_end(
+    tmp_path: Path, query: Query, processes: int
+) -> None:
+    log, older, oldest = (tmp_path / f"audit.log{end}" for end in ("", ".1", ".2"))
+    older.write_bytes(tokens("order:1", 1_500))
+    newer = tokens("order:1", 1_000, hour=2)
+    # Ids that occur again: such pairs are read once more, from the file.
+    log.write_bytes(newer + b"".join(newer.splitlines(keepends=True)[:20]))
+
+    def rotate() -> None:
+        older.rename(oldest)
+        log.rename(older)
+        log.write_bytes(tokens("order:1", 1_200, hour=4))
+
+    with small_parts(100_000):
+        expected = read_disturbed([older, log], query, 1, lambda: None)
+        assert read_disturbed([older, log], query, processes, rotate) == expected
+    assert len(expected[0]) >= 2_500
+    assert expected[1].certain
+
+
+def open_logs(folder: Path) -> int:
+    """How many files of a folder this process has open."""
+    found = []
+    for each in Path("/proc/self/fd").iterdir():
+        with suppress(FileNotFoundError):  # the descriptor of this very list
+            found.append(str(each.readlink()))
+    return sum(name.startswith(f"{folder}/") for name in found)
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+@pytest.mark.parametrize("size", [1_000, 10**9], ids=["ranges", "whole"])
+def test_few_of_many_files_are_open_at_once_and_none_afterwards(
+    tmp_path: Path, processes: int, size: int
+) -> None:
+    paths = [tmp_path / f"audit.log.{number}" for number in range(1, 12)]
+    for hour, path in enumerate(paths):
+        path.write_bytes(tokens("order:1", 3, hour=hour))
+    with small_parts(size), mock.patch.object(sources, "KEPT_OPEN_MAX", 4):
+        opened = open_sources([str(path) for path in paths])
+        opened.processes = processes
+        counts = [open_logs(tmp_path) for _ in scan(opened).rows()]
+        assert len(counts) == 33
+        assert 4 <= max(counts) <= 5
+        assert open_logs(tmp_path) == 0
+        rows = scan(opened).rows()
+        next(rows)
+        rows.close()
+        assert open_logs(tmp_path) == 0

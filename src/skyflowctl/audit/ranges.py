@@ -1,9 +1,7 @@
 """Splits a large log file into ranges of whole lines, which can be read independently."""
 
 import os
-import stat
 from collections import Counter
-from pathlib import Path
 from typing import BinaryIO
 
 from skyflowctl.audit.digesting import GZIP_MAGIC, UNREADABLE_FILE, ZSTD_MAGIC
@@ -14,25 +12,18 @@ _LINE_BYTES = 1 << 20
 """A range ends after the next newline within so many bytes, else it goes on to the next end."""
 
 
-def line_ranges(path: Path | None) -> list[tuple[int, int]]:
-    """Return the ranges (start, end) of a plain file, to its present end.
+def line_ranges(raw: BinaryIO) -> list[tuple[int, int]]:
+    """Return the ranges (start, end) of an open file, to its present end.
 
-    None for a small file, and for one that can only be read from its start: compressed, a pipe.
+    None for a small file, and for a compressed one, which can only be read from its start.
     """
-    if path is None:
+    size = os.fstat(raw.fileno()).st_size
+    if size < 2 * RANGE_BYTES:
         return []
-    try:
-        found = path.stat()
-    except OSError:  # reading it will tell
+    magic = raw.read(len(ZSTD_MAGIC))
+    if magic.startswith(GZIP_MAGIC) or magic == ZSTD_MAGIC:
         return []
-    size = found.st_size
-    if not stat.S_ISREG(found.st_mode) or size < 2 * RANGE_BYTES:
-        return []
-    with path.open("rb", buffering=0) as raw:
-        magic = raw.read(len(ZSTD_MAGIC))
-        if magic.startswith(GZIP_MAGIC) or magic == ZSTD_MAGIC:
-            return []
-        ends = [_after_newline(raw, at) for at in range(RANGE_BYTES, size, RANGE_BYTES)]
+    ends = [_after_newline(raw, at) for at in range(RANGE_BYTES, size, RANGE_BYTES)]
     cuts = sorted({end for end in ends if 0 < end < size})
     return list(zip([0, *cuts], [*cuts, size], strict=True))
 
@@ -49,16 +40,11 @@ def _after_newline(raw: BinaryIO, start: int) -> int:
     return 0
 
 
-def lines_at(path: Path | None, places: tuple[int, int, int, int]) -> list[bytes]:
+def lines_at(raw: BinaryIO, places: tuple[int, int, int, int]) -> list[bytes]:
     """Return two lines of a file; ``places``: start and size of each."""
-    if path is None:
-        return []
-    with path.open("rb", buffering=0) as raw:
-        first, first_size, second, second_size = places
-        return [
-            os.pread(raw.fileno(), first_size, first),
-            os.pread(raw.fileno(), second_size, second),
-        ]
+    first, first_size, second, second_size = places
+    number = raw.fileno()
+    return [os.pread(number, first_size, first), os.pread(number, second_size, second)]
 
 
 class RangeReader:

@@ -186,9 +186,16 @@ class Scan:
         return Opener(self._damaged, self._unread, self._unwrapped)
 
     def _of_stream(self, number: int, stream: Stream) -> Iterator[Iterable[Fed]]:
-        opener = self._opener()
-        origin = (stream.node, number)
         parts = self._sources.ranges(stream)
+        try:
+            yield from self._of_parts(parts, stream, (stream.node, number))
+        finally:
+            self._sources.release(parts)
+
+    def _of_parts(
+        self, parts: Sequence[FileRange], stream: Stream, origin: Origin
+    ) -> Iterator[Iterable[Fed]]:
+        opener = self._opener()
         processes = self._sources.readers_of(stream)
         digests = self._digests(parts, min(1, processes))
         for part, results in worked(parts, self._read_part, processes):
@@ -240,7 +247,7 @@ class Scan:
         """Yield the entries of a part that are not joined yet; the others are added as rows."""
         for kind, *values in results:
             if kind == "pairs":
-                yield self._of_items(reader, part.file, origin, *values)
+                yield self._of_items(reader, part, origin, *values)
             elif kind == "seen":
                 sifted = Sifted(*values[0])
                 opener.pass_over(*sifted[3:7], proved=sifted.proved)
@@ -253,7 +260,7 @@ class Scan:
     def _of_items(
         self,
         reader: PairReader,
-        file: LogFile,
+        part: FileRange,
         origin: Origin,
         items: Sequence[Any],
         origins: Sequence[tuple[Any, ...]],
@@ -263,8 +270,9 @@ class Scan:
         for item in items:
             if isinstance(item, bytes):
                 yield from self._chooser.decoded([item], origin)
-            elif (lines := reader.add(item, known, node)) is not None:
-                yield from self._chooser.decoded(lines_at(file.path, lines), origin)
+            elif (places := reader.add(item, known, node)) is not None:
+                assert part.opened is not None  # only ranges have pairs
+                yield from self._chooser.decoded(lines_at(part.opened, places), origin)
 
     def _checked(self, results: Iterator[Any], part: FileRange) -> Iterator[Any]:
         """Return the results for a part; search it again if it had to be searched for more."""

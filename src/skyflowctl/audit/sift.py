@@ -4,6 +4,7 @@ What it yields can be passed between processes. A block that holds more than ent
 as it is: envelopes, prefixes and damage need the lines before them.
 """
 
+import os
 from collections import Counter
 from collections.abc import Iterator
 from hashlib import sha256
@@ -198,13 +199,12 @@ class Gathered:
 
 def yield_digest(part: FileRange | None) -> Iterator[str]:
     """Yield the digest of a file up to the end of its last range; nothing without a part."""
-    if part is None or part.file.path is None:
+    if part is None or part.opened is None:
         return
-    found, left = sha256(), part.end or 0
-    with part.file.path.open("rb", buffering=0) as raw:
-        while block := raw.read(min(left, _DIGEST_BYTES)):
-            found.update(block)
-            left -= len(block)
+    found, at, end = sha256(), 0, part.end or 0
+    while block := os.pread(part.opened.fileno(), min(end - at, _DIGEST_BYTES), at):
+        found.update(block)
+        at += len(block)
     yield found.hexdigest()
 
 

@@ -9,8 +9,8 @@ import os
 import re
 import stat
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import field
 from pathlib import Path
 from typing import BinaryIO
@@ -28,6 +28,9 @@ PARALLEL_BYTES = 64 << 20
 """Smaller logs are read by this process alone; others take longer to start than they save."""
 READERS_MAX = 16
 """The most processes that read; with more streams, this process reads all of them."""
+KEPT_OPEN_MAX = 128
+"""The most files that stay open while a command reads: half of the least limit that systems set.
+Older files beyond that are opened when their turn comes, and read as a whole."""
 _NODE = re.compile(r"([A-Za-z0-9][A-Za-z0-9._-]{0,62})=(.+)", re.DOTALL)
 _PACKED = re.compile(r"\.(gz|zst|zstd)$")
 _ROTATED = re.compile(
@@ -62,12 +65,18 @@ class LogFile:
 
 @dataclass(frozen=True, slots=True)
 class FileRange:
-    """A range of a file; ``end`` is None for a whole file that is read from its start."""
+    """A range of a file; ``end`` is None for a whole file that is read from its start.
+
+    ``opened`` is the open file. All its ranges share it, in every process, so they are parts of one
+    file even if its name is given to another while it is read. They share its position as well:
+    ranges are read with ``os.pread``. None: the file is opened when its turn comes.
+    """
 
     file: LogFile
     start: int = 0
     end: int | None = None
     is_last: bool = True
+    opened: BinaryIO | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +102,8 @@ class Sources:
     stdin: BinaryIO | None = None
     processes: int = field(default_factory=usable_cores)
     """The most processes that read at once; 1: this one alone."""
+    _kept: int = field(default=0, init=False, repr=False)
+    """How many files are open."""
 
     @property
     def files(self) -> tuple[LogFile, ...]:
@@ -110,10 +121,10 @@ class Sources:
         Raises:
             InvalidInputError: the file cannot be opened.
         """
-        with _opened(part.file, self.stdin) as raw:
-            if part.end is not None:
-                yield RangeReader(raw, part.start, part.end, damaged)
-                return
+        if part.opened is not None and part.end is not None:
+            yield RangeReader(part.opened, part.start, part.end, damaged)
+            return
+        with _opened(part, self.stdin) as raw:
             stored = Stored(raw, digest=self.digest)
             with unpacked(stored, damaged) as content:
                 yield content
@@ -121,13 +132,33 @@ class Sources:
             part.file.read = Input(part.file.name, stored.size, stored.sha256())
 
     def ranges(self, stream: Stream) -> list[FileRange]:
-        """Return the ranges of a stream's files, in order."""
-        found: list[FileRange] = []
-        for file in stream.files:
-            cuts = line_ranges(file.path)
-            found += [FileRange(file, start, end, end == cuts[-1][1]) for start, end in cuts]
-            found += [FileRange(file)] if not cuts else []
-        return found
+        """Open a stream's files and return their ranges, in order. They must be released."""
+        # The newest first: if not all can stay open, these must.
+        found = [self._ranges_of(file) for file in reversed(stream.files)]
+        return [part for parts in reversed(found) for part in parts]
+
+    def release(self, parts: Iterable[FileRange]) -> None:
+        """Close the files of these ranges."""
+        for part in parts:
+            if part.opened is not None and not part.opened.closed:
+                part.opened.close()
+                self._kept -= 1
+
+    def _ranges_of(self, file: LogFile) -> list[FileRange]:
+        # A file that cannot be opened or read is told, or counted, when its turn comes.
+        with suppress(OSError), ExitStack() as closing:
+            # To open a pipe would wait for its writer.
+            if file.path is None or self._kept >= KEPT_OPEN_MAX or not file.path.is_file():
+                return [FileRange(file)]
+            raw = closing.enter_context(file.path.open("rb", buffering=0))
+            cuts = line_ranges(raw)
+            closing.pop_all()
+            self._kept += 1
+            if not cuts:
+                return [FileRange(file, opened=raw)]
+            size = cuts[-1][1]
+            return [FileRange(file, start, end, end == size, raw) for start, end in cuts]
+        return [FileRange(file)]
 
     def readers_of(self, stream: Stream) -> int:
         """Return how many processes should read a stream; 0: this one alone reads it."""
@@ -137,8 +168,10 @@ class Sources:
             return 0
         if not all(path is not None and path.is_file() for path in paths):
             return 0
-        total = sum(file.path.stat().st_size for file in self.files if file.path is not None)
-        return each if total >= PARALLEL_BYTES else 0
+        with suppress(OSError):  # one was renamed just now
+            total = sum(file.path.stat().st_size for file in self.files if file.path is not None)
+            return each if total >= PARALLEL_BYTES else 0
+        return 0
 
     def inputs(self) -> tuple[Input, ...]:
         """Return what was read, sorted by name. Files that were not read are read now."""
@@ -239,7 +272,12 @@ def _unreadable(name: str, error: OSError) -> InvalidInputError:
 
 
 @contextmanager
-def _opened(file: LogFile, stdin: BinaryIO | None) -> Iterator[BinaryIO]:
+def _opened(part: FileRange, stdin: BinaryIO | None) -> Iterator[BinaryIO]:
+    file = part.file
+    if part.opened is not None:
+        part.opened.seek(0)
+        yield part.opened
+        return
     if file.path is None:
         if stdin is None:
             raise UsageError(
