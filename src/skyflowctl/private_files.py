@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 _NO_FOLLOW = os.O_NOFOLLOW | os.O_CLOEXEC
+_BEGINNING = 1 << 16
 
 
 def open_private(path: Path, flags: int, *, secret: bool = False) -> int:
@@ -89,6 +90,27 @@ def write_private(path: Path, text: str) -> None:
         stream.flush()
         os.fsync(stream.fileno())
     draft.replace(path)
+
+
+def check_replaceable(path: Path, is_own: Callable[[bytes], bool]) -> None:
+    """Check that nothing of others is lost if a file is replaced.
+
+    Args:
+        path: of the file.
+        is_own: whether the beginning of a file, up to 64 KiB, is an earlier output.
+
+    Raises:
+        OSError: there is something that is neither empty nor an earlier output, or no file.
+    """
+    try:
+        if not stat.S_ISREG(path.lstat().st_mode):
+            raise _refusal(path, "it is no regular file")
+        with path.open("rb") as file:
+            beginning = file.read(_BEGINNING)
+    except FileNotFoundError:
+        return
+    if beginning and not is_own(beginning):
+        raise _refusal(path, "it holds something else")
 
 
 def make_private_folder(path: Path) -> None:

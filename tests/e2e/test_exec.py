@@ -101,6 +101,7 @@ def test_a_program_that_a_signal_ended_has_the_shells_code(stack):
         (("order", "nobody", "--", "true"), "no-such-role"),
         ((*ROLE, "--signal", "HUP", "--", "true"), "usage"),
         ((*ROLE, "--watch", "--serve", "unix:run/a", "--signal", "X", "--", "true"), "usage"),
+        ((*ROLE, "--watch", "--serve", "unix:run/a", "--signal", "KILL", "--", "true"), "usage"),
         ((*ROLE, "--serve", "run/a", "--", "true"), "bad-socket"),
         ((*ROLE, "--serve", "unix:mounts.yaml", "--", "true"), "bad-socket"),
         ((*ROLE, "--serve", f"unix:{'x' * 108}", "--", "true"), "bad-socket"),
@@ -219,6 +220,34 @@ def test_a_token_file_is_written_once(stack):
     assert jwt.split_token(path.read_text().rstrip("\n")).claims["exp"] > time.time()
     refused = stack.json("token-file", *ROLE, "--path", "none/at/all", "--once", check=64)
     assert [one["code"] for one in refused["errors"]] == ["unusable-file"]
+
+
+@pytest.mark.parametrize("kind", ["device", "pipe", "link", "text"])
+@pytest.mark.parametrize(
+    "words", [("token-file", *ROLE, "--once", "--path"), ("metrics", "--textfile")]
+)
+def test_what_is_no_earlier_output_is_not_replaced(stack, tmp_path, kind, words):
+    path = tmp_path / "there"
+    made = {
+        "device": lambda: path.symlink_to("/dev/full"),
+        "pipe": lambda: os.mkfifo(path),
+        "link": lambda: path.symlink_to(stack.folder / "mounts.yaml"),
+        "text": lambda: path.write_text("precious\n"),
+    }
+    made[kind]()
+    before = path.lstat()
+    refused = stack.json(*words, str(path), check=5)
+    assert [one["code"] for one in refused["errors"]] == ["output-in-the-way"]
+    assert (path.lstat().st_ino, path.lstat().st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
+
+
+def test_an_earlier_output_is_replaced(stack, tmp_path):
+    for words in (("token-file", *ROLE, "--once", "--path"), ("metrics", "--textfile")):
+        path = tmp_path / words[0]
+        path.touch()
+        for _ in range(2):
+            stack.json(*words, str(path))
+        assert path.stat().st_size > 0
 
 
 def test_a_token_file_is_kept_fresh_until_stopped(stack):

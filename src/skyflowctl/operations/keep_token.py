@@ -53,7 +53,9 @@ class TokenKeeper:
             before = self.token
             try:
                 self.token = self._read()
-                self._on_new(self.token)
+                # With reuse at the role, the engine may answer the same token for a while.
+                if self.token.access_token != before.access_token:
+                    self._on_new(self.token)
             except SkyflowctlError as error:
                 self.token = before
                 failed += 1

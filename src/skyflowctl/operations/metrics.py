@@ -29,14 +29,14 @@ class Reading:
         node: the address that answered.
         drift: the number of differences by kind; None: the plan was not asked for, or failed.
         changes: the number of actions that apply would take; None as for ``drift``.
-        seconds: how long the reading took.
+        seconds: how long the reading took; None: not known.
     """
 
     status: StatusResult | None
     node: str = ""
     drift: Mapping[str, int] | None = None
     changes: int | None = None
-    seconds: float = 0.0
+    seconds: float | None = None
 
 
 def metric_families(reading: Reading) -> list[GaugeMetricFamily]:
@@ -44,7 +44,8 @@ def metric_families(reading: Reading) -> list[GaugeMetricFamily]:
     up = GaugeMetricFamily("skyflow_up", "Whether the server could be read: 1 or 0.")
     up.add_metric((), float(reading.status is not None))
     took = GaugeMetricFamily("skyflow_read_duration_seconds", "How long reading the server took.")
-    took.add_metric((), reading.seconds)
+    if reading.seconds is not None:
+        took.add_metric((), reading.seconds)
     found = [up, took]
     if reading.status is not None:
         found += _of_mounts(reading.status.mounts, reading.node)

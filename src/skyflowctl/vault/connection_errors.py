@@ -74,7 +74,7 @@ def answer_error(error: BaseException | None) -> NotSentError | NoResponseError:
 
 
 _TUNNEL = re.compile(r"Tunnel connection failed: (\d{3})")
-_CHECK_PROXY = "check HTTPS_PROXY and BAO_PROXY_ADDR, or except the host in NO_PROXY"
+_CHECK_PROXY = "check BAO_PROXY_ADDR, or HTTPS_PROXY, from which NO_PROXY can except the host"
 
 
 def proxy_error(error: Exception) -> NotSentError:
@@ -87,7 +87,7 @@ def proxy_error(error: Exception) -> NotSentError:
         return NotSentError(
             "the proxy answered 407: it requires a login",
             lasting=True,
-            fix="put the proxy's login into HTTPS_PROXY, or except the host in NO_PROXY",
+            fix="put the proxy's login into BAO_PROXY_ADDR or HTTPS_PROXY, whichever is set",
             foreign=True,
         )
     return NotSentError(

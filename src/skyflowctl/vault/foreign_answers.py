@@ -97,9 +97,7 @@ def not_a_server(answer: ServerAnswer, address: str) -> NotAServerError:
 
 
 _CHECK = "check the address, its scheme and port, and the proxy"
-_PROXY = (
-    "check HTTPS_PROXY and BAO_PROXY_ADDR and the login in them, or except the host in NO_PROXY"
-)
+_PROXY = "check BAO_PROXY_ADDR or HTTPS_PROXY and the login in it; NO_PROXY counts for the second"
 
 
 def _likely_cause(answer: ServerAnswer, address: str) -> tuple[str, str]:

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Creds:
-    """A bearer token read through the server. ``ttl`` is whole seconds.
+    """A bearer token read through the server. ``ttl`` is whole seconds; ``reused`` is None if the
+    role does not reuse tokens.
 
     Fields that the engine does not return are read from the token itself; empty or 0 if neither
     has them.
@@ -31,6 +32,7 @@ class Creds:
     key_id: str
     credential_version: int
     request_id: str
+    reused: bool | None = None
 
     @classmethod
     def parse(cls, data: Mapping[str, Any], request_id: str) -> "Creds":
@@ -47,6 +49,7 @@ class Creds:
             key_id=str(data.get("key_id") or own.key_id),
             credential_version=whole(data.get("credential_version")),
             request_id=request_id,
+            reused=bool(data["reused"]) if "reused" in data else None,
         )
 
 

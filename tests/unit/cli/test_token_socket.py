@@ -87,6 +87,17 @@ def test_a_client_that_sends_garbage_or_nothing_ends_nothing(path):
             thread.join()
 
 
+def test_a_socket_that_a_killed_process_left_is_replaced_and_a_live_one_is_not(path):
+    with socket.socket(socket.AF_UNIX) as left:
+        left.bind(str(path))
+        left.listen()
+        with pytest.raises(UsageError):
+            token_socket.socket_path(f"unix:{path}")
+    assert path.exists()
+    assert token_socket.socket_path(f"unix:{path}") == path
+    assert not path.exists()
+
+
 def test_a_link_to_a_folder_and_an_existing_file_are_refused(tmp_path):
     (tmp_path / "own").mkdir(mode=0o700)
     (tmp_path / "link").symlink_to(tmp_path / "own")

@@ -105,6 +105,15 @@ def test_a_token_that_cannot_be_handed_over_is_none():
     assert "the disk is full" in server.told[0]
 
 
+def test_the_same_token_again_is_no_new_one():
+    server = Server()
+    first = server.read()
+    keeper = TokenKeeper(lambda: first, server.clock, on_new=server.new.append)
+    keeper._stopped = Waits(server.clock, 0.9 * HOUR)
+    keeper.run()
+    assert server.new == []
+
+
 def test_the_first_failure_is_raised():
     server = Server()
     server.down = (0.0, 1.0)

@@ -25,7 +25,7 @@ from skyflowctl.cli.options import (
 )
 from skyflowctl.cli.plan_options import PermitOptions
 from skyflowctl.cli.runner import CommandRun, Terminated, run_command
-from skyflowctl.errors import ExitCode, SkyflowctlError, UsageError, os_reason
+from skyflowctl.errors import ExitCode, RefusedError, SkyflowctlError, UsageError, os_reason
 from skyflowctl.frozen import dataclass
 
 if TYPE_CHECKING:
@@ -45,6 +45,7 @@ _HIGHEST_PORT = 65_535
     exits=[
         ExitCode.PARTIAL,
         ExitCode.NOT_PERMITTED,
+        ExitCode.REFUSED,
         ExitCode.INVALID,
         ExitCode.UNREACHABLE,
         ExitCode.INTERRUPTED,
@@ -85,6 +86,8 @@ def metrics(
                 why="one writes once, the other answers until it is stopped",
                 fix="leave one of them out",
             )
+        if textfile is not None:
+            _check_place(Path(textfile))
         scrape = _Scrape(run, mounts, file, references, allow_host, parallelism, drift)
         read = gateways.reconnecting(target, run, scrape.read, again=serve is not None)
         if serve is not None:
@@ -172,6 +175,25 @@ def _once(read: "Callable[[], Reading]", textfile: str | None) -> CommandResult:
         "address": "",
     }
     return CommandResult(data, status_of(code) if code else "ok", code, found.unread)
+
+
+def _check_place(path: Path) -> None:
+    """Check that the file may be replaced.
+
+    Raises:
+        RefusedError: something else is there.
+    """
+    from skyflowctl.private_files import check_replaceable
+
+    try:
+        check_replaceable(path, lambda content: content.startswith(b"# HELP skyflow_"))
+    except OSError as error:
+        raise RefusedError(
+            f"the metrics may not replace {path}",
+            why=os_reason(error),
+            fix="name a path that does not exist yet, or an earlier file of metrics",
+            code="output-in-the-way",
+        ) from None
 
 
 def _write(reading: "Reading", textfile: str) -> None:

@@ -1,5 +1,6 @@
 """``skyflowctl token-file``: a file that always has a token which is valid."""
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -17,12 +18,14 @@ from skyflowctl.cli.options import (
     option,
 )
 from skyflowctl.cli.runner import CommandRun, Terminated, run_command
-from skyflowctl.errors import ExitCode, UsageError, os_reason
+from skyflowctl.errors import ExitCode, RefusedError, UsageError, os_reason
 from skyflowctl.operations.creds import parse_ctx, read_creds
 
 if TYPE_CHECKING:
     from skyflowctl.vault.gateway import Gateway
     from skyflowctl.vault.responses import Creds
+
+_TOKEN = re.compile(rb"[\w-]+(?:\.[\w-]+){1,2}\n")  # one line in the form of a bearer
 
 
 @command(
@@ -37,11 +40,12 @@ if TYPE_CHECKING:
         ),
         (
             "skyflowctl token-file payment payment-producer --ctx txn:batch --path token -q",
-            "print only errors",
+            "print no notices",
         ),
     ],
     exits=[
         ExitCode.NOT_PERMITTED,
+        ExitCode.REFUSED,
         ExitCode.UNHEALTHY,
         ExitCode.INVALID,
         ExitCode.UNREACHABLE,
@@ -71,6 +75,7 @@ def token_file(
         from skyflowctl.operations.keep_token import TokenKeeper
 
         checked, mount_path, where = parse_ctx(ctx), manifests.resolve_path(mount, file), Path(path)
+        _check_place(where)
 
         def ask(gateway: "Gateway") -> "Creds":
             return read_creds(gateway, mount_path, role, checked)
@@ -98,6 +103,25 @@ def token_file(
         return CommandResult(_data(where, keeper.token))
 
     run_command("token-file", output, work, _view)
+
+
+def _check_place(path: Path) -> None:
+    """Check that the file may be replaced, before a token is read for it.
+
+    Raises:
+        RefusedError: something else is there.
+    """
+    from skyflowctl.private_files import check_replaceable
+
+    try:
+        check_replaceable(path, lambda content: _TOKEN.fullmatch(content) is not None)
+    except OSError as error:
+        raise RefusedError(
+            f"the token may not replace {path}",
+            why=os_reason(error),
+            fix="name a path that does not exist yet, or an earlier token's",
+            code="output-in-the-way",
+        ) from None
 
 
 def _write(path: Path, token: "Creds") -> dict[str, Any]:

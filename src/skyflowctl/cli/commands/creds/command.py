@@ -162,6 +162,7 @@ def _token_json(token: "Creds") -> dict[str, Any]:
         "ttl": token.ttl,
         "key_id": token.key_id,
         "request_id": token.request_id,
+        **({} if token.reused is None else {"reused": token.reused}),
     }
 
 

@@ -83,6 +83,8 @@ ServeOption = Annotated[
         ExitCode.UNHEALTHY,
         ExitCode.INVALID,
         ExitCode.UNREACHABLE,
+        ExitCode.INTERRUPTED,
+        ExitCode.TERMINATED,
     ],
 )
 def exec_command(
@@ -180,6 +182,12 @@ def _signal_number(name: str | None, *, watch: bool, serve: str | None) -> int |
         raise UsageError(
             f"there is no signal {name}",
             why="it is not the name of a signal of this system",
+            fix="for example --signal HUP",
+        )
+    if full in {"SIGKILL", "SIGSTOP"}:
+        raise UsageError(
+            f"--signal {name} would not tell the program anything",
+            why="no program can handle this signal",
             fix="for example --signal HUP",
         )
     return int(signal.Signals[full])

@@ -78,10 +78,27 @@ def socket_path(text: str) -> Path:
         raise _refused(text, "it is not unix: and a path", "for example unix:run/token.sock")
     if len(os.fsencode(path)) > _LONGEST:
         raise _refused(text, f"the path has more than {_LONGEST} bytes", "choose a shorter one")
+    _check_folder(text, path.parent)
+    if _is_left_over(path):
+        path.unlink()
     if path.exists() or path.is_symlink():
         raise _refused(text, "something is there already", "remove it, or choose another path")
-    _check_folder(text, path.parent)
     return path
+
+
+def _is_left_over(path: Path) -> bool:
+    """Whether a socket of this user is there on which nothing listens: its process was killed."""
+    try:
+        info = path.lstat()
+        if not stat.S_ISSOCK(info.st_mode) or info.st_uid != os.geteuid():
+            return False
+        with socket.socket(socket.AF_UNIX) as link:
+            link.connect(str(path))
+    except ConnectionRefusedError:
+        return True
+    except OSError:
+        return False
+    return False
 
 
 def _check_folder(text: str, folder: Path) -> None:
