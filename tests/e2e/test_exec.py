@@ -127,10 +127,13 @@ def test_a_socket_in_a_folder_of_others_is_refused(stack):
 def test_watch_starts_the_program_again_and_passes_sigterm_on(stack):
     seen = stack.folder / "seen"
     text = (
-        f'trap "exit 9" TERM; echo "$SKYFLOW_BEARER_TOKEN" >> {seen}; while :; do sleep 0.05; done'
+        'trap "exit 9" TERM; trap : HUP; '
+        f'echo "$SKYFLOW_BEARER_TOKEN" >> {seen}; while :; do sleep 0.05; done'
     )
     with hasty(stack, "exec", *ROLE, "--watch", "--", "sh", "-c", text) as run:
-        wait_for(lambda: len(set(lines(seen))) >= 3)
+        wait_for(lambda: len(lines(seen)) >= 1)
+        run.send_signal(signal.SIGHUP)  # a program that goes on after it still gets new tokens
+        wait_for(lambda: len(set(lines(seen))) >= 4)
         run.terminate()
         assert run.wait(20) == 9
         assert "started again" in run.stderr.read()
@@ -218,6 +221,8 @@ def test_a_token_file_is_written_once(stack):
     path = Path(done["path"])
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert jwt.split_token(path.read_text().rstrip("\n")).claims["exp"] > time.time()
+    for wrong in ("", "-"):
+        stack.json("token-file", *ROLE, "--path", wrong, "--once", check=64)
     refused = stack.json("token-file", *ROLE, "--path", "none/at/all", "--once", check=64)
     assert [one["code"] for one in refused["errors"]] == ["unusable-file"]
 

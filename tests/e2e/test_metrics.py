@@ -102,7 +102,7 @@ def test_served_until_sigterm(stack):
 @pytest.mark.parametrize(
     "words",
     [("--serve", "9464"), ("--serve", "127.0.0.1:99999"), ("--serve", "192.0.2.1:9464"),
-     ("--serve", "127.0.0.1:0", "--textfile", "x")],
+     ("--serve", "127.0.0.1:0", "--textfile", "x"), ("--serve", "127.0.0.1:0", "-f", "-")],
 )  # fmt: skip
 def test_an_address_that_cannot_be_used_is_a_usage_error(stack, words):
     stack.cli("metrics", *words, exported=True, check=64)

@@ -17,6 +17,7 @@ from skyflowctl.errors import UsageError
 _LONG = re.compile(r"(--?)([a-z][a-z-]+)(?:=(.*))?", re.DOTALL)
 # The stock client's data field; there it reads a value from @file or -.
 _CTX = re.compile(r"ctx=[^@-].*", re.DOTALL)
+_TAKES_CTX = frozenset({"creds", "exec", "sign", "token-file"})
 _SAFE_FIELD = re.compile(r"[a-z][a-z_]{0,40}")
 _MOUNT = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}(?:/[a-z0-9][a-z0-9_-]{0,62})*")
 _TAKES_MOUNTS = frozenset({"plan", "apply", "status", "health", "rotate"})
@@ -54,7 +55,7 @@ def translate(command: str, words: Sequence[str], options: FlagTable) -> list[st
         if word == "--":
             return [*taken, word, *left]
         match = _LONG.fullmatch(word)
-        if command in {"creds", "sign"} and _CTX.fullmatch(word):
+        if command in _TAKES_CTX and _CTX.fullmatch(word):
             taken.append(f"--{word}")
         elif match is None:
             _check_bundle(command, word, options)

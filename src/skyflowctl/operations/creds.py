@@ -14,10 +14,13 @@ from skyflowctl.vault.gateway import Gateway
 from skyflowctl.vault.responses import Creds, SignedDataTokens
 from skyflowctl.vault.transport import WrapInfo
 
-# What to do about a field of sign/<role> that the engine refuses.
+# The argument for a field of sign/<role> that the engine refuses, and what to do about it.
 _SIGN_FIXES = {
-    "ttl": "leave out --ttl, or give a shorter time",
-    "data_tokens": "give 1 to 64 data tokens as Skyflow returned them; 'xargs -n 64' splits more",
+    "ttl": ("--ttl", "leave out --ttl, or give a shorter time"),
+    "data_tokens": (
+        "the data tokens",
+        "give 1 to 64 data tokens as Skyflow returned them; 'xargs -n 64' splits more",
+    ),
 }
 
 
@@ -101,8 +104,9 @@ def _naming_arguments(gateway: Gateway, path: str, role: str) -> Iterator[None]:
         for field, _, reason in (text.partition(": ") for text in error.messages):
             if field == "ctx":
                 raise bad_ctx(reason, _asked_ctx(gateway, path, role)) from error
-            if fix := _SIGN_FIXES.get(field):
-                raise UsageError(f"the {field} cannot be used", why=reason, fix=fix) from error
+            if field in _SIGN_FIXES:
+                named, fix = _SIGN_FIXES[field]
+                raise UsageError(f"{named} cannot be used", why=reason, fix=fix) from error
         raise
 
 

@@ -201,5 +201,5 @@ class KeptReading:
             return self.read()
         except SkyflowctlError as error:
             problem = error.problems[0]
-            self.tell(f"the server could not be read: {problem.summary} ({problem.why})")
+            self.tell(f"nothing was read: {problem.summary} ({problem.why})")
             return Reading(None, seconds=self.monotonic() - started)

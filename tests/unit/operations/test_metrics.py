@@ -90,7 +90,7 @@ def test_scrapes_of_one_moment_share_a_reading_and_a_failure_is_one():
     assert asked == [0.0, 6.0]
     now[0] = 12.0
     assert kept.newest().status is None
-    assert told == ["the server could not be read: the server is unreachable (refused)"]
+    assert told == ["nothing was read: the server is unreachable (refused)"]
 
 
 def test_an_error_of_another_kind_is_not_a_reading():

@@ -86,6 +86,12 @@ def metrics(
                 why="one writes once, the other answers until it is stopped",
                 fix="leave one of them out",
             )
+        if serve is not None and "-" in (file or ()):
+            raise UsageError(
+                "-f - and --serve exclude each other",
+                why="the manifest is read again for every scrape, and standard input only once",
+                fix="give the manifest as a file",
+            )
         if textfile is not None:
             _check_place(Path(textfile))
         scrape = _Scrape(run, mounts, file, references, allow_host, parallelism, drift)

@@ -113,6 +113,12 @@ def _check_place(path: Path) -> None:
     """
     from skyflowctl.private_files import check_replaceable
 
+    if str(path) in {"-", "."}:
+        raise UsageError(
+            "--path needs the path of a file",
+            why="the token is kept in a file",
+            fix="give --path FILE; 'skyflowctl creds MOUNT ROLE -o raw' prints a token",
+        )
     try:
         check_replaceable(path, lambda content: _TOKEN.fullmatch(content) is not None)
     except OSError as error:

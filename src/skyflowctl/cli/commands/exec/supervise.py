@@ -18,6 +18,7 @@ from skyflowctl.frozen import dataclass
 _PASSED_ON = frozenset(
     {signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2}
 )
+_ENDS = frozenset({signal.SIGTERM})
 _NEW_TOKEN = signal.SIGALRM
 _WAITED_FOR = _PASSED_ON | {signal.SIGCHLD, _NEW_TOKEN}
 # Python ignores these two, and a program would inherit that.
@@ -37,7 +38,7 @@ def find_program(command: Sequence[str]) -> str:
     found = shutil.which(command[0])
     if found is None:
         raise UsageError(
-            f"the program {command[0]} cannot be run",
+            f"the program '{command[0]}' cannot be run",
             why="it is not in PATH, or not executable",
             fix="give its path, and its arguments after --",
             code="no-such-program",
@@ -144,7 +145,8 @@ class Supervisor:
         elif found.si_signo == _NEW_TOKEN:
             self._hand_over()
         else:
-            self._ending = True
+            # A program that goes on after one of the others gets a new token as before.
+            self._ending |= found.si_signo in _ENDS or self._kill_at is not None
             if found.si_code != _SI_KERNEL:
                 self._send(found.si_signo)
         return None
