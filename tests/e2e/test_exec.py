@@ -49,13 +49,14 @@ def hasty(stack: Stack, *words: str, **more: object) -> Iterator[subprocess.Pope
         text=True,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
+        start_new_session=True,
         **more,
     )
     try:
         yield started
     finally:
-        if started.poll() is None:
-            started.kill()
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(started.pid, signal.SIGKILL)  # also the program, which holds the pipes
         started.communicate()
 
 
@@ -145,7 +146,7 @@ def test_a_program_that_does_not_stop_is_killed_and_started_again(stack):
     with hasty(stack, "exec", *ROLE, "--watch", "--", "sh", "-c", text) as run:
         wait_for(lambda: len(set(lines(seen))) >= 2)
         run.send_signal(signal.SIGINT)  # passed on, and it ends the program: it is not trapped
-        assert run.wait(20) == 130
+        assert run.wait(20) in {130, 137}  # unless it was just being killed
 
 
 def test_other_signals_reach_the_program_once(stack):

@@ -10,6 +10,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from math import inf
 from typing import NoReturn
 
 from skyflowctl.errors import UsageError
@@ -18,7 +19,7 @@ from skyflowctl.frozen import dataclass
 _PASSED_ON = frozenset(
     {signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2}
 )
-_ENDS = frozenset({signal.SIGTERM})
+_INTERRUPTS = frozenset({signal.SIGINT, signal.SIGQUIT})
 _NEW_TOKEN = signal.SIGALRM
 _WAITED_FOR = _PASSED_ON | {signal.SIGCHLD, _NEW_TOKEN}
 # Python ignores these two, and a program would inherit that.
@@ -89,6 +90,7 @@ class Supervisor:
         self._pid = 0
         self._kill_at: float | None = None  # while the program is stopped to be started again
         self._ending = False
+        self._interrupted_at = -inf
 
     def refreshed(self) -> None:
         """Let the program have the new token."""
@@ -145,11 +147,16 @@ class Supervisor:
         elif found.si_signo == _NEW_TOKEN:
             self._hand_over()
         else:
-            # A program that goes on after one of the others gets a new token as before.
-            self._ending |= found.si_signo in _ENDS or self._kill_at is not None
+            self._signalled(found.si_signo)
             if found.si_code != _SI_KERNEL:
                 self._send(found.si_signo)
         return None
+
+    def _signalled(self, number: int) -> None:
+        """Remember who wants the program to end; after the other signals it gets new tokens."""
+        if number in _INTERRUPTS:
+            self._interrupted_at = time.monotonic()
+        self._ending |= number == signal.SIGTERM
 
     def _hand_over(self) -> None:
         if self._job.signal_number is not None:
@@ -163,7 +170,9 @@ class Supervisor:
         pid, status = os.waitpid(self._pid, os.WNOHANG)
         if pid == 0:
             return None
-        if self._kill_at is not None and not self._ending:
+        # It may end because of a key that was pressed just before it was to be started again.
+        interrupted = time.monotonic() - self._interrupted_at < _STOP_SECONDS
+        if self._kill_at is not None and not (self._ending or interrupted):
             self._kill_at = None
             self._spawn()
             return None
