@@ -164,6 +164,31 @@ CALLS: dict[str, list[Call]] = {
         bad(dev("creds", "order", "nobody")),
         bad(dev(*_ORDER, *_WRONG)),
     ],
+    "sign": [
+        dev("sign", *_ORDER[1:], "tok-1", "-v", "-v"),
+        dev("sign", *_ORDER[1:], "tok-1", "-o", "json"),
+        bad(dev("sign", "order", "order-producer", "--ctx", WRONG_CTX, "tok-1", "-v", "-v")),
+        bad(dev("sign", *_ORDER[1:], "tok-1", *_WRONG)),
+    ],
+    "exec": [
+        token(dev("exec", *_ORDER[1:], "-v", "-v", "--", "printenv", "SKYFLOW_BEARER_TOKEN")),
+        dev("exec", *_ORDER[1:], "--watch", "-v", "-v", "--", "true"),
+        dev("exec", *_ORDER[1:], "--serve", "unix:run/leak", "-v", "-v", "--", "true"),
+        bad(dev("exec", "order", "order-producer", "--ctx", WRONG_CTX, "-v", "-v", "--", "true")),
+        bad(dev("exec", *_ORDER[1:], *_WRONG, "-o", "json", "--", "true")),
+    ],
+    "token-file": [
+        dev("token-file", *_ORDER[1:], "--path", "kept", "--once", "-v", "-v"),
+        dev("token-file", *_ORDER[1:], "--path", "kept", "--once", "-o", "json"),
+        bad(dev("token-file", *_ORDER[1:], "--path", "none/at/all", "--once", "-v", "-v")),
+        bad(dev("token-file", *_ORDER[1:], "--path", "kept", "--once", *_WRONG)),
+    ],
+    "metrics": [
+        dev("metrics", "-v", "-v"),
+        dev("metrics", "--drift", "-o", "json"),
+        dev("metrics", "--textfile", "leak.prom"),
+        bad(dev("metrics", *_WRONG)),
+    ],
     "mount list": [
         dev("mount", "list"),
         bare("mount", "list", "-o", "json"),
