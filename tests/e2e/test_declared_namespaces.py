@@ -53,12 +53,14 @@ def metadata(stack: Stack, name: str) -> dict[str, Any]:
 
 
 def test_they_are_made_with_a_mark_and_the_second_plan_is_empty(stack):
+    stack.json("apply", "-y")
     assert metadata(stack, "lab") == MARK
     made = stack.json("plan", "--detailed-exitcode")["data"]
     assert (made["actions"], made["drift"], made["warnings"]) == ([], [], [])
 
 
 def test_a_changed_key_is_mended_and_a_further_one_is_kept(stack):
+    stack.json("apply", "-y")
     stack.bao("namespace", "patch", "-custom-metadata=owner=x", "-custom-metadata=cost=7", "shop")
     (planned,) = stack.json("plan")["data"]["actions"]
     assert planned["changes"] == [{"field": "owner", "before": "x", "after": "payments"}]
