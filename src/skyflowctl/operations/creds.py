@@ -14,6 +14,9 @@ from skyflowctl.vault.gateway import Gateway
 from skyflowctl.vault.responses import Creds, SignedDataTokens
 from skyflowctl.vault.transport import WrapInfo
 
+TOKEN_VARIABLE, EXPIRY_VARIABLE = "SKYFLOW_BEARER_TOKEN", "SKYFLOW_BEARER_EXPIRES_AT"
+"""The environment variables that hand a token to a program."""
+
 # The argument for a field of sign/<role> that the engine refuses, and what to do about it.
 _SIGN_FIXES = {
     "ttl": ("--ttl", "leave out --ttl, or give a shorter time"),
@@ -46,6 +49,11 @@ def read_wrapped_creds(
     """
     with _naming_arguments(gateway, path, role):
         return gateway.engine(path).wrapped_creds(role, ctx, wrap_ttl)
+
+
+def token_environment(access_token: str, expires_at: str) -> dict[str, str]:
+    """Return the environment variables with a token and its expiry."""
+    return {TOKEN_VARIABLE: access_token, EXPIRY_VARIABLE: expires_at}
 
 
 def sign_data_tokens(

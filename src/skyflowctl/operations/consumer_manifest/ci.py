@@ -6,9 +6,9 @@ from urllib.parse import quote
 
 from skyflowctl.manifest.write import documents_text
 from skyflowctl.operations.consumer_manifest.request import SnippetRequest, present
+from skyflowctl.operations.creds import TOKEN_VARIABLE
 
 _ACTION = "hashicorp/vault-action@4c06c5ccf5c0761b6029f56cfb1dcf5565918a3b"
-_VARIABLE = "SKYFLOW_BEARER_TOKEN"
 _ONCE = "A token lives about 60 minutes. A longer job repeats the step before that, or is split."
 
 
@@ -22,11 +22,11 @@ def github(request: SnippetRequest) -> str:
         "path": request.consumer.method,
         "role": request.consumer.name,
         **present(jwtGithubAudience=request.audience),
-        "secrets": f"{request.path}{query} access_token | {_VARIABLE}",
+        "secrets": f"{request.path}{query} access_token | {TOKEN_VARIABLE}",
     }
     steps: list[dict[str, Any]] = [
         {"name": "Read the Skyflow token", "uses": _ACTION, "with": inputs},
-        {"name": "Use it", "run": f'test -n "${_VARIABLE}"'},
+        {"name": "Use it", "run": f'test -n "${TOKEN_VARIABLE}"'},
     ]
     job = {
         "runs-on": "ubuntu-latest",
@@ -35,7 +35,7 @@ def github(request: SnippetRequest) -> str:
     }
     return documents_text(
         [{"jobs": {f"skyflow-{request.name}": job}}],
-        [f"Later steps have the token in {_VARIABLE}, masked in the log.", _ONCE],
+        [f"Later steps have the token in {TOKEN_VARIABLE}, masked in the log.", _ONCE],
     )
 
 
@@ -53,7 +53,7 @@ def gitlab(request: SnippetRequest) -> str:
     )
     return documents_text(
         [{f"skyflow-{request.name}": {"id_tokens": tokens, **job}}],
-        [f"The script has the token in {_VARIABLE}.", _ONCE, how],
+        [f"The script has the token in {TOKEN_VARIABLE}.", _ONCE, how],
     )
 
 
@@ -69,8 +69,8 @@ def _with_secrets(request: SnippetRequest) -> dict[str, Any]:
             "VAULT_AUTH_PATH": request.consumer.method,
             "VAULT_AUTH_ROLE": request.consumer.name,
         },
-        "secrets": {_VARIABLE: {"vault": vault, "file": False, "token": "$VAULT_ID_TOKEN"}},
-        "script": [f'test -n "${_VARIABLE}"'],
+        "secrets": {TOKEN_VARIABLE: {"vault": vault, "file": False, "token": "$VAULT_ID_TOKEN"}},
+        "script": [f'test -n "${TOKEN_VARIABLE}"'],
     }
 
 
@@ -88,7 +88,7 @@ def _with_script(request: SnippetRequest) -> dict[str, Any]:
         "script": [
             f'BAO_TOKEN=$(printf %s "$VAULT_ID_TOKEN" | {login} jwt=-)',
             "export BAO_TOKEN",
-            f'{_VARIABLE}=$(printf %s "$SKYFLOW_REQUEST" | {read})',
-            f"export {_VARIABLE}",
+            f'{TOKEN_VARIABLE}=$(printf %s "$SKYFLOW_REQUEST" | {read})',
+            f"export {TOKEN_VARIABLE}",
         ],
     }

@@ -6,10 +6,10 @@ from typing import Any
 from skyflowctl.manifest.write import documents_text
 from skyflowctl.operations.consumer_manifest.agent import token_template
 from skyflowctl.operations.consumer_manifest.request import REFRESH, SnippetRequest, present
+from skyflowctl.operations.creds import EXPIRY_VARIABLE, TOKEN_VARIABLE
 
-_TOKEN, _EXPIRY = "SKYFLOW_BEARER_TOKEN", "SKYFLOW_BEARER_EXPIRES_AT"
 _IN_SECRET = (
-    f"The token is the key {_TOKEN} of the Kubernetes secret.",
+    f"The token is the key {TOKEN_VARIABLE} of the Kubernetes secret.",
     "Mount the secret as a volume: a variable of a running container never changes.",
 )
 
@@ -67,8 +67,8 @@ def vso(request: SnippetRequest) -> str:
                 "excludeRaw": True,
                 "excludes": [".*"],
                 "templates": {
-                    _TOKEN: {"text": '{{ get .Secrets "access_token" }}'},
-                    _EXPIRY: {"text": '{{ get .Secrets "expires_at" }}'},
+                    TOKEN_VARIABLE: {"text": '{{ get .Secrets "access_token" }}'},
+                    EXPIRY_VARIABLE: {"text": '{{ get .Secrets "expires_at" }}'},
                 },
             },
         },
@@ -104,7 +104,7 @@ def eso(request: SnippetRequest) -> str:
     read = {"method": "POST", "parameters": {"ctx": request.ctx}} if request.ctx else {}
     generator = {"path": request.path, **read, "resultType": "Data", "provider": provider}
     reference = {"apiVersion": generators, "kind": "VaultDynamicSecret", "name": request.name}
-    keys = {_TOKEN: "{{ .access_token }}", _EXPIRY: "{{ .expires_at }}"}
+    keys = {TOKEN_VARIABLE: "{{ .access_token }}", EXPIRY_VARIABLE: "{{ .expires_at }}"}
     secret = {
         "refreshPolicy": "Periodic",
         "refreshInterval": REFRESH,

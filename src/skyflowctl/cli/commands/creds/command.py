@@ -190,9 +190,11 @@ def _view_raw(result: CommandResult, terminal: Terminal) -> None:
 def _view_env(result: CommandResult, terminal: Terminal) -> None:
     import shlex
 
-    token, expiry = result.data["access_token"], result.data["expires_at"]
-    terminal.line(f"export SKYFLOW_BEARER_TOKEN={shlex.quote(token)}")
-    terminal.line(f"export SKYFLOW_BEARER_EXPIRES_AT={shlex.quote(expiry)}")
+    from skyflowctl.operations.creds import token_environment
+
+    variables = token_environment(result.data["access_token"], result.data["expires_at"])
+    for name, value in variables.items():
+        terminal.line(f"export {name}={shlex.quote(value)}")
 
 
 _VIEWS = {"table": _view_fields, "json": _view_fields, "env": _view_env, "raw": _view_raw}

@@ -23,18 +23,13 @@ from skyflowctl.cli.options import (
 )
 from skyflowctl.cli.runner import CommandRun, run_command
 from skyflowctl.errors import ExitCode, UsageError
-from skyflowctl.operations.creds import parse_ctx, read_creds
+from skyflowctl.operations.creds import parse_ctx, read_creds, token_environment
 
 if TYPE_CHECKING:
     from skyflowctl.vault.gateway import Gateway
     from skyflowctl.vault.responses import Creds
 
-TOKEN, EXPIRES_AT, SOCKET = (
-    "SKYFLOW_BEARER_TOKEN",
-    "SKYFLOW_BEARER_EXPIRES_AT",
-    "SKYFLOW_BEARER_SOCKET",
-)
-
+_SOCKET = "SKYFLOW_BEARER_SOCKET"
 
 ProgramArgument = Annotated[
     list[str],
@@ -121,16 +116,16 @@ def exec_command(
         kept = watch or serve is not None
         read = gateways.reconnecting(target, run, ask, again=kept)
         if not kept:
-            supervise.become(found, program, {**os.environ, **token_environment(read())})
+            supervise.become(found, program, _environment(read()))
         job = _Kept(run, read, serve)
         raise SystemExit(job.run(found, program, restarts=watch, signal_number=number))
 
     run_command("exec", output, work, _view)
 
 
-def token_environment(token: "Creds") -> dict[str, str]:
-    """Return the variables with a token and its expiry."""
-    return {TOKEN: token.access_token.reveal(), EXPIRES_AT: token.expires_at}
+def _environment(token: "Creds") -> dict[str, str]:
+    """Return this process's environment, with a token."""
+    return {**os.environ, **token_environment(token.access_token.reveal(), token.expires_at)}
 
 
 class _Kept:
@@ -148,8 +143,7 @@ class _Kept:
         where = token_socket.socket_path(self._serve) if self._serve is not None else None
 
         def environ() -> Mapping[str, str]:
-            named = {SOCKET: str(where)} if where else {}
-            return {**os.environ, **token_environment(keeper.token), **named}
+            return _environment(keeper.token) | ({_SOCKET: str(where)} if where else {})
 
         job = supervise.Supervised(found, program, environ, signal_number, self._run.notice)
         supervisor = supervise.Supervisor(job, restarts=restarts)
