@@ -37,6 +37,16 @@ class Terminated(BaseException):
     """SIGTERM arrived. A BaseException, like KeyboardInterrupt, so no handler swallows it."""
 
 
+STOPS = (KeyboardInterrupt, Terminated)
+"""What the signals raise that end a command."""
+
+
+def stop_code(stop: BaseException) -> ExitCode:
+    """Return the exit code of a command that goes on until a signal ends it: it names the signal,
+    and is no failure."""
+    return ExitCode.TERMINATED if isinstance(stop, Terminated) else ExitCode.INTERRUPTED
+
+
 @dataclass(slots=True)
 class CommandRun:
     """One command's run, for its work.

@@ -23,9 +23,10 @@ from skyflowctl.cli.options import (
     option,
     span_seconds,
 )
+from skyflowctl.cli.output_files import check_output_file, writing_output_file
 from skyflowctl.cli.plan_options import PermitOptions
-from skyflowctl.cli.runner import CommandRun, Terminated, run_command
-from skyflowctl.errors import ExitCode, RefusedError, SkyflowctlError, UsageError, os_reason
+from skyflowctl.cli.runner import STOPS, CommandRun, run_command, stop_code
+from skyflowctl.errors import ExitCode, SkyflowctlError, UsageError, os_reason
 from skyflowctl.frozen import dataclass
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from skyflowctl.vault.gateway import Gateway
 
 _HIGHEST_PORT = 65_535
+_WHAT, _OPENING = "the metrics", b"# HELP skyflow_"
 
 
 @command(
@@ -93,7 +95,7 @@ def metrics(
                 fix="give the manifest as a file",
             )
         if textfile is not None:
-            _check_place(Path(textfile))
+            check_output_file(Path(textfile), _WHAT, lambda text: text.startswith(_OPENING))
         scrape = _Scrape(run, mounts, file, references, allow_host, parallelism, drift)
         read = gateways.reconnecting(target, run, scrape.read, again=serve is not None)
         if serve is not None:
@@ -160,16 +162,19 @@ class _Scrape:
 
 
 def _once(read: "Callable[[], Reading]", textfile: str | None) -> CommandResult:
-    from skyflowctl.operations.metrics import Reading, metrics_json
+    from skyflowctl.operations.metrics import Reading, metrics_json, write_metrics
+
+    def write(reading: Reading) -> None:
+        if textfile is not None:
+            with writing_output_file(Path(textfile), _WHAT):
+                write_metrics(reading, textfile)
 
     try:
         reading = read()
     except SkyflowctlError:
-        if textfile is not None:
-            _write(Reading(None), textfile)
+        write(Reading(None))
         raise
-    if textfile is not None:
-        _write(reading, textfile)
+    write(reading)
     found = reading.status
     assert found is not None
     code = ExitCode.OK
@@ -181,39 +186,6 @@ def _once(read: "Callable[[], Reading]", textfile: str | None) -> CommandResult:
         "address": "",
     }
     return CommandResult(data, status_of(code) if code else "ok", code, found.unread)
-
-
-def _check_place(path: Path) -> None:
-    """Check that the file may be replaced.
-
-    Raises:
-        RefusedError: something else is there.
-    """
-    from skyflowctl.private_files import check_replaceable
-
-    try:
-        check_replaceable(path, lambda content: content.startswith(b"# HELP skyflow_"))
-    except OSError as error:
-        raise RefusedError(
-            f"the metrics may not replace {path}",
-            why=os_reason(error),
-            fix="name a path that does not exist yet, or an earlier file of metrics",
-            code="output-in-the-way",
-        ) from None
-
-
-def _write(reading: "Reading", textfile: str) -> None:
-    from skyflowctl.operations.metrics import write_metrics
-
-    try:
-        write_metrics(reading, textfile)
-    except OSError as error:
-        raise UsageError(
-            f"the metrics cannot be written to {textfile}",
-            why=os_reason(error),
-            fix="name a file in a folder where this user may write",
-            code="unusable-file",
-        ) from None
 
 
 def _serve(read: "Callable[[], Reading]", where: str, run: CommandRun) -> CommandResult:
@@ -237,9 +209,8 @@ def _serve(read: "Callable[[], Reading]", where: str, run: CommandRun) -> Comman
     code = ExitCode.OK
     try:
         threading.Event().wait()
-    except (KeyboardInterrupt, Terminated) as stop:
-        # This is how serving ends: no failure, and the exit code names the signal.
-        code = ExitCode.TERMINATED if isinstance(stop, Terminated) else ExitCode.INTERRUPTED
+    except STOPS as stop:
+        code = stop_code(stop)
     finally:
         end()
     return CommandResult(data, exit_code=code)

@@ -17,14 +17,16 @@ from skyflowctl.cli.options import (
     TargetOptions,
     option,
 )
-from skyflowctl.cli.runner import CommandRun, Terminated, run_command
-from skyflowctl.errors import ExitCode, RefusedError, UsageError, os_reason
+from skyflowctl.cli.output_files import check_output_file, writing_output_file
+from skyflowctl.cli.runner import STOPS, CommandRun, run_command, stop_code
+from skyflowctl.errors import ExitCode, UsageError
 from skyflowctl.operations.creds import parse_ctx, read_creds
 
 if TYPE_CHECKING:
     from skyflowctl.vault.gateway import Gateway
     from skyflowctl.vault.responses import Creds
 
+_WHAT = "the token"
 _TOKEN = re.compile(rb"[\w-]+(?:\.[\w-]+){1,2}\n")  # one line in the form of a bearer
 
 
@@ -95,11 +97,8 @@ def token_file(
         written(keeper.token)
         try:
             keeper.run()
-        except (KeyboardInterrupt, Terminated) as stop:
-            # This is how keeping ends: no failure, and the exit code names the signal.
-            terminated = isinstance(stop, Terminated)
-            code = ExitCode.TERMINATED if terminated else ExitCode.INTERRUPTED
-            return CommandResult(_data(where, keeper.token), exit_code=code)
+        except STOPS as stop:
+            return CommandResult(_data(where, keeper.token), exit_code=stop_code(stop))
         return CommandResult(_data(where, keeper.token))
 
     run_command("token-file", output, work, _view)
@@ -109,25 +108,16 @@ def _check_place(path: Path) -> None:
     """Check that the file may be replaced, before a token is read for it.
 
     Raises:
+        UsageError: it is no path of a file.
         RefusedError: something else is there.
     """
-    from skyflowctl.private_files import check_replaceable
-
     if str(path) in {"-", "."}:
         raise UsageError(
             "--path needs the path of a file",
             why="the token is kept in a file",
             fix="give --path FILE; 'skyflowctl creds MOUNT ROLE -o raw' prints a token",
         )
-    try:
-        check_replaceable(path, lambda content: _TOKEN.fullmatch(content) is not None)
-    except OSError as error:
-        raise RefusedError(
-            f"the token may not replace {path}",
-            why=os_reason(error),
-            fix="name a path that does not exist yet, or an earlier token's",
-            code="output-in-the-way",
-        ) from None
+    check_output_file(path, _WHAT, lambda text: _TOKEN.fullmatch(text) is not None)
 
 
 def _write(path: Path, token: "Creds") -> dict[str, Any]:
@@ -138,15 +128,8 @@ def _write(path: Path, token: "Creds") -> dict[str, Any]:
     """
     from skyflowctl.private_files import write_private
 
-    try:
+    with writing_output_file(path, _WHAT):
         write_private(path, f"{token.access_token.reveal()}\n")
-    except OSError as error:
-        raise UsageError(
-            f"the token cannot be written to {path}",
-            why=os_reason(error),
-            fix="name a file in a folder where this user may write",
-            code="unusable-file",
-        ) from None
     return _data(path, token)
 
 

@@ -15,7 +15,7 @@ from skyflowctl.cli.commands.audit.options import (
 from skyflowctl.cli.console import Terminal
 from skyflowctl.cli.envelope import CommandResult
 from skyflowctl.cli.options import option
-from skyflowctl.cli.runner import CommandRun, Terminated, run_command
+from skyflowctl.cli.runner import STOPS, CommandRun, run_command, stop_code
 from skyflowctl.errors import ExitCode
 
 
@@ -69,10 +69,8 @@ def tail(
             writer.flush()
         except ReaderGoneError:
             pass
-        except (KeyboardInterrupt, Terminated) as stop:
-            # This is how following ends: no failure, and the exit code names the signal.
-            terminated = isinstance(stop, Terminated)
-            code = ExitCode.TERMINATED if terminated else ExitCode.INTERRUPTED
+        except STOPS as stop:
+            code = stop_code(stop)
             with suppress(ReaderGoneError):
                 writer.flush()
         summary = {"shown": writer.written, "read": scan_counts(newest.counts())}
