@@ -108,6 +108,12 @@ def test_an_address_that_cannot_be_used_is_a_usage_error(stack, words):
     stack.cli("metrics", *words, exported=True, check=64)
 
 
+def test_a_manifest_on_standard_input_cannot_be_read_for_every_scrape(stack):
+    named = {"SKYFLOWCTL_FILE": "-"}
+    done = stack.cli("metrics", "--serve", "127.0.0.1:0", exported=True, env=named, check=64)
+    assert "only once" in done.stderr
+
+
 @pytest.mark.needs("promtool")
 def test_each_alert_fires_on_the_metric_that_it_names(tmp_path):
     rules = yaml.safe_load(RULES.read_text())["groups"][0]["rules"]

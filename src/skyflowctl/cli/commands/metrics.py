@@ -88,7 +88,7 @@ def metrics(
                 why="one writes once, the other answers until it is stopped",
                 fix="leave one of them out",
             )
-        if serve is not None and "-" in (file or ()):
+        if serve is not None and "-" in manifests.manifest_files(file):
             raise UsageError(
                 "-f - and --serve exclude each other",
                 why="the manifest is read again for every scrape, and standard input only once",
