@@ -9,11 +9,11 @@ import select
 import ssl
 import threading
 import weakref
-from base64 import b64encode
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
-from urllib.parse import unquote, urlsplit
+from urllib.parse import urlsplit
 
+from skyflowctl.skyflow.http.proxies import proxy_authorization
 from skyflowctl.vault.bounded import PIECE, BoundedResponse, answer_within, read_body
 from skyflowctl.vault.connection import (
     CONNECT_SECONDS,
@@ -146,7 +146,8 @@ class _Link(http.client.HTTPConnection):
         self._context = context
         self._server_name = server_name or server.hostname
         self._proxied = bool(proxy)
-        self._login = _proxy_login(via.username, via.password)
+        login = proxy_authorization(via)
+        self._login = {"Proxy-Authorization": login.reveal()} if login else {}
 
     def open(self, seconds: float) -> None:
         """Connect within a time limit.
@@ -242,10 +243,3 @@ def _pieces(answer: http.client.HTTPResponse) -> Iterator[bytes]:
         yield piece
     if answer.length:
         raise http.client.IncompleteRead(b"", answer.length)
-
-
-def _proxy_login(user: str | None, password: str | None) -> dict[str, str]:
-    if user is None:
-        return {}
-    text = f"{unquote(user)}:{unquote(password or '')}"
-    return {"Proxy-Authorization": "Basic " + b64encode(text.encode()).decode()}

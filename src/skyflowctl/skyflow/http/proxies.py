@@ -7,7 +7,7 @@ one that is set and empty means none.
 import ipaddress
 from base64 import b64encode
 from collections.abc import Mapping
-from urllib.parse import unquote, urlsplit
+from urllib.parse import SplitResult, unquote, urlsplit
 
 from skyflowctl.frozen import dataclass
 from skyflowctl.secret import Secret
@@ -53,11 +53,15 @@ def _parse(url: str) -> Proxy:
         raise ValueError("HTTPS_PROXY is not a URL") from None
     if parts.scheme != "http" or not host or not host.isprintable() or " " in host:
         raise ValueError("HTTPS_PROXY is not a proxy of the form http://host:port")
-    authorization = None
-    if parts.username is not None:
-        login = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
-        authorization = Secret("Basic " + b64encode(login.encode()).decode())
-    return Proxy(host, port or 80, authorization)
+    return Proxy(host, port or 80, proxy_authorization(parts))
+
+
+def proxy_authorization(url: SplitResult) -> Secret | None:
+    """Return the value of ``Proxy-Authorization`` for a proxy's URL; None: it has no login."""
+    if url.username is None:
+        return None
+    login = f"{unquote(url.username)}:{unquote(url.password or '')}"
+    return Secret("Basic " + b64encode(login.encode()).decode())
 
 
 def is_excepted(host: str, port: int, exceptions: str) -> bool:
