@@ -45,6 +45,11 @@ def consumer_rule(kind: str) -> Mapping[str, Any]:
     return rule
 
 
+def definition_of(reference: str, definitions: Mapping[str, Any]) -> Any:
+    """Return the part of the schema that a ``$ref`` names."""
+    return reduce(getitem, reference.removeprefix("#/$defs/").split("/"), definitions)
+
+
 def _expand(part: Any, definitions: dict[str, Any]) -> Any:
     if isinstance(part, list):
         return [_expand(item, definitions) for item in part]
@@ -56,8 +61,7 @@ def _expand(part: Any, definitions: dict[str, Any]) -> Any:
         if key not in ("$ref", "$defs")
     }
     if "$ref" in part:
-        target = reduce(getitem, part["$ref"].removeprefix("#/$defs/").split("/"), definitions)
-        return {**_expand(target, definitions), **own}
+        return {**_expand(definition_of(part["$ref"], definitions), definitions), **own}
     return own
 
 

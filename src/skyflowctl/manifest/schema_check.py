@@ -8,7 +8,7 @@ from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence, Siz
 from functools import cache
 from typing import Any, TypeAlias
 
-from skyflowctl.manifest.schema import matches, published_schema
+from skyflowctl.manifest.schema import definition_of, matches, published_schema
 
 _Check: TypeAlias = Callable[[Any], bool]
 """Returns whether a value fits one part of the schema."""
@@ -68,10 +68,7 @@ class _Compiler:
 
     def _reference(self, target: str) -> _Check:
         if target not in self._referenced:
-            part: Any = self._definitions
-            for name in target.removeprefix("#/$defs/").split("/"):
-                part = part[name]
-            self._referenced[target] = self.check(part)
+            self._referenced[target] = self.check(definition_of(target, self._definitions))
         return self._referenced[target]
 
 
