@@ -78,7 +78,7 @@ class Peer:
         """What a decent peer sends."""
         if self.calls:
             number, self.next = self.next, self.next + 2
-        else:  # a reply to a call that waits; a second one would end the connection
+        else:  # a reply to a call that waits; a second one would be ignored
             number = self.choice.choice(list(self.connection.streams) or [1])
             if number not in self.connection.streams:
                 return

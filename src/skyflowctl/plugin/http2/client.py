@@ -89,7 +89,6 @@ class GrpcClient(Http2Connection):
     def _cancel(self, stream: Http2Stream) -> None:
         """Give a call up. The server did not provoke this, so no bound for answers holds."""
         del self.streams[stream.number]
-        self._given_up.append(stream.number)
         self.write(reset_frame(stream.number, ErrorCode.CANCEL))
         self._stream_is_gone()
 
@@ -132,6 +131,13 @@ class GrpcClient(Http2Connection):
     def open_stream(self, number: int) -> Http2Stream | None:
         """Never called: a server opens no streams."""
         raise NotImplementedError
+
+    def is_late(self, number: int) -> bool:
+        """Ignore what still comes on our closed streams: any number of calls may be cancelled."""
+        if self._is_idle(number):
+            return False
+        self._count_idle_frame()
+        return True
 
     def headers_received(self, stream: Http2Stream, headers: HeaderList, *, end: bool) -> None:
         """Keep the headers; the trailers end the call."""

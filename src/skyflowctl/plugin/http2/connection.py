@@ -6,7 +6,6 @@ subclass with headers, data and ends of streams. ``server.py`` and ``client.py``
 
 import asyncio
 from collections import deque
-from typing import NoReturn
 
 from skyflowctl.plugin.http2.frames import (
     ACK,
@@ -188,15 +187,13 @@ class Http2Connection(FrameSender):
     def _on_headers(self, flags: int, number: int, payload: bytes) -> None:
         if not number:
             raise Http2Error(ErrorCode.PROTOCOL_ERROR, "HEADERS without a stream")
-        if flags & 0x28:
-            payload = without_padding(flags, payload)
-            if flags & PRIORITIZED:
-                if len(payload) < 5:
-                    raise Http2Error(ErrorCode.FRAME_SIZE_ERROR, "the priority is missing")
-                depends_on = int.from_bytes(payload[:4], "big") & MAX_WINDOW
-                if depends_on == number:
-                    raise Http2Error(ErrorCode.PROTOCOL_ERROR, "a stream depends on itself")
-                payload = payload[5:]
+        payload = without_padding(flags, payload)
+        if flags & PRIORITIZED:
+            if len(payload) < 5:
+                raise Http2Error(ErrorCode.FRAME_SIZE_ERROR, "the priority is missing")
+            if read_long(payload[:4]) & MAX_WINDOW == number:
+                raise Http2Error(ErrorCode.PROTOCOL_ERROR, "a stream depends on itself")
+            payload = payload[5:]
         if flags & END_HEADERS:
             self._on_block(number, payload, end=bool(flags & END_STREAM))
         else:
@@ -233,9 +230,9 @@ class Http2Connection(FrameSender):
     def _new_stream(self, number: int) -> Http2Stream | None:
         """Return the stream that these headers open; None if they are to be ignored."""
         if number <= self._last_stream or not self._is_peers(number):
-            if number in self._given_up:
-                return None
-            self._refuse_number(number)
+            if not self.is_late(number):
+                self._refuse_number(number)
+            return None
         if number > self._last_stream + 2:
             self._gaps.append(range(self._last_stream + 2, number, 2))
         self._last_stream = number
@@ -245,7 +242,11 @@ class Http2Connection(FrameSender):
             self._give_up(number, ErrorCode.REFUSED_STREAM)
         return stream
 
-    def _refuse_number(self, number: int) -> NoReturn:
+    def is_late(self, number: int) -> bool:
+        """Return whether what the peer still sends on a closed stream is to be ignored."""
+        return number in self._given_up
+
+    def _refuse_number(self, number: int) -> None:
         if self._is_idle(number) or any(number in gap for gap in self._gaps):
             raise Http2Error(ErrorCode.PROTOCOL_ERROR, "a stream of this number cannot be opened")
         raise Http2Error(ErrorCode.STREAM_CLOSED, "the stream is closed")
@@ -288,7 +289,7 @@ class Http2Connection(FrameSender):
             self.reset(stream, ErrorCode.STREAM_CLOSED)
         elif self._is_idle(number):
             raise Http2Error(ErrorCode.PROTOCOL_ERROR, "DATA for a stream that is not open")
-        elif number not in self._given_up:
+        elif not self.is_late(number):
             self._count_idle_frame()
             self._give_up(number, ErrorCode.STREAM_CLOSED)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from types import SimpleNamespace
 
 import pytest
 from support.http2_wire import Wire, data, goaway_code, reset_code, turns
@@ -271,6 +272,48 @@ def test_any_number_of_calls_may_be_cancelled_while_the_server_does_not_read():
         assert {type(one) for one in results} == {asyncio.CancelledError}
         assert [one.kind for one in wire.sent()] == [RST_STREAM] * 1100
         assert wire.connection.usable
+
+    asyncio.run(story())
+
+
+def test_late_replies_of_many_cancelled_calls_leave_the_others_alone():
+    async def story() -> None:
+        wire = client()
+        tasks = [call(wire) for _ in range(1100)]
+        kept = call(wire)
+        await turns()
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        wire.sent()
+        wire.connection.pause_writing()
+        for number in range(1, 2200, 2):
+            wire.receive(reply(wire, number, b"late"))
+        assert wire.sent() == []
+        wire.receive(reply(wire, 2201, b"fine"))
+        assert await kept == b"fine"
+
+    asyncio.run(story())
+
+
+def test_late_frames_are_bounded_and_those_of_no_stream_an_error():
+    async def story() -> None:
+        wire = client()
+        task = call(wire)
+        await turns()
+        wire.receive(reply(wire, 1, b"fine"))
+        assert await task == b"fine"
+        late = wire.headers(1, HEAD)
+        times = iter([100.0, 100.9])  # the time is looked at after 50,000 frames
+        loop = asyncio.get_running_loop()
+        wire.connection.loop = SimpleNamespace(time=lambda: next(times), call_soon=loop.call_soon)
+        for _ in range(100):
+            assert not wire.transport.closed
+            wire.receive(late * 1000)
+        assert goaway_code(wire.sent()) == ErrorCode.ENHANCE_YOUR_CALM
+        wire = client()
+        wire.receive(wire.headers(1, HEAD))
+        assert goaway_code(wire.sent()) == ErrorCode.PROTOCOL_ERROR
 
     asyncio.run(story())
 
