@@ -13,6 +13,7 @@ from skyflowctl.plugin.http2.frames import (
     END_STREAM,
     HEADERS,
     ErrorCode,
+    Http2Error,
     MalformedError,
     frame,
     header_frames,
@@ -351,6 +352,12 @@ class ServerConnection(Http2Connection):
 
     def _expire(self) -> None:
         self._timer = None
+        try:
+            self._end_late_calls()
+        except Http2Error as error:  # too many resets, and the caller does not read
+            self.close_with(error.code, error.text)
+
+    def _end_late_calls(self) -> None:
         now, following = self.loop.time(), inf
         for stream in list(self.streams.values()):
             if stream.call is None:

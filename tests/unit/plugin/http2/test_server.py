@@ -7,7 +7,17 @@ import time
 from dataclasses import replace
 
 import pytest
-from support.http2_wire import CALL, EchoMethods, Sent, Wire, data, reset_code, server_wire, turns
+from support.http2_wire import (
+    CALL,
+    EchoMethods,
+    Sent,
+    Wire,
+    data,
+    goaway_code,
+    reset_code,
+    server_wire,
+    turns,
+)
 
 from skyflowctl.plugin.http2.frames import (
     DATA,
@@ -233,6 +243,24 @@ def test_a_deadline_ends_the_call_and_only_that():
         assert methods.cancelled == 2
         assert sorted(wire.connection.streams) == [1, 7]
         wire.connection.connection_lost(None)
+
+    asyncio.run(story())
+
+
+def test_deadlines_of_a_caller_that_does_not_read_end_the_connection():
+    async def story() -> None:
+        failed: list[dict[str, object]] = []
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: failed.append(context))
+        wire = server_wire(EchoMethods())
+        wire.connection.pause_writing()
+        fields = [*CALL, ("grpc-timeout", "0S")]
+        for number in range(1, 2203, 2):  # none of them is said to its end
+            wire.receive(wire.headers(number, fields))
+        async with asyncio.timeout(5):
+            while not wire.transport.closed:
+                await asyncio.sleep(0.005)
+        assert goaway_code(wire.sent()) == ErrorCode.ENHANCE_YOUR_CALM
+        assert failed == []
 
     asyncio.run(story())
 
