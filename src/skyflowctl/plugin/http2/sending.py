@@ -49,7 +49,7 @@ class Http2Stream:
         self.unacknowledged = 0
         self.peer_done = False
         self.unsent: memoryview | None = None
-        self.tail: FieldTuple | None = None
+        self.tail: FieldTuple = ()
         self.queued = False
         self.call: Any = None
 
@@ -111,38 +111,31 @@ class FrameSender(asyncio.Protocol):
             out, self._out = self._out, []
             self.transport.write(out[0] if len(out) == 1 else b"".join(out))
 
-    def send(
-        self, stream: Http2Stream, head: bytes, content: bytes, tail: FieldTuple | None
-    ) -> None:
-        """Send headers, content and the end of our side of a stream.
+    def send(self, stream: Http2Stream, head: bytes, content: bytes, tail: FieldTuple) -> None:
+        """Send headers, content and the end of our side of a stream: once for each.
 
         Args:
             stream: an open stream.
-            head: the frames of the headers, if they were not sent yet.
+            head: the frames of the headers.
             content: sent as the peer's windows allow.
             tail: the trailers, encoded when their turn comes; without any the content ends the
-                stream, and None leaves it open.
+                stream.
         """
         size = len(content)
-        fits = size <= stream.window and size <= self._window and size <= self.max_frame
-        if not fits or stream.unsent is not None:
-            if head:
-                self.write(head)
-            if stream.unsent is not None:
-                content = bytes(stream.unsent) + content
+        if size > min(stream.window, self._window, self.max_frame):
+            self.write(head)
             stream.unsent, stream.tail = memoryview(content), tail
             self._enqueue(stream)
             self._send_queued()
             return
         stream.window -= size
         self._window -= size
-        flags = 0 if tail is None or tail else END_STREAM
+        flags = 0 if tail else END_STREAM
         data_head = FRAME_HEAD.pack(size >> 8, size & 0xFF, DATA, flags, stream.number)
         self.write(b"".join((head, data_head, content, self._trailers(stream, tail))))
-        if tail is not None:
-            self.side_done(stream)
+        self.side_done(stream)
 
-    def _trailers(self, stream: Http2Stream, tail: FieldTuple | None) -> bytes:
+    def _trailers(self, stream: Http2Stream, tail: FieldTuple) -> bytes:
         if not tail:
             return b""
         block = self.writer.constant(tail)
@@ -171,18 +164,17 @@ class FrameSender(asyncio.Protocol):
 
     def _send_part(self, stream: Http2Stream, content: memoryview) -> bool:
         """Send one frame of a stream's content; True if there is more."""
-        tail = stream.tail
         size = max(0, min(len(content), stream.window, self._window, self.max_frame))
         last = size == len(content)
         if not size and not last:
             return True  # its next WINDOW_UPDATE brings it back
         stream.window -= size
         self._window -= size
-        flags = END_STREAM if last and tail == () else 0
+        flags = END_STREAM if last and not stream.tail else 0
         self.write(frame(DATA, flags, stream.number, bytes(content[:size])))
         stream.unsent = None if last else content[size:]
-        if last and tail is not None:
-            self.write(self._trailers(stream, tail))
+        if last:
+            self.write(self._trailers(stream, stream.tail))
             self.side_done(stream)
         return not last
 
