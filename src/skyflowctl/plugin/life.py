@@ -62,12 +62,9 @@ class Life:
         """Check regularly whether this process is still needed."""
         loop = asyncio.get_running_loop()
         needed_at = loop.time()
-        started = False
+        await asyncio.sleep(_CHECK_SECONDS)
+        end_start()
         while True:
-            await asyncio.sleep(_CHECK_SECONDS)
-            if not started:
-                started = True
-                end_start()
             if os.getppid() != self._parent:
                 self.end()
             if self._mounts():
@@ -75,6 +72,7 @@ class Life:
             allowed = _IDLE_SECONDS if self._connected else _CONNECT_SECONDS
             if loop.time() - needed_at > allowed:
                 self.end()
+            await asyncio.sleep(_CHECK_SECONDS)
 
 
 def end_start() -> None:
