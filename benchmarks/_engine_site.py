@@ -16,7 +16,7 @@ from pathlib import Path
 
 import _compare  # noqa: F401 - makes the tests' helpers importable
 from support.bao import BaoServer, running_bao
-from support.fixed_tokens import FixedTokens, fixed_tokens
+from support.fixed_tokens import fixed_tokens
 from support.load import Load, LoadResult
 from support.loaded import log_in, mount, register_ours, write
 from support.plugin import processes_of, register, wait_for
@@ -65,15 +65,15 @@ class EngineSite:
         # A mount's plugin is told by its name, the first part of the path.
         plugins = [one.pid for one in processes_of(self.server, path.partition("/")[0])]
         servers = [self.server.process.pid]
-        before = _cpu(plugins), _cpu(servers)
+        before = cpu_seconds(plugins), cpu_seconds(servers)
         result = load.run()
-        spent = _cpu(plugins) - before[0], _cpu(servers) - before[1]
+        spent = cpu_seconds(plugins) - before[0], cpu_seconds(servers) - before[1]
         if set(result.statuses) - {200, 0} or result.statuses.get(0):
             raise SystemExit(f"{path}, {clients} clients: {result.statuses} {result.refusal}")
         return Measured(result, *(one * 1000 / result.granted for one in spent))
 
 
-def _cpu(pids: list[int]) -> float:
+def cpu_seconds(pids: list[int]) -> float:
     """CPU seconds of processes, from their threads: to the nanosecond, where stat has ticks."""
     total = 0
     for thread in (one for pid in pids for one in Path(f"/proc/{pid}/task").iterdir()):
@@ -87,8 +87,7 @@ def engine_site() -> Iterator[EngineSite]:
     """Run it all, mounts and roles included; it is gone afterwards."""
     with fixed_tokens((0, SLOW_SECONDS)) as tokens, running_bao() as server:
         register_ours(server, tokens)
-        if PEER:
-            _register_peer(server, tokens)
+        register_peer(server, tokens.ca)
         for plugin in plugins():
             for number, speed in enumerate((FAST, SLOW)):
                 mount(server, f"{plugin}/{speed}", tokens.credentials(number), plugin)
@@ -105,8 +104,11 @@ def plugins() -> list[str]:
     return [OURS, GO] if PEER else [OURS]
 
 
-def _register_peer(server: BaoServer, tokens: FixedTokens) -> None:
+def register_peer(server: BaoServer, ca: Path) -> None:
+    """Put the Go plugin into the catalog if its binary is given; it trusts this CA."""
+    if not PEER:
+        return
     binary = shutil.copy(PEER, server.plugin_dir / GO)
     sha256 = hashlib.sha256(Path(binary).read_bytes()).hexdigest()
-    quiet = [f"SSL_CERT_FILE={tokens.ca}", "TELEMETRY_ENABLED=false"]
+    quiet = [f"SSL_CERT_FILE={ca}", "TELEMETRY_ENABLED=false"]
     register(server, GO, sha256, env=quiet, version="v1.0.0")

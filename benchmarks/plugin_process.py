@@ -11,9 +11,6 @@ role and one token; the difference, after the connections to the token service w
 because nothing used them, is the cost of a mount.
 """
 
-import hashlib
-import os
-import shutil
 import sys
 import time
 from collections.abc import Callable
@@ -22,13 +19,15 @@ from functools import partial
 from pathlib import Path
 
 from _compare import Ratio, in_turns, judge, show_medians
+from _engine_site import GO, OURS, cpu_seconds, plugins, register_peer
 from support.bao import BaoServer, running_bao
 from support.emulator import RunningEmulator, running_emulator
+from support.loaded import mount
 from support.plugin import processes_of, register_skyflow, wait_for
 
 from skyflowctl.skyflow.http.pool import MAXIMUM_IDLE_SECONDS
 
-OURS, PEER, SHARED = "skyflow", "peer", "shared"
+SHARED = "shared"
 START_LIMIT, MEMORY_LIMIT_MB = 2.5, 16.0
 MOUNT_LIMIT_MB, MOUNT_LIMIT_FILES = 0.45, 2.0
 
@@ -41,40 +40,24 @@ class Bench:
     emulator: RunningEmulator
     credentials: str
 
-    def call(self, method: str, path: str, fields: object = None) -> None:
+    def call(self, method: str, path: str) -> None:
         """One request, which must be granted."""
-        status, body = self.server.api(method, path, fields)
+        status, body = self.server.api(method, path)
         if status not in {200, 204}:
             raise SystemExit(f"{path}: {status} {body}")
 
     def mount(self, plugin: str, path: str) -> None:
         """Enable a mount with a config and a role, and mint one token."""
-        self.call("POST", f"sys/mounts/{path}", {"type": plugin})
-        self.call("POST", f"{path}/config", {"credentials_json": self.credentials})
-        self.call("POST", f"{path}/roles/reader", {"role_ids": ["role-1"]})
+        mount(self.server, path, self.credentials, plugin)
         self.call("GET", f"{path}/creds/reader")
 
-    def register(self) -> list[str]:
-        """Register ours, twice, and the peer where it is given; the names to compare."""
+    def register(self) -> None:
+        """Register ours, twice, and the peer where it is given."""
         arguments = ["--allow-host", self.emulator.host]
         environ = [f"SSL_CERT_FILE={self.emulator.ca}"]
         register_skyflow(self.server, OURS, args=arguments, env=environ)
         register_skyflow(self.server, SHARED, args=["--shared", *arguments], env=environ)
-        binary = os.environ.get("SKYFLOWCTL_PEER_PLUGIN")
-        if not binary:
-            return [OURS]
-        copy = self.server.plugin_dir / PEER
-        shutil.copy(binary, copy)
-        sha256 = hashlib.sha256(copy.read_bytes()).hexdigest()
-        entry = {"sha256": sha256, "command": PEER, "env": environ}
-        self.call("PUT", f"sys/plugins/catalog/secret/{PEER}", entry)
-        return [OURS, PEER]
-
-
-def cpu_ms(pid: int) -> float:
-    """Milliseconds of CPU that a process's main thread and the others have used."""
-    tasks = Path(f"/proc/{pid}/task").iterdir()
-    return sum(int((task / "schedstat").read_text().split()[0]) for task in tasks) / 1e6
+        register_peer(self.server, self.emulator.ca)
 
 
 def private_mb(pid: int) -> float:
@@ -104,38 +87,38 @@ def start(server: BaoServer, plugin: str) -> tuple[float, float]:
         raise SystemExit(f"{path}: {status} {body}")
     server.api("GET", f"{path}/roles?list=true")
     spent = (time.perf_counter() - before) * 1000
-    cpu = cpu_ms(only_process(server, plugin))
+    cpu = cpu_seconds([only_process(server, plugin)]) * 1000
     server.api("DELETE", f"sys/mounts/{path}")
     wait_for(lambda: not processes_of(server, plugin))
     return spent, cpu
 
 
-def compare_starts(bench: Bench, plugins: list[str], rounds: int) -> int:
+def compare_starts(bench: Bench, rounds: int) -> int:
     """Print the starts of every plugin; 1 if the limit is missed."""
     cases: dict[str, Callable[[], tuple[float, float]]]
-    cases = {name: partial(start, bench.server, name) for name in plugins}
+    cases = {name: partial(start, bench.server, name) for name in plugins()}
     found = in_turns(cases, rounds)
     walls = {name: [wall for wall, _ in each] for name, each in found.items()}
     cpus = {name: [cpu for _, cpu in each] for name, each in found.items()}
     show_medians("ms from mount to first answer", walls)
     show_medians("ms of CPU of the process", cpus)
-    if PEER not in found:
+    if GO not in found:
         return 0
     return judge(
-        f"start / {PEER}",
+        f"start / {GO}",
         [
-            Ratio("time", walls[OURS], walls[PEER], at_most=START_LIMIT),
-            Ratio("CPU of the process", cpus[OURS], cpus[PEER]),
+            Ratio("time", walls[OURS], walls[GO], at_most=START_LIMIT),
+            Ratio("CPU of the process", cpus[OURS], cpus[GO]),
         ],
     )
 
 
-def show_idle(bench: Bench, plugins: list[str]) -> int:
+def show_idle(bench: Bench) -> int:
     """Print the memory of a process with one mount; 1 if the limit is missed."""
-    for name in plugins:
+    for name in plugins():
         bench.mount(name, f"idle/{name}")
     time.sleep(5)
-    found = {name: private_mb(only_process(bench.server, name)) for name in plugins}
+    found = {name: private_mb(only_process(bench.server, name)) for name in plugins()}
     for name, megabytes in found.items():
         print(f"idle process of one mount, {name}: {megabytes:.1f} MB private")
         bench.call("DELETE", f"sys/mounts/idle/{name}")
@@ -162,10 +145,10 @@ def main() -> int:
     """Measure; return 1 when a limit is missed."""
     rounds, mounts = (*map(int, sys.argv[1:]), *(11, 100)[len(sys.argv) - 1 :])
     with running_emulator() as emulator, running_bao() as server:
-        bench = Bench(server, emulator, emulator.new_account("role-1"))
-        plugins = bench.register()
-        missed = compare_starts(bench, plugins, rounds)
-        missed |= show_idle(bench, plugins)
+        bench = Bench(server, emulator, emulator.new_account("r"))
+        bench.register()
+        missed = compare_starts(bench, rounds)
+        missed |= show_idle(bench)
         if mounts:
             missed |= show_shared(bench, mounts)
     return missed
