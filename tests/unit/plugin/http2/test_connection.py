@@ -6,6 +6,7 @@ import asyncio
 from types import SimpleNamespace
 
 import pytest
+from support.engine import scenario
 from support.http2_wire import (
     CALL,
     EchoMethods,
@@ -47,22 +48,7 @@ from skyflowctl.plugin.http2.frames import (
 from skyflowctl.plugin.http2.server import ServerConnection
 
 
-def at_once(story):
-    """Run a test's coroutine function."""
-
-    async def run(**arguments) -> None:
-        async with asyncio.timeout(20):
-            await story(**arguments)
-
-    def test(**arguments) -> None:
-        asyncio.run(run(**arguments))
-
-    test.__signature__ = __import__("inspect").signature(story)
-    test.__name__, test.__doc__ = story.__name__, story.__doc__
-    return test
-
-
-@at_once
+@scenario
 async def test_the_settings_come_first_and_are_acknowledged():
     wire = Wire(ServerConnection({}))
     wire.connection.connection_made(wire.transport)
@@ -78,7 +64,7 @@ async def test_the_settings_come_first_and_are_acknowledged():
     "start",
     [b"GET / HTTP/1.1\r\n\r\n", PREFACE + frame(PING, 0, 0, bytes(8)), PREFACE + frame(4, 1, 0)],
 )
-@at_once
+@scenario
 async def test_what_does_not_begin_as_it_must_is_refused(start: bytes):
     wire = Wire(ServerConnection({}))
     wire.connection.connection_made(wire.transport)
@@ -130,7 +116,7 @@ ENDS_THE_CONNECTION = {
 
 
 @pytest.mark.parametrize("case", ENDS_THE_CONNECTION)
-@at_once
+@scenario
 async def test_an_error_of_the_connection(case: str):
     wire = server_wire(EchoMethods())
     wire.receive(wire.call(1), wire.call(5))
@@ -145,7 +131,7 @@ async def test_an_error_of_the_connection(case: str):
     assert wire.transport.closed
 
 
-@at_once
+@scenario
 async def test_an_error_of_a_stream_leaves_the_others_alone():
     methods = EchoMethods()
     wire = server_wire(methods)
@@ -169,7 +155,7 @@ async def test_an_error_of_a_stream_leaves_the_others_alone():
     assert [one.stream for one in wire.sent() if one.ends] == [1]
 
 
-@at_once
+@scenario
 async def test_after_its_end_a_stream_takes_nothing():
     methods = EchoMethods()
     wire = server_wire(methods)
@@ -187,7 +173,7 @@ async def test_after_its_end_a_stream_takes_nothing():
     assert not wire.transport.closed
 
 
-@at_once
+@scenario
 async def test_what_may_be_ignored_is():
     wire = server_wire(EchoMethods())
     wire.receive(
@@ -201,7 +187,7 @@ async def test_what_may_be_ignored_is():
     assert (ack.kind, ack.flags) == (SETTINGS, ACK)
 
 
-@at_once
+@scenario
 async def test_a_ping_is_answered_with_its_own_bytes():
     wire = server_wire(EchoMethods())
     wire.receive(frame(PING, 0, 0, b"12345678"))
@@ -209,7 +195,7 @@ async def test_a_ping_is_answered_with_its_own_bytes():
     assert (answer.kind, answer.flags, answer.payload) == (PING, ACK, b"12345678")
 
 
-@at_once
+@scenario
 async def test_a_block_in_pieces_with_padding_and_priority_is_read():
     methods = EchoMethods()
     wire = server_wire(methods)
@@ -227,7 +213,7 @@ async def test_a_block_in_pieces_with_padding_and_priority_is_read():
     assert methods.metadata == {"multiplex_id": "abc"}
 
 
-@at_once
+@scenario
 async def test_frames_cut_anywhere_are_the_same():
     wire = server_wire(EchoMethods())
     stream = wire.call(1, b"one") + frame(PING, 0, 0, bytes(8)) + wire.call(3, b"two")
@@ -237,7 +223,7 @@ async def test_frames_cut_anywhere_are_the_same():
     assert [one.payload[5:] for one in wire.sent() if one.kind == DATA] == [b"one", b"two"]
 
 
-@at_once
+@scenario
 async def test_what_we_receive_is_acknowledged_so_that_the_peer_can_go_on():
     wire = server_wire(EchoMethods())
     wire.receive(wire.headers(1, CALL))
@@ -254,7 +240,7 @@ async def test_what_we_receive_is_acknowledged_so_that_the_peer_can_go_on():
     assert len(updates) < 10
 
 
-@at_once
+@scenario
 async def test_more_than_we_allow_is_a_flow_control_error():
     wire = server_wire(EchoMethods())
     wire.connection._unacknowledged = 16 * 2**20
@@ -278,7 +264,7 @@ async def test_more_than_we_allow_is_a_flow_control_error():
         window_frame(3, 1),
     ],
 )
-@at_once
+@scenario
 async def test_a_flood_ends_the_connection(flood: bytes):
     wire = server_wire(EchoMethods())
     wire.receive(wire.headers(1, CALL), wire.call(3))
@@ -293,7 +279,7 @@ async def test_a_flood_ends_the_connection(flood: bytes):
     assert goaway_code(wire.sent()) == ErrorCode.ENHANCE_YOUR_CALM
 
 
-@at_once
+@scenario
 async def test_answers_that_nobody_reads_do_not_pile_up():
     wire = server_wire(EchoMethods())
     wire.connection.pause_writing()
@@ -309,7 +295,7 @@ async def test_answers_that_nobody_reads_do_not_pile_up():
     assert not wire.transport.closed
 
 
-@at_once
+@scenario
 async def test_opening_and_cancelling_is_refused_at_the_limit_not_piled_up():
     """A cancelled call counts until its work has ended: here its task has no turn to end."""
     methods = EchoMethods()
@@ -327,7 +313,7 @@ async def test_opening_and_cancelling_is_refused_at_the_limit_not_piled_up():
     assert wire.sent()[-1].ends
 
 
-@at_once
+@scenario
 async def test_writes_of_one_turn_are_one_write():
     wire = server_wire(EchoMethods())
     wire.receive(*[wire.call(number) for number in range(1, 41, 2)])
@@ -337,7 +323,7 @@ async def test_writes_of_one_turn_are_one_write():
     assert len(list(split(bytes(wire.transport.written)))) == 60
 
 
-@at_once
+@scenario
 async def test_a_closed_connection_hears_nothing():
     wire = server_wire(EchoMethods())
     wire.connection.close_with()
