@@ -129,9 +129,6 @@ class Parked:
             self._ids[accessor] = key
             _bound(self._ids)
 
-    def __bool__(self) -> bool:
-        return bool(self._ids)
-
     def approve(self, entry: Entry, logins: Logins) -> None:
         """Record an approval."""
         data = entry.request.data
