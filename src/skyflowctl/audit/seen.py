@@ -77,7 +77,7 @@ class Seen:
         """Return whether a device logged a key before, in a different line."""
         if known is None or not self.has(known, logged.device):
             return False
-        return not self.has(known, _line(logged))
+        return not self.has(known, _line_mark(logged.device, logged.entry.time))
 
 
 _BITS = 40
@@ -86,8 +86,13 @@ _MASK = (1 << _BITS) - 1
 
 def marks_of(device: int, time: str, fingerprint: int) -> int:
     """Return what is remembered of an answer that a device logged with this time."""
-    marks = (device & _MASK) << _BITS | hash((device, time)) & _MASK
+    marks = (device & _MASK) << _BITS | _line_mark(device, time) & _MASK
     return marks << _BITS | fingerprint & _MASK
+
+
+def _line_mark(device: int, time: str) -> int:
+    """Return what distinguishes a line from this device's other lines about the same request."""
+    return hash((device, time))
 
 
 class Parked:
@@ -150,8 +155,3 @@ class Parked:
 def _bound(known: OrderedDict[Any, Any]) -> None:
     if len(known) > PARKED_MAX:
         known.popitem(last=False)
-
-
-def _line(logged: Logged) -> int:
-    """Return what distinguishes a line from this device's other lines about the same request."""
-    return hash((logged.device, logged.entry.time))
