@@ -66,6 +66,11 @@ def bare_lines(block: bytes) -> int:
     return count + 1 if block[last] == _CLOSING else -1
 
 
+def has_entry(block: bytes) -> bool:
+    """Return whether a block has an entry; it is not enough that its lines look like entries."""
+    return any(isinstance(decode_line(line), Entry) for line in block.split(b"\n"))
+
+
 class Opener:
     """Reduces the blocks of one file to their entries.
 
@@ -132,8 +137,7 @@ class Opener:
 
     def _look_into(self, block: bytes) -> None:
         """Record whether a block has a real entry, and the first time in it."""
-        if not self.proved:
-            self.proved = any(isinstance(decode_line(line), Entry) for line in block.split(b"\n"))
+        self.proved = self.proved or has_entry(block)
         if not self.first:
             self.first = time_in(block)
 

@@ -12,8 +12,7 @@ from mmap import mmap
 from typing import Any, NamedTuple
 
 from skyflowctl.audit.ctx import HASH_PREFIX
-from skyflowctl.audit.entries import Entry, decode_line
-from skyflowctl.audit.envelopes import HEAD_BYTES, bare_lines
+from skyflowctl.audit.envelopes import HEAD_BYTES, bare_lines, has_entry
 from skyflowctl.audit.lines import TOO_LONG, blocks, finder, lines_with
 from skyflowctl.audit.sources import FileRange, Sources
 from skyflowctl.audit.unread import last_time_in, time_in
@@ -216,8 +215,3 @@ def ending_of(
     if part.end is None and read is not None:
         return Ending(read.bytes, read.sha256, cut[TOO_LONG], dict(damaged), unwraps)
     return Ending((part.end or 0) - part.start, "", cut[TOO_LONG], dict(damaged), unwraps)
-
-
-def has_entry(block: bytes) -> bool:
-    """Return whether a block has an entry; it is not enough that its lines look like entries."""
-    return any(isinstance(decode_line(line), Entry) for line in block.split(b"\n"))
