@@ -65,6 +65,14 @@ def blocks(file: Readable, damaged: Counter[str]) -> Iterator[bytes]:
         yield b"".join(tail)
 
 
+def split_lines(block: bytes) -> list[bytes]:
+    """Return the lines of a block of whole lines."""
+    lines = block.split(b"\n")
+    if not lines[-1]:
+        lines.pop()
+    return lines
+
+
 def lines_with(
     block: bytes, needles: tuple[bytes, ...], find: Callable[[bytes, int], int] | None = None
 ) -> list[bytes]:

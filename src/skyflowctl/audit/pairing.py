@@ -15,7 +15,7 @@ from skyflowctl.audit.clipping import LONG_LINE_BYTES
 from skyflowctl.audit.ctx import ctx_text
 from skyflowctl.audit.entries import Auth, Entry, LoggedRequest, Namespace, decode_all
 from skyflowctl.audit.join import AUTHORIZE, JoinedRow, Joiner, fingerprint_of, is_root
-from skyflowctl.audit.lines import blocks
+from skyflowctl.audit.lines import blocks, split_lines
 from skyflowctl.audit.logins import Logins
 from skyflowctl.audit.model import RequestOutcome
 from skyflowctl.audit.recogniser import Recogniser
@@ -84,9 +84,7 @@ def pair_part(
     pairing = _Pairing(types, every_change=every_change, any_mount=any_mount)
     with sources.reading(part, damaged) as content:
         for block in blocks(content, cut):
-            lines = block.split(b"\n")
-            if not lines[-1]:
-                lines.pop()
+            lines = split_lines(block)
             entries = None if b"\0" in block else decode_all(lines)
             if entries is None or cut:
                 # With a line that was skipped, positions are not known any more.

@@ -15,7 +15,7 @@ from skyflowctl.audit.chosen import EntryChooser, Fed, Origin
 from skyflowctl.audit.entries import decode_all
 from skyflowctl.audit.envelopes import Opener
 from skyflowctl.audit.join import Handlers, JoinedRow, Joiner
-from skyflowctl.audit.lines import TOO_LONG, blocks
+from skyflowctl.audit.lines import TOO_LONG, blocks, split_lines
 from skyflowctl.audit.logins import Logins
 from skyflowctl.audit.model import Counts, UnreadSpan
 from skyflowctl.audit.pairing import PairReader, pair_part
@@ -175,7 +175,7 @@ class Scan:
             before = opener.lines
             if opened := opener.open(line):
                 yield self._chooser.decoded(
-                    _split(opened), (node, numbers.setdefault(node, len(numbers)))
+                    split_lines(opened), (node, numbers.setdefault(node, len(numbers)))
                 )
             self._lines += opener.lines - before
         for node, opener in openers.items():
@@ -368,21 +368,13 @@ class Scan:
     def _whole(self, block: bytes, origin: Origin, opener: Opener) -> list[Fed]:
         """Decode every line of a block and return its entries."""
         if b"\0" not in block:
-            lines = _split(block)
+            lines = split_lines(block)
             entries = decode_all(lines)
             if entries is not None:
                 opener.take(block, len(lines))
                 return self._chooser.chosen(zip(entries, lines, strict=True), origin)
         opened = opener.open(block)
-        return self._chooser.decoded(_split(opened), origin) if opened else []
-
-
-def _split(block: bytes) -> list[bytes]:
-    """Return the lines of a block of entries."""
-    lines = block.split(b"\n")
-    if not lines[-1]:
-        lines.pop()
-    return lines
+        return self._chooser.decoded(split_lines(opened), origin) if opened else []
 
 
 def _time_key(fed: Fed) -> str:
