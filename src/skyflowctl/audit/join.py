@@ -340,12 +340,8 @@ class Joiner:
         when = utc_text(time) or utc_text(entry.time)
         if when is None:
             return None
-        request, response = entry.request, entry.response
-        data, headers = request.data, request.headers
-        ctx, hashed = ctx_text(data.ctx) if data is not None else ("", False)
+        ctx, hashed, claimed, run, key_id = logged_values(entry)
         app, auth = self._logins.identity(entry.auth or _NOBODY)
-        answer = None if response is None else response.data
-        key_id = "" if answer is None else answer.key_id
         return JoinedRow(
             when,
             target.mount,
@@ -355,10 +351,10 @@ class Joiner:
             ctx,
             hashed,
             outcome,
-            headers.claimed[0] if headers is not None and headers.claimed else "",
-            headers.run[0] if headers is not None and headers.run else "",
-            key_id if isinstance(key_id, str) else "",
-            request.id,
+            claimed,
+            run,
+            key_id,
+            entry.request.id,
             node,
             change,
             entry,
@@ -366,6 +362,21 @@ class Joiner:
 
 
 _NOBODY = Auth()
+
+
+def logged_values(entry: Entry) -> tuple[str, bool, str, str, str]:
+    """Return a row's ctx, whether it is hashed, its claimed app, run and key id."""
+    data, headers, response = entry.request.data, entry.request.headers, entry.response
+    ctx, hashed = ctx_text(data.ctx) if data is not None else ("", False)
+    answer = None if response is None else response.data
+    key_id = "" if answer is None else answer.key_id
+    return (
+        ctx,
+        hashed,
+        headers.claimed[0] if headers is not None and headers.claimed else "",
+        headers.run[0] if headers is not None and headers.run else "",
+        key_id if isinstance(key_id, str) else "",
+    )
 
 
 def _is_device_test(entry: Entry) -> bool:

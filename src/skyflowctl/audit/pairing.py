@@ -12,9 +12,15 @@ from typing import Any, NamedTuple
 from skyflowctl.audit.admin import has_details, is_change
 from skyflowctl.audit.changes import CREDS, FORWARDED, asks_for_token, outcome_of
 from skyflowctl.audit.clipping import LONG_LINE_BYTES
-from skyflowctl.audit.ctx import ctx_text
 from skyflowctl.audit.entries import Auth, Entry, LoggedRequest, Namespace, decode_all
-from skyflowctl.audit.join import AUTHORIZE, JoinedRow, Joiner, fingerprint_of, is_root
+from skyflowctl.audit.join import (
+    AUTHORIZE,
+    JoinedRow,
+    Joiner,
+    fingerprint_of,
+    is_root,
+    logged_values,
+)
 from skyflowctl.audit.lines import blocks, split_lines
 from skyflowctl.audit.logins import Logins
 from skyflowctl.audit.model import RequestOutcome
@@ -194,11 +200,8 @@ class _Pairing:
         when = utc_text(first.time)
         if when is None or not _is_simple(entry) or len(line) > LONG_LINE_BYTES:
             return None
-        request, headers = entry.request, entry.request.headers
-        data = request.data
-        answer = None if entry.response is None else entry.response.data
-        ctx, hashed = ctx_text(data.ctx) if data is not None else ("", False)
-        key_id = "" if answer is None else answer.key_id
+        request = entry.request
+        ctx, hashed, claimed, run, key_id = logged_values(entry)
         return (
             hash((request.id, request.path)),
             marks_of(hash(request.client_token), entry.time, fingerprint_of(entry)),
@@ -207,9 +210,9 @@ class _Pairing:
             ctx,
             hashed,
             _OUTCOMES.index(outcome_of(entry, token=True)),
-            headers.claimed[0] if headers is not None and headers.claimed else "",
-            headers.run[0] if headers is not None and headers.run else "",
-            key_id if isinstance(key_id, str) else "",
+            claimed,
+            run,
+            key_id,
             request.id,
             (first_at, first_size, at, len(line)),
         )
