@@ -168,10 +168,7 @@ class _Pairing:
 
     def _keep(self, request: LoggedRequest, line: bytes) -> None:
         """Pass on a line as it is, and so all others about the same request."""
-        key = (request.id, request.path)
-        asked = self._waiting.get(key)
-        if asked is None:
-            self._waiting[key] = None
+        self._waiting.setdefault((request.id, request.path), None)
         self._items.append(line)
 
     def _creds(self, entry: Entry, line: bytes, at: int) -> None:

@@ -276,9 +276,7 @@ class Scan:
 
     def _checked(self, results: Iterator[Any], part: FileRange) -> Iterator[Any]:
         """Return the results for a part; search it again if it had to be searched for more."""
-        if part.end is None:
-            return results
-        if not self._sifter.finds_unwraps:
+        if part.end is None or not self._sifter.finds_unwraps:
             return results
         known = list(results)
         if Ending(*known[-1]).unwraps[0]:
