@@ -118,7 +118,7 @@ def _hash_test(hashes: tuple[str, ...]) -> Test:
 
 
 def scan_options(
-    query: Query, plugin_names: tuple[str, ...], *, cut_offs: bool = True
+    query: Query, plugin_names: tuple[str, ...], *, cut_offs: bool = False
 ) -> ScanOptions:
     """Return the options of a scan that decodes as few lines as the query allows.
 

@@ -39,7 +39,8 @@ class Search:
     ) -> None:
         self._query = query
         self.nodes = len({stream.node for stream in sources.streams})
-        self._scan: Scan = scan(sources, scan_options(query, plugin_names, cut_offs=cut_offs))
+        self._options = scan_options(query, plugin_names, cut_offs=cut_offs)
+        self._scan: Scan = scan(sources, self._options)
         self._hashed_seen = False
         self.found = 0
         self.cut_offs: dict[tuple[str, str], datetime] = {}
@@ -72,7 +73,7 @@ class Search:
     @property
     def filtered_early(self) -> bool:
         """Whether lines that cannot match were not decoded, and so not checked."""
-        return bool(scan_options(self._query, ()).prefilter)
+        return bool(self._options.prefilter)
 
     @property
     def certain(self) -> bool:
