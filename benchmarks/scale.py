@@ -83,7 +83,6 @@ class Site:
         named = {name: self.server.env()[name] for name in ("BAO_ADDR", "BAO_TOKEN", "BAO_CACERT")}
         self.environ = {**plain_environ(), **named, "HOME": str(self.folder)}
         self.environ["SKYFLOWCTL_ALLOW_HOSTS"] = self.emulator.host
-        self.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # a start from source takes far longer
         for number, key in enumerate(self.keys):
             path = self.folder / f"key{number}.json"
             path.write_text(key)
@@ -106,14 +105,18 @@ class Site:
 
     def raw(self, name: str) -> Spent:
         """Run the floor of a case."""
+        work = self._work(CONNECTIONS[name], getattr(self, f"_{name}_chains")())
+        return self._measured([sys.executable, str(RAW)], work)
+
+    def _work(self, connections: int, chains: list) -> str:
         work = {
             "address": self.server.address,
             "ca": str(self.server.ca),
             "token": self.server.token,
-            "connections": CONNECTIONS[name],
-            "chains": getattr(self, f"_{name}_chains")(),
+            "connections": connections,
+            "chains": chains,
         }
-        return self._measured([sys.executable, str(RAW)], json.dumps(work))
+        return json.dumps(work)
 
     def _plan_chains(self) -> list:
         chains = [[["GET", "sys/mounts", None]]]
@@ -145,9 +148,8 @@ class Site:
     def disable_all(self) -> None:
         """Disable every mount, so that an apply finds none."""
         chains = [[["DELETE", f"sys/mounts/skyflow/{name}", None]] for name in self._names()]
-        work = {"address": self.server.address, "ca": str(self.server.ca)}
-        work |= {"token": self.server.token, "connections": 8, "chains": chains}
-        subprocess.run([sys.executable, str(RAW)], input=json.dumps(work), text=True, check=True)
+        work = self._work(8, chains)
+        subprocess.run([sys.executable, str(RAW)], input=work, text=True, check=True)
 
     def _measured(self, command: Sequence[str], given: str = "") -> Spent:
         log = self.server.audit_log
