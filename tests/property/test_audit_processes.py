@@ -251,6 +251,17 @@ def test_logs_that_are_rotated_while_they_are_read_are_read_to_their_end(
     assert expected[1].certain
 
 
+def test_no_process_is_started_for_what_must_be_read_here(tmp_path: Path) -> None:
+    path = tmp_path / "audit.log"
+    path.write_bytes(tokens("order:1", 30))
+    with small_parts():
+        opened = open_sources([str(path)], digest=False)
+        opened.processes = 2
+        assert opened.readers_of(opened.streams[0]) == 2
+        with mock.patch("os.fork", side_effect=AssertionError):
+            assert len(list(scan(opened))) == 30
+
+
 def open_logs(folder: Path) -> int:
     """How many files of a folder this process has open."""
     found = []

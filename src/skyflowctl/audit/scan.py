@@ -198,7 +198,9 @@ class Scan:
         opener = self._opener()
         processes = self._sources.readers_of(stream)
         digests = self._digests(parts, min(1, processes))
-        for part, results in worked(parts, self._read_part, processes):
+        # Others can search and pair; all the rest is read here.
+        readers = processes if self._options.prefilter or self._pairs is not None else 0
+        for part, results in worked(parts, self._read_part, readers):
             if part.start == 0:
                 opener = self._opener()
                 self._files += 1
