@@ -24,7 +24,7 @@ from support.raw_server import raw_server, saying
 from support.scripted import Answer, Seen, scripted
 
 from skyflowctl.secret import Secret
-from skyflowctl.vault.connection import Connection, NoResponseError, NotSentError, Received
+from skyflowctl.vault.connection import NoResponseError, NotSentError, Received, TargetPool
 from skyflowctl.vault.http_transport import HttpTransport
 from skyflowctl.vault.target import Target
 from skyflowctl.vault.transport import Request
@@ -44,11 +44,11 @@ def trusted(ca: trustme.CA) -> dict[str, str]:
 
 
 def asked(address: str, seconds: float = 5, **options: object) -> Received:
-    connection = Connection(Target(address, "", None, "flags", **options))
+    pool = TargetPool(Target(address, "", None, "flags", **options))
     try:
-        return connection.send(address, "GET", "a", headers={}, seconds=seconds)
+        return pool.send(address, "GET", "a", headers={}, seconds=seconds)
     finally:
-        connection.close()
+        pool.close()
 
 
 def refused(address: str, **options: object) -> NotSentError | NoResponseError:
@@ -326,11 +326,11 @@ def test_a_connection_that_the_server_has_closed_is_replaced():
         client.sendall(OK)
 
     with raw_server(serve) as address:
-        connection = Connection(Target(address, "", None, "flags"))
+        pool = TargetPool(Target(address, "", None, "flags"))
         for _ in range(5):
-            assert connection.send(address, "GET", "a", headers={}, seconds=5).status == 200
+            assert pool.send(address, "GET", "a", headers={}, seconds=5).status == 200
             time.sleep(0.02)  # until the end of the connection has arrived here
-        connection.close()
+        pool.close()
     assert len(asked_for) == 5
 
 

@@ -19,7 +19,7 @@ from support.https import server_context
 from support.raw_server import dripping, pouring, raw_server, saying
 
 from skyflowctl.vault.bounded import MOST_BYTES
-from skyflowctl.vault.connection import Connection, NoResponseError
+from skyflowctl.vault.connection import NoResponseError, TargetPool
 from skyflowctl.vault.target import Target
 from skyflowctl.vault.tls import speaks_tls
 
@@ -114,9 +114,9 @@ def test_point_4_an_endless_answer_is_refused_at_its_size(name: str):
 def test_point_4_an_answer_within_the_limits_is_read_whole():
     body = b'{"data":"' + b"x" * (8 << 20) + b'"}'
     with raw_server(saying(OK + b"Content-Length: %d\r\n\r\n" % len(body) + body)) as address:
-        connection = Connection(Target(address, "", None, "flags"))
-        got = connection.send(address, "GET", "a", headers={}, seconds=20)
-        connection.close()
+        pool = TargetPool(Target(address, "", None, "flags"))
+        got = pool.send(address, "GET", "a", headers={}, seconds=20)
+        pool.close()
     assert got.content == body
 
 
@@ -130,11 +130,11 @@ def test_point_4_a_connection_is_used_again_after_an_answer():
             client.sendall(WHOLE)
 
     with raw_server(serve) as address:
-        connection = Connection(Target(address, "", None, "flags"))
+        pool = TargetPool(Target(address, "", None, "flags"))
         for seconds in (0.5, 5, 5):
-            got = connection.send(address, "GET", "a", headers={}, seconds=seconds)
+            got = pool.send(address, "GET", "a", headers={}, seconds=seconds)
             assert got.content == HEALTH
-        connection.close()
+        pool.close()
     assert len(seen) == 3
     assert len(set(seen)) == 1
 
@@ -206,11 +206,11 @@ def test_point_5_a_port_is_asked_for_tls_once():
         asked.append(client.recv(65536))
 
     with raw_server(serve) as address:
-        connection = Connection(Target(address, "", None, "flags"))
+        pool = TargetPool(Target(address, "", None, "flags"))
         for _ in range(3):
             with pytest.raises(NoResponseError, match="closed before the answer"):
-                connection.send(address, "GET", "a", headers={}, seconds=5)
-        connection.close()
+                pool.send(address, "GET", "a", headers={}, seconds=5)
+        pool.close()
     assert [one[:1] for one in asked].count(b"\x16") == 1
     assert len(asked) == 4
 

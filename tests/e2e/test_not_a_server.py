@@ -327,12 +327,12 @@ def test_case_30_a_socket_without_permission_says_so(tmp_path: Path, client_libr
     code = (
         "import os, encodings.idna, netrc\n"
         "from skyflowctl.vault import connection, http_connection, hvac_connection\n"
-        "from skyflowctl.vault.connection import Connection, NotSentError\n"
+        "from skyflowctl.vault.connection import NotSentError, TargetPool\n"
         "from skyflowctl.vault.target import Target\n"
         f"if {client_library!r} == 'hvac': connection.READS = ()\n"
         "os.setuid(65534)\n"
         "try:\n"
-        f"    Connection(Target('unix://{path}', '', None, 'flags')).send("
+        f"    TargetPool(Target('unix://{path}', '', None, 'flags')).send("
         f"'unix://{path}', 'GET', 'a', headers={{}}, seconds=2)\n"
         "except NotSentError as gone:\n    print(gone.reason)\n"
     )

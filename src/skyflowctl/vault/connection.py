@@ -86,7 +86,7 @@ class Received:
     content: bytes = field(repr=False)
 
 
-class HttpClient(Protocol):
+class LibraryPool(Protocol):
     """A pool of connections of one client library. Safe for threads."""
 
     def send(self, address: str, request: OneRequest) -> Received:
@@ -101,20 +101,20 @@ class HttpClient(Protocol):
         """Close every connection."""
 
 
-class Connection:
-    """Connections to the addresses of a target, with and without its token."""
+class TargetPool:
+    """A pool of connections to the addresses of a target, with and without its token."""
 
     def __init__(self, target: Target) -> None:
         self._target = target
-        self._clients: dict[bool, HttpClient] = {}
+        self._pools: dict[bool, LibraryPool] = {}
         self._opening = threading.Lock()
         self._tls_ports: dict[str, bool] = {}
         self._probing = threading.Lock()
 
     def close(self) -> None:
         """Close every connection."""
-        for client in self._clients.values():
-            client.close()
+        for pool in self._pools.values():
+            pool.close()
 
     def send(
         self,
@@ -149,30 +149,30 @@ class Connection:
             sent["X-Vault-Token"] = self._target.token.reveal()
         request = OneRequest(method, _quoted(path, params), sent, content, seconds)
         try:
-            received = self._client(method in READS).send(address, request)
+            received = self._pool(method in READS).send(address, request)
         except (NotSentError, NoResponseError) as failed:
             raise self._explained(failed, address) from None
         self._tls_ports[address] = False
         return received
 
-    def _client(self, reads: bool) -> HttpClient:
+    def _pool(self, reads: bool) -> LibraryPool:
         with self._opening:
-            if reads not in self._clients:
-                self._clients[reads] = self._opened(reads)
-            return self._clients[reads]
+            if reads not in self._pools:
+                self._pools[reads] = self._opened(reads)
+            return self._pools[reads]
 
-    def _opened(self, reads: bool) -> HttpClient:
-        """Return a new client; only hvac can reach a proxy through TLS."""
+    def _opened(self, reads: bool) -> LibraryPool:
+        """Return a new pool; only hvac can reach a proxy through TLS."""
         addresses = (self._target.address, *self._target.nodes)
         if reads and not any(
             proxy_url(self._target, address).startswith("https:") for address in addresses
         ):
-            from skyflowctl.vault.http_connection import ReadConnections
+            from skyflowctl.vault.http_connection import ReadPool
 
-            return ReadConnections(self._target)
-        from skyflowctl.vault.hvac_connection import HvacConnections
+            return ReadPool(self._target)
+        from skyflowctl.vault.hvac_connection import HvacPool
 
-        return HvacConnections(self._target)
+        return HvacPool(self._target)
 
     def _explained(
         self, failed: NotSentError | NoResponseError, address: str

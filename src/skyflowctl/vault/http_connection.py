@@ -33,7 +33,7 @@ from skyflowctl.vault.target import UNIX_SCHEME, Target
 from skyflowctl.vault.tls import tls_context
 
 
-class ReadConnections:
+class ReadPool:
     """A pool of kept connections. Each thread that sends at the same time uses one.
 
     Args:
@@ -42,7 +42,7 @@ class ReadConnections:
 
     def __init__(self, target: Target) -> None:
         self._target = target
-        self._idle: defaultdict[str, list[_Link]] = defaultdict(list)
+        self._idle: defaultdict[str, list[_Connection]] = defaultdict(list)
         self._context: ssl.SSLContext | None = None
         self._lock = threading.Lock()
         self._closed = False
@@ -56,49 +56,49 @@ class ReadConnections:
             _close_all(self._idle)
 
     def send(self, address: str, request: OneRequest) -> Received:
-        """Send one request once and return any answer; see :class:`HttpClient`."""
+        """Send one request once and return any answer; see :class:`LibraryPool`."""
         with answer_within(request.seconds):
-            link = self._link(address, request.seconds)
+            connection = self._connection(address, request.seconds)
             try:
-                received = link.exchange(request)
+                received = connection.exchange(request)
             except BaseException:
-                link.close()
+                connection.close()
                 raise
-        self._keep(address, link)
+        self._keep(address, connection)
         return received
 
-    def _link(self, address: str, seconds: float) -> "_Link":
+    def _connection(self, address: str, seconds: float) -> "_Connection":
         """Return a connection that is open: a kept one, else a new one."""
         while True:
             with self._lock:
                 kept = self._idle[address]
-                link = kept.pop() if kept else None
-            if link is None:
+                connection = kept.pop() if kept else None
+            if connection is None:
                 break
-            if link.is_usable():
-                return link
-            link.close()
-        made = self._new_link(address)
+            if connection.is_usable():
+                return connection
+            connection.close()
+        made = self._new_connection(address)
         made.open(min(CONNECT_SECONDS, seconds))
         return made
 
-    def _new_link(self, address: str) -> "_Link":
+    def _new_connection(self, address: str) -> "_Connection":
         parts = urlsplit(address)
         if parts.scheme == UNIX_SCHEME:
-            return _UnixLink(parts.path)
-        return _Link(
+            return _UnixConnection(parts.path)
+        return _Connection(
             address,
             proxy=proxy_url(self._target, address),
             context=self._context_for(address),
             server_name=self._target.tls_server_name,
         )
 
-    def _keep(self, address: str, link: "_Link") -> None:
+    def _keep(self, address: str, connection: "_Connection") -> None:
         with self._lock:
-            if not self._closed and link.sock is not None:
-                self._idle[address].append(link)
+            if not self._closed and connection.sock is not None:
+                self._idle[address].append(connection)
                 return
-        link.close()
+        connection.close()
 
     def _context_for(self, address: str) -> ssl.SSLContext | None:
         if not address.startswith("https:"):
@@ -109,13 +109,13 @@ class ReadConnections:
             return self._context
 
 
-def _close_all(idle: "Mapping[str, list[_Link]]") -> None:
-    for links in idle.values():
-        while links:
-            links.pop().close()
+def _close_all(idle: "Mapping[str, list[_Connection]]") -> None:
+    for connections in idle.values():
+        while connections:
+            connections.pop().close()
 
 
-class _Link(http.client.HTTPConnection):
+class _Connection(http.client.HTTPConnection):
     """One connection, direct or through a proxy.
 
     Args:
@@ -226,7 +226,7 @@ class _Link(http.client.HTTPConnection):
         return Received(answer.status, joined, content)
 
 
-class _UnixLink(_Link):
+class _UnixConnection(_Connection):
     """A connection to a unix socket."""
 
     def __init__(self, path: str) -> None:

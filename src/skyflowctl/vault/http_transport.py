@@ -23,7 +23,7 @@ from skyflowctl.vault.call import (
     Try,
     call_outcome,
 )
-from skyflowctl.vault.connection import Connection, NoResponseError, NotSentError
+from skyflowctl.vault.connection import NoResponseError, NotSentError, TargetPool
 from skyflowctl.vault.consistency import INDEX_HEADER, ConsistencyIndex
 from skyflowctl.vault.errors import BusyError
 from skyflowctl.vault.foreign_answers import ServerAnswer, is_the_servers_redirect, not_a_server
@@ -96,7 +96,7 @@ class HttpTransport:
         self._learning = threading.Lock()
         self._asked_for_cluster = False
         self._made = 0
-        self._connection = Connection(target)
+        self._pool = TargetPool(target)
 
     @property
     def requests_made(self) -> int:
@@ -120,7 +120,7 @@ class HttpTransport:
 
     def close(self) -> None:
         """Close all connections."""
-        self._connection.close()
+        self._pool.close()
 
     def at_node(self, address: str) -> HttpTransport:
         """Return a transport that asks only one node of the cluster.
@@ -301,7 +301,7 @@ class HttpTransport:
         """Send to one address; return the outcome, and the origin that a redirect names."""
         if self._target.rate_limit is not None:
             self._target.rate_limit.wait(budget.deadline - self._monotonic())
-        raw = self._connection.send(
+        raw = self._pool.send(
             address,
             call.method,
             call.path,
@@ -367,7 +367,7 @@ class HttpTransport:
     def _ask_health(self, address: str) -> ServerAnswer | None:
         """Ask an address for its health, without the token; None without an answer."""
         try:
-            raw = self._connection.send(
+            raw = self._pool.send(
                 address,
                 "GET",
                 "sys/health",

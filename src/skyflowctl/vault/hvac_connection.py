@@ -139,8 +139,8 @@ class _UnixAdapter(HTTPAdapter):
         super().close()
 
 
-class HvacConnections:
-    """The connections of hvac to the addresses of a target."""
+class HvacPool:
+    """A pool of connections of hvac."""
 
     def __init__(self, target: Target) -> None:
         self._target = target
@@ -152,7 +152,7 @@ class HvacConnections:
         self._session.close()
 
     def send(self, address: str, request: OneRequest) -> Received:
-        """Send one request once and return any answer; see :class:`HttpClient`."""
+        """Send one request once and return any answer; see :class:`LibraryPool`."""
         try:
             with answer_within(request.seconds):
                 answer = self._adapter(address).request(
