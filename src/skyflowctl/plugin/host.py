@@ -18,8 +18,8 @@ from skyflowctl.plugin.life import Life, sweep_sockets
 from skyflowctl.plugin.storage import BrokerStorage
 from skyflowctl.plugin.transport import HostServer
 
-# The size of the buffer that asyncio zeroes and keeps for each TLS connection. Its own 256 KiB
-# would be four fifths of what a mount costs in a shared process.
+# The size of the buffer that asyncio zeroes and keeps for each of its TLS connections, here those
+# to token services. Its own is 256 KiB.
 _TLS_BUFFER = 32 * 1024
 
 
