@@ -39,13 +39,13 @@ class Seen:
         self._old: dict[int, int] = {}
 
     def get(self, key: int) -> int | None:
-        """Return what is remembered for this key, for ``fits`` and ``told_by``."""
+        """Return what is remembered for this key, for ``fits`` and ``has``."""
         found = self._new.get(key)
         return self._old.get(key) if found is None else found
 
-    def add(self, key: int, fingerprint: int, known: int = 0) -> None:
-        """Remember a key that no device logged; ``known`` is the result of ``get`` for it."""
-        self.put(key, known >> _BITS << _BITS | fingerprint & _MASK)
+    def add(self, key: int, fingerprint: int) -> None:
+        """Remember a key without a device: its response is not known."""
+        self.put(key, fingerprint & _MASK)
 
     def tell(self, key: int, fingerprint: int, logged: Logged, known: int) -> None:
         """Remember that a device logged a key in this line."""
