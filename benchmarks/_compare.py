@@ -16,6 +16,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from math import comb
 from pathlib import Path
 from typing import TypeVar
@@ -53,7 +54,18 @@ def command_ms(command: Sequence[str], environ: Mapping[str, str], folder: Path)
     return spent
 
 
-def command_cpu_ms(command: Sequence[str], environ: Mapping[str, str], folder: Path) -> float:
+def commands_cpu_ms(
+    commands: Mapping[str, Sequence[str]], environ: Mapping[str, str], folder: Path, rounds: int
+) -> dict[str, list[float]]:
+    """Milliseconds of CPU of every command, in turns; each run is one whole process."""
+    cases = {
+        name: partial(_command_cpu_ms, command, environ, folder)
+        for name, command in commands.items()
+    }
+    return in_turns(cases, rounds)
+
+
+def _command_cpu_ms(command: Sequence[str], environ: Mapping[str, str], folder: Path) -> float:
     """Milliseconds of CPU, user and system, of one process, which must succeed."""
     unseen = subprocess.DEVNULL
     process = subprocess.Popen(command, env=environ, cwd=folder, stdout=unseen, stderr=unseen)

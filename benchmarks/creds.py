@@ -9,13 +9,11 @@ binary itself. Limits: creds 1.6x, plan 2.2x. See ``_compare.py`` for what count
 """
 
 import sys
-from functools import partial
 
 from _compare import (
     BIN,
     Ratio,
-    command_cpu_ms,
-    in_turns,
+    commands_cpu_ms,
     judge,
     plain_environ,
     rounds_wanted,
@@ -52,11 +50,7 @@ def commands() -> dict[str, list[str]]:
 
 def measure(stack: Stack, rounds: int) -> dict[str, list[float]]:
     environ = plain_environ({**stack.environ, **stack.exports})
-    cases = {
-        name: partial(command_cpu_ms, command, environ, stack.folder)
-        for name, command in commands().items()
-    }
-    return in_turns(cases, rounds)
+    return commands_cpu_ms(commands(), environ, stack.folder, rounds)
 
 
 def main() -> int:

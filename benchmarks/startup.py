@@ -7,14 +7,12 @@ of a command 1.1x, a plain command 1.1x. See ``_compare.py`` for what counts as 
 """
 
 import sys
-from functools import partial
 from pathlib import Path
 
 from _compare import (
     BIN,
     Ratio,
-    command_cpu_ms,
-    in_turns,
+    commands_cpu_ms,
     judge,
     plain_environ,
     rounds_wanted,
@@ -36,14 +34,7 @@ CASES = {
 def main() -> int:
     commands = {PEER: [bao_binary(), "version"]}
     commands |= {name: [str(BIN / "skyflowctl"), *args] for name, (args, _) in CASES.items()}
-    environ, folder = plain_environ(), Path.cwd()
-    found = in_turns(
-        {
-            name: partial(command_cpu_ms, command, environ, folder)
-            for name, command in commands.items()
-        },
-        rounds_wanted(),
-    )
+    found = commands_cpu_ms(commands, plain_environ(), Path.cwd(), rounds_wanted())
     show_medians("ms of CPU a start", found)
     return judge(
         f"start-up / {PEER}",
