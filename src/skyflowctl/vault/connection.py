@@ -113,7 +113,9 @@ class TargetPool:
 
     def close(self) -> None:
         """Close every connection."""
-        for pool in self._pools.values():
+        with self._opening:  # another thread may just send its first write
+            pools = tuple(self._pools.values())
+        for pool in pools:
             pool.close()
 
     def send(
