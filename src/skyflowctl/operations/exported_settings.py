@@ -8,7 +8,7 @@ from typing import Any
 
 from skyflowctl.manifest.model import SECRET_VERSION
 from skyflowctl.manifest.typed_engines import KEY_CONFIG, KEY_FIXED, ROLE_DEFAULTS, URL_DEFAULTS
-from skyflowctl.planner.fields import AUDITED_HEADERS, PLAIN_RESPONSE_KEYS
+from skyflowctl.planner.fields import PASSED_HEADERS, PLAIN_RESPONSE_KEYS
 from skyflowctl.vault.decode import REVOKED_MARK
 from skyflowctl.vault.live import LiveSecret
 
@@ -205,7 +205,7 @@ def of_mount(kind: str, raw: Mapping[str, Any]) -> list[str]:
     found = [*without_keys(kind, raw), *without_keys(f"{kind} config", config)]
     if kind == "mount":
         ours = {
-            "passthrough_request_headers": AUDITED_HEADERS,
+            "passthrough_request_headers": PASSED_HEADERS,
             "audit_non_hmac_request_keys": ("ctx",),
             "audit_non_hmac_response_keys": PLAIN_RESPONSE_KEYS,
         }

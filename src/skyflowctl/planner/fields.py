@@ -17,6 +17,9 @@ from skyflowctl.vault.live import LiveConfig, LiveMount, LiveRole
 
 MANAGED_BY = "skyflowctl"
 AUDITED_HEADERS = ("X-Skyflowctl-Run", "Application-Source")
+# The server hands a plugin only the headers of this list. Traceparent is not audited: the request
+# id, which span and audit log both have, joins them.
+PASSED_HEADERS = (*AUDITED_HEADERS, "Traceparent")
 PLAIN_RESPONSE_KEYS = ("credential_version", "expires_at", "key_id")
 
 _HEADER_LISTS = frozenset({"passthrough_request_headers"})
@@ -76,7 +79,7 @@ def wanted_mount(manifest: Manifest, mount: Mount) -> dict[str, Any]:
         "options.managed_by": MANAGED_BY,
         "options.manifest": manifest.id,
         "options.protect": "true" if mount.protect else "",
-        "passthrough_request_headers": list(AUDITED_HEADERS),
+        "passthrough_request_headers": list(PASSED_HEADERS),
         "audit_non_hmac_request_keys": ["ctx"] if mount.plain_ctx else [],
         "audit_non_hmac_response_keys": list(PLAIN_RESPONSE_KEYS),
     }

@@ -59,7 +59,7 @@ def test_a_new_mount_is_created_with_everything_it_needs():
         "type": "skyflow",
         "description": "order line",
         "options": {"managed_by": "skyflowctl", "manifest": "shop"},
-        "passthrough_request_headers": ["X-Skyflowctl-Run", "Application-Source"],
+        "passthrough_request_headers": ["X-Skyflowctl-Run", "Application-Source", "Traceparent"],
         "audit_non_hmac_request_keys": ["ctx"],
         "audit_non_hmac_response_keys": ["credential_version", "expires_at", "key_id"],
         "plugin_version": "v1.0.0",
@@ -89,7 +89,7 @@ def test_lists_are_sets_and_header_names_have_no_case():
     live = p.with_mount(
         p.converged(p.manifest()),
         PATH,
-        passthrough_request_headers=("application-source", "x-skyflowctl-run"),
+        passthrough_request_headers=("traceparent", "application-source", "x-skyflowctl-run"),
         audit_non_hmac_response_keys=("key_id", "expires_at", "credential_version"),
     )
     live = p.with_config(live, PATH, tags=("managed-by:skyflowctl/shop", "env:prod"))
