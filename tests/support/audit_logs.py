@@ -16,6 +16,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from skyflowctl.clock import rfc3339
+
 START = datetime(2026, 11, 22, 18, 0, tzinfo=UTC)
 DENIED = "1 error occurred:\n\t* permission denied\n\n"
 FORWARD = "1 error occurred:\n\t* cannot write to readonly storage\n\n"
@@ -275,6 +277,41 @@ class Story:
             answered=outcome != "unknown",
             headers={key: value for key, value in headers.items() if value},
             extra={"wrap_ttl": 60} if wrap else None,
+            **more,
+        )
+
+    def sign(
+        self,
+        token: Token,
+        ctx: str = "",
+        *,
+        mount: str = "skyflow/order",
+        role: str = "order-producer",
+        data_tokens: tuple[str, ...] = ("5479-4229",),
+        outcome: str = "granted",
+        key_id: str = "k1",
+        ttl: int | None = None,
+        **more: Any,
+    ) -> str:
+        """Add a request for signed data tokens."""
+        asked: dict[str, Any] = {"data_tokens": _hash_all(list(data_tokens))}
+        asked |= {"ctx": ctx if self.plain_ctx else Hashed(ctx)} if ctx else {}
+        asked |= {"ttl": ttl} if ttl is not None else {}
+        expiry = rfc3339(self.now + timedelta(seconds=ttl or 60))
+        signed = [
+            {"data_token": Hashed(one), "signed_data_token": Hashed(f"signed_token_{one}")}
+            for one in data_tokens
+        ]
+        answer = {"data": {"expires_at": expiry, "key_id": key_id, "signed_data_tokens": signed}}
+        return self.pair(
+            token,
+            "update",
+            f"{mount}/sign/{role}",
+            mount=(f"{mount}/", self.plugin),
+            data=asked,
+            response=answer if outcome == "granted" else _answer(outcome, "", "", ""),
+            error=_ERRORS.get(outcome, ""),
+            allowed=outcome != "denied",
             **more,
         )
 

@@ -10,6 +10,9 @@ FORWARDED = "cannot write to readonly storage"
 """The error that makes a standby forward a write to the leader (trial 17)."""
 
 CREDS = "creds"
+SIGN = "sign"
+TOKEN_PATHS = frozenset({CREDS, SIGN})
+"""Paths whose requests are rows: for a bearer, or for signed data tokens."""
 ROLE = "role"
 _CHANGES = {
     ("config/commit", "update"): ChangeKind.ROTATION_COMMITTED,
@@ -18,13 +21,14 @@ _CHANGES = {
 }
 _COUNTING = re.compile(r"\d+ errors? occurred:")
 _HISTORY = "config/history/"
-_UNKNOWN_MOUNT = re.compile(r"(.+?/)(?:creds/|roles/|config(?:/|$))")
+_NAMED = {"creds": CREDS, "sign": SIGN, "roles": ROLE}
+_UNKNOWN_MOUNT = re.compile(r"(.+?/)(?:creds/|sign/|roles/|config(?:/|$))")
 _READS = frozenset({"read", "update", "create"})
 
 
 class AuditTarget(NamedTuple):
-    """The target of a path on an engine's mount; ``kind`` is ``creds``, ``role``, ``config``
-    or empty."""
+    """The target of a path on an engine's mount; ``kind`` is ``creds``, ``sign``, ``role``,
+    ``config`` or empty."""
 
     kind: str
     mount: str
@@ -48,17 +52,16 @@ def target_of(mount_point: str, path: str) -> AuditTarget:
     if not mount_point or not path.startswith(mount_point):
         return NO_TARGET
     mount, rest = mount_point.rstrip("/"), path[len(mount_point) :].lstrip("/")
-    if rest.startswith("creds/") and len(rest) > len("creds/"):
-        return AuditTarget(CREDS, mount, rest[len("creds/") :])
-    if rest.startswith("roles/") and len(rest) > len("roles/"):
-        return AuditTarget(ROLE, mount, rest[len("roles/") :])
+    first, _, name = rest.partition("/")
+    if name and (kind := _NAMED.get(first)) is not None:
+        return AuditTarget(kind, mount, name)
     if rest == "config" or rest.startswith("config/"):
         return AuditTarget("config", mount, rest)
     return NO_TARGET
 
 
 def asks_for_token(operation: str) -> bool:
-    """Return whether this operation on ``creds/<role>`` asks for a token."""
+    """Return whether this operation on ``creds/<role>`` or ``sign/<role>`` asks for tokens."""
     return operation in _READS
 
 
@@ -112,12 +115,13 @@ def is_guard_probe(entry: Entry, outcome: RequestOutcome) -> bool:
     return outcome in (RequestOutcome.REFUSED, RequestOutcome.PENDING)
 
 
-def outcome_of(entry: Entry, *, token: bool) -> RequestOutcome:
+def outcome_of(entry: Entry, *, token: bool, signed: bool = False) -> RequestOutcome:
     """Return how a request ended, from its response.
 
     Args:
         entry: an entry of type response.
         token: whether the request asked for a token; an answer without one is then no success.
+        signed: whether it asked for signed data tokens, whose answer names the key instead.
     """
     response = entry.response
     data = None if response is None else response.data
@@ -129,7 +133,7 @@ def outcome_of(entry: Entry, *, token: bool) -> RequestOutcome:
         return RequestOutcome.PENDING
     if not token or (response is not None and response.wrap_info is not None):
         return RequestOutcome.GRANTED
-    answered = data is not None and data.access_token is not None
+    answered = data is not None and (data.key_id if signed else data.access_token) is not None
     return RequestOutcome.GRANTED if answered else RequestOutcome.FAILED
 
 

@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 
+from skyflowctl.audit.changes import SIGN
 from skyflowctl.audit.model import RequestOutcome, TokenRequest
 from skyflowctl.audit.query import full_mount
 from skyflowctl.engine.ctx import CtxPattern, InvalidCtxError
@@ -14,6 +15,8 @@ from skyflowctl.manifest.model import Manifest
 # Valid names (DESIGN): no character that a policy reads as a wildcard or a delimiter.
 _ROLE = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 _MOUNT = re.compile(r"[A-Za-z0-9_.-]+(/[A-Za-z0-9_.-]+)*")
+_SIGN_PARAMETERS = ("data_tokens", "ttl")
+"""What a request to sign has besides a ctx."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,15 +28,16 @@ class CtxWords:
 
 
 def missing_policy(
-    mount: str, role: str, operation: str, ctx: CtxWords | None = None
+    mount: str, role: str, operation: str, ctx: CtxWords | None = None, *, path: str = "creds"
 ) -> str | None:
-    """Return the policy that a login needs to read a role's tokens.
+    """Return the policy that a login needs to request a role's tokens.
 
     Args:
         mount: path of the mount, in its namespace.
         role: the engine's role.
         operation: ``read`` or ``update`` (an object ctx), as logged.
         ctx: the role's rule, if known; the policy then enforces it.
+        path: ``creds``, or ``sign`` for signed data tokens.
 
     Returns:
         HCL; None if a name is not valid for an engine. The caller chose the name, and a path
@@ -42,11 +46,12 @@ def missing_policy(
     if not _ROLE.fullmatch(role) or not _MOUNT.fullmatch(mount):
         return None
     capability = "read" if operation == "read" else "update"
-    lines = [f'path "{mount}/creds/{role}" {{', f'  capabilities = ["{capability}"]']
+    lines = [f'path "{mount}/{path}/{role}" {{', f'  capabilities = ["{capability}"]']
     if ctx is not None and ctx.required:
         lines.append('  required_parameters = ["ctx"]')
     if ctx is not None and ctx.pattern:
-        lines.append(f'  allowed_parameters = {{ "ctx" = [{quoted(ctx.pattern)}] }}')
+        others = "".join(f', "{name}" = []' for name in _SIGN_PARAMETERS * (path == SIGN))
+        lines.append(f'  allowed_parameters = {{ "ctx" = [{quoted(ctx.pattern)}]{others} }}')
     return "\n".join([*lines, "}"])
 
 
@@ -145,7 +150,10 @@ class Refusals:
         probe_of = self._probe_of(request)
         reason = CUT_OFF_PROBE if probe_of else self._reason(request)
         caller, mount = request.caller, full_mount(request)
-        key = (caller.app, caller.auth, mount, request.role, request.operation, reason, probe_of)
+        key = (
+            *(caller.app, caller.auth, mount, request.role, request.path, request.operation),
+            *(reason, probe_of),
+        )
         group = self._groups.get(key)
         if group is not None:
             group.count += 1
@@ -176,7 +184,9 @@ class Refusals:
         if reason not in (NO_POLICY, NO_POLICY_OR_CTX):
             return None
         rule = self._rule(request)
-        return missing_policy(request.mount, request.role, request.operation, rule)
+        return missing_policy(
+            request.mount, request.role, request.operation, rule, path=request.path
+        )
 
     def _reason(self, request: TokenRequest) -> str:
         broken = _broken_rule(self._rule(request), request)

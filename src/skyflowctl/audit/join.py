@@ -13,6 +13,8 @@ from skyflowctl.audit.changes import (
     CREDS,
     FORWARDED,
     ROLE,
+    SIGN,
+    TOKEN_PATHS,
     AuditTarget,
     asks_for_token,
     change_kind,
@@ -38,7 +40,6 @@ ALIASES_MAX = 50_000
 RECENT_MAX = 5_000
 """The most rows whose ctx is kept until the copy of the other device arrives."""
 
-
 CONFLICTING_ID = "conflicting-id"
 NO_TIME = "no-time"
 AUTHORIZE = "sys/control-group/authorize"
@@ -58,8 +59,7 @@ class JoinedRow(NamedTuple):
         ctx: as logged.
         ctx_hashed: whether ``ctx`` is or contains a hash.
         outcome: how the request ended.
-        claimed_app: the header Application-Source.
-        run_id: the run id of skyflowctl.
+        claimed_app, run_id: the headers Application-Source and X-Skyflowctl-Run.
         key_id: the key that minted; for a change, the live key afterwards.
         request_id: the server's request id.
         node: the node of the stream.
@@ -67,6 +67,7 @@ class JoinedRow(NamedTuple):
         entry: the entry itself, for fields that are rarely needed.
         approved_by: who approved a parked request.
         fields: the fields that a change changed.
+        path: ``creds`` or ``sign``; of no meaning for a change.
     """
 
     time: str
@@ -86,6 +87,7 @@ class JoinedRow(NamedTuple):
     entry: Entry
     approved_by: tuple[str, ...] = ()
     fields: tuple[FieldChange, ...] = ()
+    path: str = CREDS
 
 
 def _ignore(_: object) -> None:
@@ -148,7 +150,7 @@ class Joiner:
         request = entry.request
         target = self._recognise(request)
         change = None
-        if target is not None and target.kind == CREDS:
+        if target is not None and target.kind in TOKEN_PATHS:
             if not asks_for_token(request.operation):
                 return
         else:
@@ -162,10 +164,11 @@ class Joiner:
             target, change = found
         key = hash((request.id, request.path))
         device = hash(request.client_token) + stream  # each device has its own hash
+        logged = Logged(entry, node, stream, device, target, change, size)
         if entry.type == "response":
-            self._answered(Logged(entry, node, stream, device, target, change, size), key)
+            self._answered(logged, key)
         elif entry.type == "request":
-            self._asked(Logged(entry, node, stream, device, target, change, size), key)
+            self._asked(logged, key)
         else:
             self.damaged[NOT_AN_ENTRY] += 1
 
@@ -177,7 +180,7 @@ class Joiner:
         if target is not None and target.kind != ROLE:
             kind = change_kind(target, request.operation, request.data)
         if states is None or kind is not None:
-            return (target, kind) if target is not None and kind is not None else None
+            return None if target is None or kind is None else (target, kind)
         states.look(entry, stream)
         if target is None and not _is_device_test(entry):
             found = admin_target(request.path, request.operation)
@@ -254,7 +257,8 @@ class Joiner:
             self.forwards += 1
             return
         time = entry.time if asked is None else asked.entry.time
-        outcome = outcome_of(entry, token=logged.change is None)
+        signs = logged.target.kind == SIGN
+        outcome = outcome_of(entry, token=logged.change is None, signed=signs)
         self._park(logged, key)
         if is_guard_probe(entry, outcome):
             return
@@ -358,6 +362,7 @@ class Joiner:
             node,
             change,
             entry,
+            path=target.kind,
         )
 
 

@@ -52,7 +52,7 @@ class Caller:
 
 @dataclass(frozen=True, slots=True)
 class TokenRequest:
-    """One request for a Skyflow token: a row of ``audit who``.
+    """One request for a bearer or for signed data tokens: a row of ``audit who``.
 
     Args:
         time: the time of the request.
@@ -81,6 +81,7 @@ class TokenRequest:
         client_tokens: the hashes of the caller's server token, one per device.
         approved_by: who approved a parked request, as far as the log shows; empty if it was
             not parked.
+        path: ``creds`` (a bearer) or ``sign`` (signed data tokens).
     """
 
     time: datetime
@@ -106,6 +107,7 @@ class TokenRequest:
     granted_by: tuple[str, ...] = ()
     client_tokens: tuple[str, ...] = ()
     approved_by: tuple[str, ...] = ()
+    path: str = "creds"
 
 
 class ChangeKind(StrEnum):

@@ -279,6 +279,7 @@ def _request(held: HeldRow) -> TokenRequest:
         granted_by=tuple(policy.name for policy in policies),
         client_tokens=tuple(held.clients),
         approved_by=row.approved_by,
+        path=row.path,
     )
 
 

@@ -298,6 +298,7 @@ class Reporter:
             roles=len({(each.mount, each.role) for each in usage}),
             apps=len({(each.app, each.auth) for each in usage}),
             wrapped=sum(each.wrapped for each in usage),
+            signed=sum(each.signed for each in usage),
             changes=len(self._changes) + self._changes_left_out,
             unusual=unusual,
             probes=self._probes,

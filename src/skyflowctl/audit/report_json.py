@@ -62,7 +62,7 @@ def report_tables(data: Mapping[str, Any]) -> tuple[Table, ...]:
 _TALLY = ("requests", "granted", "denied", "refused", "failed", "unknown", "pending")
 _USAGE = (
     *("mount", "role", "app", "auth", *_TALLY, "errors", "distinct_ctx", "more_ctx", "wrapped"),
-    *("first", "last", "busiest_hour", "busiest_count", "unusual"),
+    *("first", "last", "busiest_hour", "busiest_count", "unusual", "signed"),
 )
 _UNUSUAL = (
     *("kind", "mount", "role", "app", "auth", "detail", "count", "granted", "first", "last"),
@@ -126,6 +126,7 @@ def _totals(report: Report) -> dict[str, Any]:
         "roles": totals.roles,
         "apps": totals.apps,
         "wrapped": totals.wrapped,
+        "signed": totals.signed,
         "changes": totals.changes,
         "unusual": totals.unusual,
         "probes": totals.probes,
@@ -146,6 +147,7 @@ def _usage(usage: Usage) -> dict[str, Any]:
         "distinct_ctx": usage.distinct_ctx,
         "more_ctx": usage.more_ctx,
         "wrapped": usage.wrapped,
+        "signed": usage.signed,
         "first": rfc3339(usage.first),
         "last": rfc3339(usage.last),
         "busiest_hour": usage.busiest_hour,

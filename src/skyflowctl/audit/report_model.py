@@ -137,6 +137,7 @@ class Usage:
             the earliest.
         busiest_count: the requests in that hour of the day.
         unusual: the kinds of findings about it, sorted.
+        signed: requests for signed data tokens.
     """
 
     mount: str
@@ -152,6 +153,7 @@ class Usage:
     busiest_hour: int
     busiest_count: int
     unusual: tuple[UnusualKind, ...] = ()
+    signed: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,6 +223,7 @@ class Totals:
         changes: changes of credentials.
         unusual: findings.
         probes: requests of ``config revoke`` that verified a cut-off; counted nowhere else.
+        signed: requests for signed data tokens.
     """
 
     tally: Tally
@@ -231,6 +234,7 @@ class Totals:
     changes: int
     unusual: int
     probes: int = 0
+    signed: int = 0
 
 
 @dataclass(frozen=True, slots=True)

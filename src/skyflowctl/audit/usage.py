@@ -1,6 +1,7 @@
 """Counts one app's requests on one role: a row of the report."""
 
 from skyflowctl.audit.buckets import Timeline
+from skyflowctl.audit.changes import SIGN
 from skyflowctl.audit.join import JoinedRow
 from skyflowctl.audit.model import RequestOutcome
 from skyflowctl.audit.report_model import HOURS, Tally, UnusualKind, Usage
@@ -54,6 +55,7 @@ class UsageCounter:
         "pattern",
         "requests",
         "seen_first",
+        "signed",
         "wrapped",
     )
 
@@ -70,7 +72,7 @@ class UsageCounter:
         self.budget = budget
         self.seen_first = time
         self.first = self.last = ""
-        self.requests = self.wrapped = 0
+        self.requests = self.wrapped = self.signed = 0
         self.not_granted: dict[str, int] = {}
         self.ctxs: set[int] = set()
         self.more_ctx = False
@@ -96,6 +98,7 @@ class UsageCounter:
         elif time < self._run_first:
             self._run_first = time
         self._run += 1
+        self.signed += row[17] == SIGN
         outcome = row[7]
         if outcome is not _GRANTED:
             self._no_token(outcome)
@@ -173,6 +176,7 @@ class UsageCounter:
             distinct_ctx=len(self.ctxs),
             more_ctx=self.more_ctx,
             wrapped=self.wrapped,
+            signed=self.signed,
             first=parse_utc(self.first),
             last=parse_utc(self.last),
             busiest_hour=busiest,

@@ -54,8 +54,9 @@ def denied(
     plugin: PluginOption = None,
     evidence: EvidenceOption = None,
 ) -> None:
-    """Show which requests for tokens were denied by the server's policies or refused by the
-    engine, grouped by app and path: the count, the first and last time, and the reason.
+    """Show which requests for tokens and signatures were denied by the server's policies or
+    refused by the engine, grouped by app and path: the count, the first and last time, and
+    the reason.
 
     If a policy is missing, it is printed: the exact path, the one capability, and the ctx
     rule of the role from the manifest. Review it before you write it."""
@@ -129,6 +130,7 @@ def _group_json(group: "RefusedGroup") -> dict[str, Any]:
         "policy": group.policy,
         "request_id": request.request_id,
         "probe_of": group.probe_of or None,
+        "kind": request.path,
     }
 
 
@@ -171,7 +173,7 @@ def _show_group(group: Mapping[str, Any], terminal: Terminal) -> None:
         Styled(group["outcome"].ljust(8), OUTCOME_STYLES[group["outcome"]]),
         Styled(f"{who}{how}", "bold"),
         f"  {group['operation']} ",
-        Styled(f"{group['mount']}/creds/{group['role']}", "bold"),
+        Styled(f"{group['mount']}/{group['kind']}/{group['role']}", "bold"),
     )
     first, last = short_time(group["first"]), short_time(group["last"])
     span = first if group["count"] == 1 else f"{first} to {last}"

@@ -144,6 +144,8 @@ def _usage_columns(
     if width >= _WIDE:
         if any(row["wrapped"] for row in rows):
             yield _number("WRAPPED", rows, lambda row: row["wrapped"])
+        if any(row["signed"] for row in rows):
+            yield _number("SIGN", rows, lambda row: row["signed"])
         yield Column("FIRST", lambda row: when(row["first"]), 10)
     yield Column("LAST", lambda row: when(row["last"]), 10)
     if width >= _WIDE:

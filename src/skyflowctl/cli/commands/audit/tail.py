@@ -47,9 +47,10 @@ def tail(
     dev: DevOption = False,
     plugin: PluginOption = None,
 ) -> None:
-    """Show the newest requests for tokens, one row each, in the form of 'audit who'. With -f,
-    also show new requests, until interrupted; log rotation by rename and by copytruncate is
-    followed. Only the last 64 MiB of each log are read: use 'audit who' for compressed logs.
+    """Show the newest requests for tokens and signatures, one row each, in the form of 'audit
+    who'. With -f, also show new requests, until interrupted; log rotation by rename and by
+    copytruncate is followed. Only the last 64 MiB of each log are read: use 'audit who' for
+    compressed logs.
 
     When a request is shown, it is not yet known who unwraps a wrapped token."""
 

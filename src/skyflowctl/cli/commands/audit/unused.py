@@ -42,14 +42,13 @@ def unused(
     plugin: PluginOption = None,
     evidence: EvidenceOption = None,
 ) -> None:
-    """Show the roles, consumers and policies through which no token was issued in the last days
-    of the log.
+    """Show the roles, consumers and policies through which no token or signature was issued
+    in the last days of the log.
 
     Roles, and the logins and policies that can read tokens, come from the server if one is
     named. Otherwise, roles come from the manifest, or else from the log, which cannot show
     roles that were never used. If the logs cover less than the period, nothing is reported as
-    unused: pass the rotated logs of every node too. A signature (sign/ROLE) does not count as a
-    use: check a role whose consumers only sign before you remove it."""
+    unused: pass the rotated logs of every node too. A signature (sign/ROLE) counts as a use."""
 
     def work(run: CommandRun) -> CommandResult:
         from skyflowctl.audit import times

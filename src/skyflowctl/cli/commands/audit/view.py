@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from skyflowctl.audit.as_json import unread_json
-from skyflowctl.audit.changes import error_text
+from skyflowctl.audit.changes import SIGN, error_text
 from skyflowctl.audit.model import Counts, RequestOutcome, TokenRequest
 from skyflowctl.audit.query import full_mount
 from skyflowctl.cli.console import Column, Piece, Styled, Terminal, fitted, has_room, packed
@@ -48,6 +48,7 @@ def request_json(one: TokenRequest) -> dict[str, Any]:
         "unwrapped_by": one.unwrapped_by or None,
         "approved_by": list(one.approved_by),
         "error": error_text(one.error) or None,
+        "kind": one.path,
     }
 
 
@@ -60,7 +61,7 @@ def cells(row: AuditRow) -> list[Any]:
 FIELDS = (
     *("time", "app", "claimed_app", "auth", "mount", "role", "ctx", "ctx_hashed", "outcome"),
     *("request_id", "node", "run_id", "key_id", "remote_address", "wrapped", "unwrapped_by"),
-    *("approved_by", "error"),
+    *("approved_by", "error", "kind"),
 )
 """Of :func:`request_json`, in their order: the columns of CSV."""
 
@@ -128,15 +129,22 @@ def short_time(text: str) -> str:
 
 
 def outcome_piece(row: AuditRow) -> Piece:
-    """Return a request's outcome; for a wrapped token it says so."""
+    """Return a granted request's result in one word, such as "signed"; else its outcome."""
     word = row["outcome"]
-    if row["wrapped"] and word == RequestOutcome.GRANTED.value:
-        return Styled("wrapped", "green")
+    if word == RequestOutcome.GRANTED.value:
+        shown = "wrapped" if row["wrapped"] else "signed" if row["kind"] == SIGN else word
+        return Styled(shown, "green")
     return Styled(word, OUTCOME_STYLES[word])
 
 
 def _text(name: str) -> Callable[[AuditRow], Piece]:
     return lambda row: row[name] or "-"
+
+
+def _role(row: AuditRow) -> Piece:
+    """Return the role; in a request for signed data tokens, as in its path."""
+    role: str = row["role"] or "-"
+    return f"{SIGN}/{role}" if row["kind"] == SIGN else role
 
 
 def _ctx(row: AuditRow) -> Piece:
@@ -150,7 +158,7 @@ _COLUMNS: Sequence[tuple[int, Column]] = (
     (_WIDE, Column("AUTH", _text("auth"), least=6)),
     (_FULL, Column("CLAIMED APP", _text("claimed_app"), least=8)),
     (_NARROW, Column("MOUNT", _text("mount"), least=7, from_start=True)),
-    (_NARROW, Column("ROLE", _text("role"), least=8)),
+    (_NARROW, Column("ROLE", _role, least=8)),
     (_NARROW, Column("CTX", _ctx, least=8)),
     (_NARROW, Column("OUTCOME", outcome_piece, least=7)),
     (_FULL, Column("NODE", _text("node"), least=6)),
@@ -207,13 +215,17 @@ def _show_block(row: AuditRow, terminal: Terminal) -> None:
     head = [short_time(row["time"]), outcome_piece(row), f"{row['app'] or '-'}{auth}"]
     packed(terminal, head)
     ctx = [f"ctx {short_hashes(row['ctx'])}"] if row["ctx"] else []
-    packed(terminal, [f"{row['mount']}/creds/{row['role']}", *ctx], "  ")
+    packed(terminal, [_path(row), *ctx], "  ")
+
+
+def _path(row: AuditRow) -> str:
+    return f"{row['mount']}/{row['kind']}/{row['role']}"
 
 
 def show_request(row: AuditRow, terminal: Terminal) -> None:
     """Write everything about one request."""
     head = [short_time(row["time"]), "  ", outcome_piece(row)]
-    terminal.line(Styled(f"{row['mount']}/creds/{row['role']}", "bold"), "  ", *head)
+    terminal.line(Styled(_path(row), "bold"), "  ", *head)
     names = ("app", "auth", "claimed_app", "ctx", "unwrapped_by", "error", "key_id", "run_id")
     pairs = [(name, row[name]) for name in (*names, "remote_address", "request_id", "node")]
     pairs.append(("approved_by", ", ".join(row["approved_by"])))

@@ -90,9 +90,9 @@ def who(
     plugin: PluginOption = None,
     evidence: EvidenceOption = None,
 ) -> None:
-    """Show who requested which Skyflow token, from the server's audit logs: one row for each
-    request, sorted by time. Requests and responses are joined, the copies of two devices
-    count once, and a standby's forward is not counted.
+    """Show who requested which Skyflow token or signed data tokens (sign/ROLE), from the
+    server's audit logs: one row for each request, sorted by time. Requests and responses are
+    joined, the copies of two devices count once, and a standby's forward is not counted.
 
     APP is the login as the server knows it. CLAIMED APP is what the caller says about
     itself. A ctx is hashed unless the mount is tuned to log it in plain text; --ctx then
