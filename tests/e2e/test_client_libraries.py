@@ -248,10 +248,31 @@ def test_a_proxy_gets_the_whole_address_of_a_server_without_tls():
 
 
 def test_a_proxy_with_tls_is_asked_all_the_same(ca, trusted):
-    """http.client cannot reach it, so hvac does."""
     with secure(ca) as proxy:
         got = asked("http://bao.invalid", proxy=Secret(proxy), skip_verify=True)
         assert got.content == b'{"data":{}}'
+
+
+def test_a_proxy_with_tls_shows_a_certificate_that_the_users_ca_signed(ca, trusted):
+    """The stock client checks it in the same way as the server's."""
+    with secure(ca) as proxy:
+        assert asked("http://bao.invalid", proxy=Secret(proxy), **trusted).status == 200
+        other = {"ca_bytes": trustme.CA().cert_pem.bytes().decode()}
+        error = refused("http://bao.invalid", proxy=Secret(proxy), **other)
+    assert error.reason.startswith("the proxy cannot be reached: its certificate cannot be")
+    assert (type(error), error.lasting) == (NotSentError, True)
+
+
+def test_a_tunnel_through_a_proxy_with_tls_leads_to_a_server_with_tls(ca, trusted):
+    with (
+        secure(ca) as address,
+        raw_server(relay(address.removeprefix("https://")), server_context(ca)) as plain,
+    ):
+        proxy = plain.replace("http:", "https:")
+        got = asked(address, proxy=with_login(proxy), **trusted)
+        error = refused(address, proxy=Secret(proxy), **trusted)
+    assert got.content == b'{"data":{}}'
+    assert error.reason == "the proxy answered 403 and did not connect"
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Runs the tests of a module twice: with reads through http.client, and with all through hvac.
+"""Runs the tests of a module twice: with reads directly, and with all through hvac.
 
 ``from support.client_libraries import client_library`` in a test module is enough.
 """

@@ -1,6 +1,7 @@
-"""Limits the total time and the size of each answer, for both client libraries.
+"""Limits the total time and the size of each answer.
 
-Their timeouts apply to one read, so a server that sends a byte now and then never exceeds them.
+The timeouts of http.client apply to one read, so a server that sends a byte now and then never
+exceeds them.
 """
 
 import http.client

@@ -1,8 +1,7 @@
-"""Sends single requests to the addresses of a target: reads through http.client, the rest
-through hvac.
+"""Sends single requests to the addresses of a target, over connections of http.client.
 
-A client library is imported when the first request needs it: hvac costs 120 ms more than
-http.client.
+What is no read goes through hvac, which is imported when the first such request needs it: it costs
+120 ms more than http.client.
 """
 
 from __future__ import annotations
@@ -11,7 +10,7 @@ import os
 import threading
 from collections.abc import Mapping
 from dataclasses import field
-from typing import Protocol
+from typing import TYPE_CHECKING
 from urllib.parse import quote, urlsplit
 
 from skyflowctl.frozen import dataclass
@@ -19,6 +18,10 @@ from skyflowctl.skyflow.http.proxies import is_excepted
 from skyflowctl.vault.client_settings import checked_proxy
 from skyflowctl.vault.target import UNIX_SCHEME, Target, is_loopback
 from skyflowctl.vault.transport import READS
+
+if TYPE_CHECKING:
+    from skyflowctl.vault.http_connection import HttpPool
+    from skyflowctl.vault.hvac_connection import HvacSender, Send
 
 CONNECT_SECONDS = 10.0
 """The time limit for a TCP connection with its TLS handshake."""
@@ -86,36 +89,22 @@ class Received:
     content: bytes = field(repr=False)
 
 
-class LibraryPool(Protocol):
-    """A pool of connections of one client library. Safe for threads."""
-
-    def send(self, address: str, request: OneRequest) -> Received:
-        """Send one request once and return any answer, redirects included.
-
-        Raises:
-            NotSentError: no connection could be opened.
-            NoResponseError: the request was sent, but no valid answer arrived.
-        """
-
-    def close(self) -> None:
-        """Close every connection."""
-
-
 class TargetPool:
     """A pool of connections to the addresses of a target, with and without its token."""
 
     def __init__(self, target: Target) -> None:
         self._target = target
-        self._pools: dict[bool, LibraryPool] = {}
+        self._pool: HttpPool | None = None
+        self._hvac: HvacSender | None = None
         self._opening = threading.Lock()
         self._tls_ports: dict[str, bool] = {}
         self._probing = threading.Lock()
 
     def close(self) -> None:
         """Close every connection."""
-        with self._opening:  # another thread may just send its first write
-            pools = tuple(self._pools.values())
-        for pool in pools:
+        with self._opening:  # another thread may just send its first request
+            pool = self._pool
+        if pool is not None:
             pool.close()
 
     def send(
@@ -151,30 +140,26 @@ class TargetPool:
             sent["X-Vault-Token"] = self._target.token.reveal()
         request = OneRequest(method, _quoted(path, params), sent, content, seconds)
         try:
-            received = self._pool(method in READS).send(address, request)
+            received = self._sender(method)(address, request)
         except (NotSentError, NoResponseError) as failed:
             raise self._explained(failed, address) from None
         self._tls_ports[address] = False
         return received
 
-    def _pool(self, reads: bool) -> LibraryPool:
+    def _sender(self, method: str) -> Send:
+        """Return the function that sends requests of a method."""
         with self._opening:
-            if reads not in self._pools:
-                self._pools[reads] = self._opened(reads)
-            return self._pools[reads]
+            if self._pool is None:
+                from skyflowctl.vault.http_connection import HttpPool
 
-    def _opened(self, reads: bool) -> LibraryPool:
-        """Return a new pool; only hvac can reach a proxy through TLS."""
-        addresses = (self._target.address, *self._target.nodes)
-        if reads and not any(
-            proxy_url(self._target, address).startswith("https:") for address in addresses
-        ):
-            from skyflowctl.vault.http_connection import ReadPool
+                self._pool = HttpPool(self._target)
+            if method in READS:
+                return self._pool.send
+            if self._hvac is None:
+                from skyflowctl.vault.hvac_connection import HvacSender
 
-            return ReadPool(self._target)
-        from skyflowctl.vault.hvac_connection import HvacPool
-
-        return HvacPool(self._target)
+                self._hvac = HvacSender(self._pool.send)
+            return self._hvac.send
 
     def _explained(
         self, failed: NotSentError | NoResponseError, address: str

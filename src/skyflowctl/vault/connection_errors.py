@@ -79,6 +79,9 @@ _CHECK_PROXY = "check BAO_PROXY_ADDR, or HTTPS_PROXY, from which NO_PROXY can ex
 
 def proxy_error(error: Exception) -> NotSentError:
     """Return the error for a proxy that refused to connect; only its status is quoted."""
+    if isinstance(error, ssl.SSLError):
+        reason, fix = _tls_reason(str(error))
+        return NotSentError(f"the proxy cannot be reached: {reason}", lasting=True, fix=fix)
     answer = _TUNNEL.search(str(error))
     if answer is None:
         return NotSentError("the proxy cannot be reached", lasting=True, fix=_CHECK_PROXY)
