@@ -29,7 +29,7 @@ from opentelemetry.trace import SpanKind as SdkSpanKind
 from opentelemetry.trace.status import Status, StatusCode
 
 from skyflowctl.telemetry.settings import GRPC, TelemetrySettings
-from skyflowctl.telemetry.spans import Span, TraceContext, Tracer
+from skyflowctl.telemetry.spans import TraceContext, Tracer, TraceSpan
 from skyflowctl.telemetry.start import Attributes, Gauge, Metric
 
 _LOG = logging.getLogger(__name__)
@@ -105,7 +105,7 @@ class OtlpTelemetry:
     def _meter(self) -> Meter:
         return self._meters.get_meter(self._scope.name, self._scope.version)
 
-    def _ended(self, span: Span) -> None:
+    def _ended(self, span: TraceSpan) -> None:
         trace_id = span.context.trace_id
         parent = span.parent and _sdk_context(TraceContext(trace_id, span.parent, sampled=True))
         if span.error:

@@ -75,7 +75,7 @@ class Sampler(NamedTuple):
         return trace_id & _LOW_BITS < round(self.ratio * (_LOW_BITS + 1))
 
 
-class Span:
+class TraceSpan:
     """One piece of work, from the start of a ``with`` block to its end.
 
     Within the block it is the current span: the parent of :func:`child_span`, and what
@@ -99,7 +99,7 @@ class Span:
         kind: SpanKind,
         context: TraceContext,
         parent: int | None,
-        ended: Callable[["Span"], None],
+        ended: Callable[["TraceSpan"], None],
     ) -> None:
         self.name = name
         self.kind = kind
@@ -109,7 +109,7 @@ class Span:
         self.error = ""
         self.start = self.end = 0
         self._ended = ended
-        self._token: Token[Span | None] | None = None
+        self._token: Token[TraceSpan | None] | None = None
 
     def set(self, name: str, value: str | float) -> None:
         """Record an attribute; never a secret, a ctx, or a value without bounds."""
@@ -139,7 +139,7 @@ class Span:
             self._ended(self)
 
 
-class _NoSpan(Span):
+class _NoSpan(TraceSpan):
     """Stands for a span where nothing is recorded; changes nothing and keeps nothing."""
 
     __slots__ = ()
@@ -170,18 +170,18 @@ class Tracer:
         ended: gets every sampled span when it has ended, from any thread; must not block.
     """
 
-    def __init__(self, sampler: Sampler, ended: Callable[[Span], None]) -> None:
+    def __init__(self, sampler: Sampler, ended: Callable[[TraceSpan], None]) -> None:
         self._sampler = sampler
         self._ended = ended
 
     def span(
         self, name: str, kind: SpanKind = SpanKind.INTERNAL, traceparent: str | None = None
-    ) -> Span:
+    ) -> TraceSpan:
         """Return a span that continues the caller's trace, else the current one, else a new one.
 
         Args:
-            name: see :class:`Span`.
-            kind: see :class:`Span`.
+            name: see :class:`TraceSpan`.
+            kind: see :class:`TraceSpan`.
             traceparent: the header of the caller's request.
         """
         current = _CURRENT.get()
@@ -189,16 +189,16 @@ class Tracer:
         trace_id = parent.trace_id if parent else _new_id(16)
         sampled = self._sampler.samples(trace_id, parent)
         context = TraceContext(trace_id, _new_id(8), sampled)
-        return Span(name, kind, context, parent.span_id if parent else None, self._ended)
+        return TraceSpan(name, kind, context, parent.span_id if parent else None, self._ended)
 
 
-def child_span(name: str, kind: SpanKind = SpanKind.INTERNAL) -> Span:
+def child_span(name: str, kind: SpanKind = SpanKind.INTERNAL) -> TraceSpan:
     """Return a span below the current one; one that records nothing if that is not sampled."""
     current = _CURRENT.get()
     if current is None or not current.context.sampled:
         return NO_SPAN
     context = TraceContext(current.context.trace_id, _new_id(8), sampled=True)
-    return Span(name, kind, context, current.context.span_id, current._ended)  # noqa: SLF001
+    return TraceSpan(name, kind, context, current.context.span_id, current._ended)  # noqa: SLF001
 
 
 def outgoing_traceparent() -> str | None:
@@ -212,7 +212,7 @@ def _new_id(size: int) -> int:
     return int.from_bytes(os.urandom(size)) or 1
 
 
-_CURRENT: ContextVar[Span | None] = ContextVar("skyflowctl_span", default=None)
-NO_SPAN: Span = _NoSpan(
+_CURRENT: ContextVar[TraceSpan | None] = ContextVar("skyflowctl_span", default=None)
+NO_SPAN: TraceSpan = _NoSpan(
     "", SpanKind.INTERNAL, TraceContext(0, 0, sampled=False), None, lambda _: None
 )

@@ -14,10 +14,10 @@ from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags
 from skyflowctl.telemetry.spans import (
     NO_SPAN,
     Sampler,
-    Span,
     SpanKind,
     TraceContext,
     Tracer,
+    TraceSpan,
     child_span,
     outgoing_traceparent,
     parse_traceparent,
@@ -27,8 +27,8 @@ PARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 IDS = st.tuples(st.integers(1, 2**128 - 1), st.integers(1, 2**64 - 1), st.booleans())
 
 
-def traced(sampler: Sampler | None = None) -> tuple[Tracer, list[Span]]:
-    ended: list[Span] = []
+def traced(sampler: Sampler | None = None) -> tuple[Tracer, list[TraceSpan]]:
+    ended: list[TraceSpan] = []
     return Tracer(sampler or Sampler(), ended.append), ended
 
 
