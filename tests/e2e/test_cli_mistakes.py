@@ -137,7 +137,11 @@ def test_registering_again_never_drops_arguments_in_silence(env, bao, tmp_path):
     same = invoke(*words, env=env)
     assert "already registered" in same.stdout
     pair = ("--env", "SSL_CERT_FILE=/etc/ca.pem")
-    assert "already registered" not in invoke(*words, *pair, env=env).stdout
+    told = invoke(*words, *pair, "--env", "NOT_READ=x", env=env)
+    assert "will not get NOT_READ" in told.stderr
+    told = invoke(*words, *pair, "-y", env=env)
+    assert "will not get" not in told.stderr
+    assert "already registered" not in told.stdout
     # C2: the environment would get lost, and no server shows it.
     assert bao.api("GET", entry)[1]["data"]["args"] == ["--env-names=SSL_CERT_FILE"]
     assert failed(env, *words) == (5, "needs-confirmation")

@@ -30,6 +30,7 @@ class Reading:
         drift: the number of differences by kind; None: the plan was not asked for, or failed.
         changes: the number of actions that apply would take; None as for ``drift``.
         seconds: how long the reading took; None: not known.
+        unknown: paths of named mounts that neither the manifest nor the server has.
     """
 
     status: StatusResult | None
@@ -37,6 +38,7 @@ class Reading:
     drift: Mapping[str, int] | None = None
     changes: int | None = None
     seconds: float | None = None
+    unknown: tuple[str, ...] = ()
 
 
 def metric_families(reading: Reading) -> list[GaugeMetricFamily]:

@@ -104,6 +104,7 @@ def plan(
     options: PlanOptions | None = None,
     *,
     parallelism: int = 10,
+    live: LiveState | None = None,
 ) -> PlanResult:
     """Return the plan of an apply, in 2 + 2N requests; a list of policies, one of login methods,
     one request for each login role and two for each secret are added if the manifest has them.
@@ -118,6 +119,7 @@ def plan(
         credentials: identifies each mount's credential.
         options: the caller's other options.
         parallelism: how many requests run at once.
+        live: what was just read of the server; read again if it lacks one of these mounts.
 
     Raises:
         InvalidInputError: every mount of the plan has an invalid credential; if only some have one,
@@ -129,7 +131,7 @@ def plan(
     _check_names(manifest, options)
     _check_paths(manifest, options)
     mounts = chosen_mounts(manifest, options)
-    live = _read_state(manifest, mounts, gateway, parallelism)
+    live = _read_state(manifest, mounts, gateway, parallelism, live)
     live = with_access(live, manifest, gateway, options, parallelism)
     looked = resolve_identities(mounts, as_moved(manifest, live), credentials)
     _check_keys(options, looked)
@@ -137,12 +139,7 @@ def plan(
     further = (*mounts_to_search(manifest, live), *mounts_to_destroy(manifest, live, options))
     live = gateway.with_engines(live, tuple(dict.fromkeys(further)))
     made = make_plan(
-        manifest,
-        live,
-        looked.identities,
-        options,
-        reasons=looked.reasons,
-        invalid=looked.invalid,
+        manifest, live, looked.identities, options, reasons=looked.reasons, invalid=looked.invalid
     )
     _check_registered(made, manifest, gateway, options)
     made = with_unresolved_secrets(_within_rights(made, gateway), credentials)
@@ -150,9 +147,13 @@ def plan(
 
 
 def _read_state(
-    manifest: Manifest, mounts: Sequence[Mount], gateway: Gateway, parallelism: int
+    manifest: Manifest,
+    mounts: Sequence[Mount],
+    gateway: Gateway,
+    parallelism: int,
+    live: LiveState | None,
 ) -> LiveState:
-    """Return the state of these mounts, wherever they are.
+    """Return the state of these mounts, wherever they are; ``live`` if it has them all.
 
     Raises:
         InvalidInputError: a mount would be moved to another namespace. One request more, only if
@@ -161,7 +162,8 @@ def _read_state(
     former = former_paths(manifest)
     paths = [mount.path for mount in mounts]
     paths += [former[path] for path in paths if path in former]
-    live = gateway.read_live_state(paths, manifest.plugin.name, parallelism=parallelism)
+    if live is None or not live.was_read(paths):
+        live = gateway.read_live_state(paths, manifest.plugin.name, parallelism=parallelism)
     if as_moved(manifest, live) is not live:
         _check_namespaces(manifest, gateway.sys.namespaces())
     return live

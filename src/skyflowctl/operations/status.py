@@ -88,12 +88,14 @@ class StatusResult:
         forbidden: this login could read no engine at all.
         warnings: the catalog was not read.
         faults: mounts that cannot start again as they run: a restart stops them.
+        live: the state that was read of these mounts.
     """
 
     mounts: tuple[MountStatus, ...]
     forbidden: bool = False
     warnings: tuple[Problem, ...] = ()
     faults: tuple[Problem, ...] = ()
+    live: LiveState | None = None
 
     @property
     def unread(self) -> tuple[Problem, ...]:
@@ -159,7 +161,7 @@ def status(
         for mount, row in zip(mounts, rows, strict=True)
     )
     forbidden = live.all_forbidden and len(answering) == len(rows)
-    return StatusResult(found, forbidden, checks.warnings, checks.faults)
+    return StatusResult(found, forbidden, checks.warnings, checks.faults, live)
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,14 +3,19 @@
 No server returns an entry's environment, so an argument notes its names.
 """
 
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from skyflowctl.errors import UsageError
+from skyflowctl.errors import Problem, UsageError
 from skyflowctl.manifest.interpolate import looks_secret
 from skyflowctl.plugin.build import is_launcher
 from skyflowctl.plugin.launcher import ENV_NAMES
 from skyflowctl.skyflow.token_uri import parse_host
+from skyflowctl.text import listed
+
+# As plugin/build.py writes the variables that a launcher keeps.
+_KEPT = re.compile(rb"\$\{(\w+)\+\"")
 
 
 def checked_pairs(pairs: Sequence[str]) -> tuple[str, ...]:
@@ -94,3 +99,23 @@ def without_note(args: Sequence[str]) -> tuple[str, ...]:
 def takes_note(launcher: Path) -> bool:
     """Return whether a launcher removes the note from the plugin's arguments."""
     return is_launcher(launcher) and f'"{ENV_NAMES}"'.encode() in launcher.read_bytes()
+
+
+def names_not_passed(launcher: Path, pairs: Iterable[str]) -> Problem | None:
+    """Return a warning of variables that this launcher removes from the plugin's environment.
+
+    The list of another version's launcher may differ, so the file itself is read. Other programs
+    get every variable.
+    """
+    if not is_launcher(launcher):
+        return None
+    kept = {name.decode() for name in _KEPT.findall(launcher.read_bytes())}
+    given = sorted({pair.partition("=")[0] for pair in pairs} - kept)
+    if not given:
+        return None
+    return Problem(
+        "env-not-passed",
+        f"the engine will not get {listed(given)}",
+        "the launcher passes on only the variables that the engine reads",
+        "leave them out of --env; docs/install.md lists those that the engine reads",
+    )

@@ -1,6 +1,6 @@
 """The part of the server's live state that a plan needs, as frozen values."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import field
 from datetime import datetime
 from typing import Any, Literal
@@ -368,6 +368,11 @@ class LiveState:
     audited_headers: Mapping[str, bool] | None
     problems: Mapping[str, Problem] = field(default_factory=dict)
     access: LiveAccess = field(default_factory=LiveAccess)
+
+    def was_read(self, paths: Iterable[str]) -> bool:
+        """Whether each of these mounts was read, or is absent."""
+        known = self.engines.keys() | self.problems.keys()
+        return all(path in known or path not in self.mounts for path in paths)
 
     @property
     def all_forbidden(self) -> bool:

@@ -23,7 +23,12 @@ from skyflowctl.operations.plugins import (
     file_digest,
     register_plugin,
 )
-from skyflowctl.plugin.arguments import checked_pairs, plugin_arguments, takes_note
+from skyflowctl.plugin.arguments import (
+    checked_pairs,
+    names_not_passed,
+    plugin_arguments,
+    takes_note,
+)
 from skyflowctl.plugin.build import _MARK, launcher_version
 from skyflowctl.plugin.settings import ArgumentError, parse_arguments
 from skyflowctl.vault.errors import BadRequestError, OutcomeUnknownError
@@ -443,6 +448,23 @@ def test_a_pair_that_looks_like_a_secret_is_refused_and_not_repeated(name):
     problem = refused.value.problems[0]
     assert problem.code == "secret-env"
     assert "hunter2" not in repr(problem)
+
+
+def test_variables_that_a_launcher_removes_are_named(tmp_path):
+    # The file's own list counts: this one passes on LANG and TZ alone.
+    kept = " ".join(f'${{{name}+"{name}=${name}"}}' for name in ("LANG", "TZ"))
+    launcher = tmp_path / "skyflow"
+    launcher.write_text(f"#!/bin/sh\n# a launcher made by `skyflowctl plugin build`\n{kept}\n")
+    lost = names_not_passed(launcher, ["TZ=UTC", "LOG_LEVEL=debug", "HTTP_PROXY=x", "LANG=C"])
+    assert lost is not None
+    assert (lost.code, lost.summary) == (
+        "env-not-passed",
+        "the engine will not get HTTP_PROXY, LOG_LEVEL",
+    )
+    assert names_not_passed(launcher, ["TZ=UTC"]) is None
+    other = tmp_path / "go-plugin"
+    other.write_bytes(b"\x7fELF")
+    assert names_not_passed(other, ["LOG_LEVEL=debug"]) is None
 
 
 def test_a_missing_file_is_named(tmp_path):

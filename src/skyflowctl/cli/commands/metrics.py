@@ -30,8 +30,11 @@ from skyflowctl.errors import ExitCode, SkyflowctlError, UsageError, os_reason
 from skyflowctl.frozen import dataclass
 
 if TYPE_CHECKING:
+    from skyflowctl.manifest.model import Manifest
     from skyflowctl.operations.metrics import Reading
+    from skyflowctl.operations.status import StatusResult
     from skyflowctl.vault.gateway import Gateway
+    from skyflowctl.vault.live import LiveState
 
 _HIGHEST_PORT = 65_535
 _WHAT, _OPENING = "the metrics", b"# HELP skyflow_"
@@ -79,7 +82,7 @@ def metrics(
     date of its key. Health is the engine's answer of the last 30 s, so frequent scrapes do not mint
     more often. If the server cannot be read, skyflow_up is 0: in the file, before this exits with
     the error's code, and at the address. A mount that cannot be read has no samples but its
-    health."""
+    health. A named mount that neither manifest nor server has is exit 64."""
 
     def work(run: CommandRun) -> CommandResult:
         if textfile is not None and serve is not None:
@@ -134,11 +137,20 @@ class _Scrape:
             deadline=span_seconds(DEADLINE, "--deadline"),
             refresh=False,
         )
-        drift, changes = self._plan(gateway) if self.drift else (None, None)
+        drift, changes = self._plan(gateway, found.live) if self.drift else (None, None)
         node = gateway.transport.server.address
-        return Reading(found, node, drift, changes, time.monotonic() - started)
+        seconds = time.monotonic() - started
+        return Reading(found, node, drift, changes, seconds, self._unknown(found, chosen.manifest))
 
-    def _plan(self, gateway: "Gateway") -> tuple[dict[str, int] | None, int | None]:
+    def _unknown(self, found: "StatusResult", manifest: "Manifest | None") -> tuple[str, ...]:
+        """Return the named mounts that neither the manifest nor the server has."""
+        declared = {one.path for one in manifest.mounts} if manifest else set()
+        absent = {one.path for one in found.mounts if one.health == "not_mounted"}
+        return tuple(sorted(absent - declared)) if self.mounts else ()
+
+    def _plan(
+        self, gateway: "Gateway", live: "LiveState | None"
+    ) -> tuple[dict[str, int] | None, int | None]:
         """Return the drift by kind, and the number of actions; None if not all could be read."""
         from skyflowctl.operations.plan import plan
 
@@ -154,6 +166,7 @@ class _Scrape:
             source,
             plan_options(manifest, self.mounts, PermitOptions()),
             parallelism=self.parallelism,
+            live=live,
         ).plan
         if made.unreadable:
             run.notice(f"drift is not counted: {made.unreadable[0].summary}")
@@ -175,6 +188,13 @@ def _once(read: "Callable[[], Reading]", textfile: str | None) -> CommandResult:
         write(Reading(None))
         raise
     write(reading)
+    if reading.unknown:
+        raise UsageError(
+            f"there is no mount {', '.join(reading.unknown)}",
+            why="neither the manifest nor the server has it",
+            fix="'skyflowctl mount list' shows the server's mounts",
+            code="unknown-mount",
+        )
     found = reading.status
     assert found is not None
     code = ExitCode.OK

@@ -174,7 +174,7 @@ def plugin_register(
             asked = question
             confirm_registration(question, launcher, wanted, run, yes=yes, no_input=no_input)
 
-        wanted = _registration(launcher, name, version, engine)
+        wanted = _registration(launcher, name, version, engine, run)
         with gateways.open_gateway(target, run) as gateway:
             changes = register_plugin(gateway, wanted, confirm, lambda: run.warn(_UNPROVED))
             reloaded = _reloaded(gateway, wanted, run) if reload else None
@@ -216,8 +216,9 @@ _UNPROVED = Problem(
 
 
 def _registration(
-    launcher: Path, name: str, version: str | None, engine: EngineOptions
+    launcher: Path, name: str, version: str | None, engine: EngineOptions, run: CommandRun
 ) -> "Registration":
+    """Return the entry; warn of variables that its launcher removes."""
     from skyflowctl.operations import plugins
     from skyflowctl.plugin import arguments
     from skyflowctl.plugin.build import launcher_version
@@ -225,6 +226,8 @@ def _registration(
 
     sha256 = plugins.file_digest(launcher)
     env = arguments.checked_pairs(engine.env or ())
+    if lost := arguments.names_not_passed(launcher, env):
+        run.warn(lost)
     args = arguments.plugin_arguments(
         shared=engine.shared,
         allow_hosts=tuple(engine.allow_host or ()),
