@@ -1,6 +1,6 @@
 """Plan, apply, status and health of N mounts with 5 roles each, against a raw pooled client.
 
-    python benchmarks/scale.py [N [ROUNDS]]    # 100 mounts, 3 rounds
+    python benchmarks/scale.py [N [ROUNDS [COMMAND...]]]    # 100 mounts, 3 rounds, all commands
 
 A real server, one engine process for all mounts (``--shared``), a key of its own for each mount
 (at most 100 keys). The floor is ``_raw_client.py``: a process of its own with as many connections
@@ -239,9 +239,9 @@ class Case:
             found.append(run(name))
 
 
-def measured(site: Site, rounds: int) -> dict[str, Case]:
-    """Measure every command with a site."""
-    cases = {name: Case() for name in COMMANDS}
+def measured(site: Site, rounds: int, names: Sequence[str]) -> dict[str, Case]:
+    """Measure commands with a site."""
+    cases = {name: Case() for name in names}
     site.command("apply")  # the audited headers, and the first start of the engine
     for _ in range(rounds):
         for name, case in cases.items():
@@ -281,7 +281,7 @@ def judge_growth(half: Mapping[str, Case], whole: Mapping[str, Case]) -> int:
     """Print how each figure grows with twice the mounts; 1 if CPU or memory grow too fast."""
     code = 0
     print("growth from half as many mounts: exponents (1 is linear), and memory")
-    for name in COMMANDS:
+    for name in half:
         before, after = half[name].ours, whole[name].ours
         exponents = {
             figure: math.log2(median(after, figure) / median(before, figure))
@@ -299,6 +299,7 @@ def main() -> int:
     """Measure N/2 and N mounts; return 1 when a limit is missed."""
     size = int(sys.argv[1]) if len(sys.argv) > 1 else 100
     rounds = int(sys.argv[2]) if len(sys.argv) > 2 else 3
+    names = sys.argv[3:] or list(COMMANDS)
     found: list[dict[str, Case]] = []
     with running_emulator() as emulator:
         scopes = [f"role-{number}" for number in range(ROLES)]
@@ -306,7 +307,7 @@ def main() -> int:
         for number in (size // 2, size):
             with running_bao() as server, tempfile.TemporaryDirectory() as folder:
                 site = Site(emulator, server, Path(folder), number, keys)
-                found.append(measured(site, rounds))
+                found.append(measured(site, rounds, names))
             show(number, found[-1])
     title = f"{size} mounts, against a raw client with as many connections"
     return judge(title, ratios(found[-1])) | judge_growth(*found)

@@ -44,7 +44,7 @@ class ManifestSource:
     def identify(self, mount: str, live: CredentialId | None) -> CredentialId:
         """Return the identity of a mount's credential; see ``CredentialSource``.
 
-        The full check costs 40 ms of CPU for the key alone. The credential that is already live
+        The full check costs a millisecond of CPU. The credential that is already live
         was checked by the engine when it was written, so it is only read.
         """
         declared = self._mounts[mount]

@@ -7,6 +7,7 @@ docs/benchmarks.md). A key whose maker chose a factor that is not prime, and yet
 rightly (a Carmichael number), passes; it is as weak as its maker made it.
 """
 
+from hashlib import sha256
 from typing import TYPE_CHECKING, Self, final
 
 from skyflowctl.secret import Secret
@@ -18,6 +19,8 @@ MINIMUM_BITS = 2048
 # Skyflow issues 2048; checking a larger key than this stops the process for seconds.
 MAXIMUM_BITS = 4096
 _PROBE = b"skyflowctl: does this key sign?"
+_PROVEN: set[bytes] = set()
+"""SHA-256 of the texts of the keys that this process has checked."""
 
 
 class InvalidKeyError(ValueError):
@@ -47,6 +50,9 @@ class SigningKey:
     def parse(cls, pem: Secret) -> Self:
         """Return the key after the check: its size, its parts' arithmetic, one signature.
 
+        The same text is not checked twice: an apply reads each credential for the plan and again
+        for the write.
+
         Raises:
             InvalidKeyError: it is no unencrypted RSA key of 2048 to 4096 bits, or broken.
         """
@@ -54,10 +60,13 @@ class SigningKey:
         # The size comes first: arithmetic with a giant key takes long.
         _check_size(key.key_size)
         checked = cls(key)
-        if not (_parts_agree(key) and checked._signs()):
-            raise InvalidKeyError(
-                "key-broken", "the private key is damaged: its parts do not agree"
-            )
+        digest = sha256(pem.reveal().encode()).digest()
+        if digest not in _PROVEN:
+            if not (_parts_agree(key) and checked._signs()):
+                raise InvalidKeyError(
+                    "key-broken", "the private key is damaged: its parts do not agree"
+                )
+            _PROVEN.add(digest)
         return checked
 
     @classmethod

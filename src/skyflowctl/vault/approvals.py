@@ -64,7 +64,9 @@ def may_wait(call: OutgoingRequest) -> bool:
 
 def writes(call: OutgoingRequest) -> bool:
     """Whether a call is a known write; a POST that changes nothing, such as verify, is not."""
-    return is_probe(call) or (call.method not in READS and written_object(call.path) is not None)
+    if is_probe(call):
+        return True
+    return call.method not in READS and any(one.fullmatch(call.path) for one, _ in _OBJECTS)
 
 
 def written_object(path: str) -> str | None:

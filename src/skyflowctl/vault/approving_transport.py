@@ -115,11 +115,11 @@ class ApprovingTransport(HttpTransport):
 
         Reads of creds with different ctx, and several moves, may be stored at the same time.
         """
-        wanted, same = approvals.digest_of(call), None
+        same = None
         for one in self._pending_store().load():
             if not self._is_about(one, call):
                 continue
-            if one.digest == wanted:
+            if one.digest == approvals.digest_of(call):
                 same = one
             elif one.run != self._run_id and not approvals.has_siblings(call):
                 done = self._drop(one)

@@ -154,6 +154,7 @@ class _Connection(http.client.HTTPConnection):
         self._proxy_context = proxy_context
         self._proxy_name = server_name or via.hostname or ""
         self._proxied = bool(proxy)
+        self._unsent = b""
         login = proxy_authorization(via)
         self._login = {"Proxy-Authorization": login.reveal()} if login else {}
 
@@ -199,7 +200,7 @@ class _Connection(http.client.HTTPConnection):
         head = [f"CONNECT {self._peer} HTTP/1.1", f"Host: {self._peer}"]
         head += [f"{name}: {value}" for name, value in self._login.items()]
         self.send("\r\n".join([*head, "", ""]).encode())
-        assert self.sock is not None  # sending has connected
+        self._flush()
         answer = self.response_class(self.sock, method="CONNECT")
         try:
             answer.begin()
@@ -207,6 +208,15 @@ class _Connection(http.client.HTTPConnection):
                 raise OSError(f"Tunnel connection failed: {answer.status}")
         finally:
             answer.close()
+
+    def send(self, data: Any) -> None:
+        """Keep a part of a request; http.client would send its head and its body apart."""
+        self._unsent += data
+
+    def _flush(self) -> None:
+        unsent, self._unsent = self._unsent, b""
+        assert self.sock is not None  # it was opened
+        self.sock.sendall(unsent)
 
     def is_usable(self) -> bool:
         """Whether the peer has neither closed the connection nor sent anything unasked."""
@@ -234,6 +244,7 @@ class _Connection(http.client.HTTPConnection):
                 target, headers = self._address + target, headers | self._login
         try:
             self.request(request.method, target, request.content, headers)
+            self._flush()
             answer = self.getresponse()
         except (OSError, http.client.HTTPException) as error:
             raise answer_error(error) from None

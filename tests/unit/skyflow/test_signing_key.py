@@ -12,6 +12,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from support.keys import pkcs1, pkcs8, rsa_key
 
 from skyflowctl.secret import Secret
+from skyflowctl.skyflow import signing_key
 from skyflowctl.skyflow.signing_key import InvalidKeyError, SigningKey
 
 PARTS = ("n", "e", "d", "p", "q", "dmp1", "dmq1", "iqmp")
@@ -169,5 +170,23 @@ def test_the_check_is_many_times_faster_than_a_proof_of_primality():
             times.append(time.process_time() - started)
         return min(times)
 
-    ours = least(lambda: SigningKey.parse(key))
+    def check() -> None:
+        signing_key._PROVEN.clear()
+        SigningKey.parse(key)
+
+    ours = least(check)
     assert ours < least(lambda: load_pem_private_key(data, password=None)) / 5
+
+
+def test_the_same_text_is_checked_once_and_a_damaged_one_every_time(monkeypatch):
+    """An apply reads each credential for the plan, and again for the write."""
+    monkeypatch.setattr(signing_key, "_PROVEN", set())
+    checks: list[object] = []
+    agree = signing_key._parts_agree
+    monkeypatch.setattr(signing_key, "_parts_agree", lambda key: checks.append(key) or agree(key))
+    parts = parts_of(rsa_key())
+    assert SigningKey.parse(pem_of(parts)).sign(b"a") == SigningKey.parse(pem_of(parts)).sign(b"a")
+    assert len(checks) == 1
+    damaged = parts | {"d": parts["d"] + 2}
+    assert [refused(damaged) for _ in range(2)] == ["key-broken"] * 2
+    assert len(checks) == 3
