@@ -7,7 +7,6 @@ message that repeats the ctx, in whatever usual spelling, is masked.
 import json
 import re
 from collections.abc import Iterator, Mapping
-from urllib.parse import quote, quote_plus
 
 from skyflowctl.engine.ctx import Ctx
 
@@ -56,8 +55,9 @@ def _without_cut_end(message: str, text: str) -> str:
 
 
 def _spellings(ctx: Ctx) -> Iterator[str]:
-    # Only for a failure: the module loads a table of some thousand entities.
+    # Only for a failure: these take memory, html for a table of some thousand entities.
     from html import escape
+    from urllib.parse import quote, quote_plus
 
     for text in _texts(ctx):
         yield from (text, quote(text), quote(text, safe=""), quote_plus(text))

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from skyflowctl.plugin.backend import EngineFactory
+from skyflowctl.plugin.certificates import begin_certificate
 from skyflowctl.plugin.handshake import HandshakeError, NotStartedByServerError, read_handshake
 from skyflowctl.plugin.host import run
 from skyflowctl.plugin.logs import install_logs
@@ -65,7 +66,9 @@ def main(
     try:
         settings = parse_arguments(sys.argv[1:] if arguments is None else arguments)
         handshake = read_handshake(os.environ)
-        run(handshake, make_factory(settings), shared=settings.shared)
+        certificate = begin_certificate()
+        make_engine = make_factory(settings)
+        run(handshake, certificate(), make_engine, shared=settings.shared)
     except NotStartedByServerError as error:
         sys.stderr.write(f"{error}\n")
     except (ArgumentError, HandshakeError) as error:

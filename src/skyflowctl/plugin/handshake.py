@@ -1,9 +1,9 @@
 """How a server starts the plugin: the variables that it sets and the line that it reads."""
 
+# ruff: noqa: PTH112, PTH118 - pathlib, with what it imports, keeps 0.6 MB in every plugin process
 import os
 from base64 import b64encode
 from collections.abc import Mapping
-from pathlib import Path
 
 from skyflowctl.frozen import dataclass
 
@@ -35,7 +35,7 @@ class Handshake:
     """
 
     host_certificate: str
-    socket_dir: Path
+    socket_dir: str
     socket_group: str = ""
     tells_multiplexing: bool = False
 
@@ -60,24 +60,22 @@ def read_handshake(environ: Mapping[str, str]) -> Handshake:
         raise HandshakeError("the server offers no mutual TLS (PLUGIN_CLIENT_CERT is not set)")
     return Handshake(
         host_certificate=certificate,
-        socket_dir=Path(
-            environ.get("PLUGIN_UNIX_SOCKET_DIR") or environ.get("TMPDIR") or _TEMPORARY
-        ),
+        socket_dir=environ.get("PLUGIN_UNIX_SOCKET_DIR") or environ.get("TMPDIR") or _TEMPORARY,
         socket_group=environ.get("PLUGIN_UNIX_SOCKET_GROUP", ""),
         tells_multiplexing=bool(environ.get("PLUGIN_MULTIPLEX_GRPC")),
     )
 
 
-def new_socket_path(directory: Path, pid: int) -> Path:
+def new_socket_path(directory: str, pid: int) -> str:
     """Return a short, unused socket path with the process id in its name.
 
     Raises:
         HandshakeError: the folder is missing, or its path too long for a socket.
     """
-    if not directory.is_dir():
+    if not os.path.isdir(directory):
         raise HandshakeError(f"the folder for the plugin's socket, {directory}, does not exist")
-    path = directory / f"sky{pid}-{os.urandom(3).hex()}"
-    if len(bytes(path)) > _SOCKET_PATH_LIMIT:
+    path = os.path.join(directory, f"sky{pid}-{os.urandom(3).hex()}")
+    if len(os.fsencode(path)) > _SOCKET_PATH_LIMIT:
         raise HandshakeError(
             f"{path} is too long for a unix socket ({_SOCKET_PATH_LIMIT} bytes); "
             "set PLUGIN_UNIX_SOCKET_DIR to a shorter folder"
@@ -85,10 +83,10 @@ def new_socket_path(directory: Path, pid: int) -> Path:
     return path
 
 
-def handshake_line(socket_path: Path, certificate_der: bytes, *, with_multiplexing: bool) -> str:
+def handshake_line(socket_path: str, certificate_der: bytes, *, with_multiplexing: bool) -> str:
     """Return the one line that the server reads from the plugin's standard output."""
     certificate = b64encode(certificate_der).rstrip(b"=").decode()
-    fields = [str(_CORE_PROTOCOL), str(_APP_PROTOCOL), "unix", str(socket_path), "grpc"]
+    fields = [str(_CORE_PROTOCOL), str(_APP_PROTOCOL), "unix", socket_path, "grpc"]
     fields.append(certificate)
     if with_multiplexing:
         fields.append("false")

@@ -1,17 +1,17 @@
 """The plugin process: handshake, mutual TLS, and one gRPC server while it is needed."""
 
+# ruff: noqa: PTH101 - pathlib, with what it imports, keeps 0.6 MB in every plugin process
 import asyncio
 import os
 import ssl
 import sys
 from asyncio.sslproto import SSLProtocol
 from functools import partial
-from pathlib import Path
 from typing import NoReturn
 
 from skyflowctl.plugin.backend import Backend, EngineFactory, MountStorage
 from skyflowctl.plugin.broker import Broker, NoStorageError
-from skyflowctl.plugin.certificates import client_context, make_certificate, server_context
+from skyflowctl.plugin.certificates import OwnCertificate, client_context, server_context
 from skyflowctl.plugin.control import control_services
 from skyflowctl.plugin.handshake import Handshake, handshake_line, new_socket_path
 from skyflowctl.plugin.life import Life, sweep_sockets
@@ -23,11 +23,14 @@ from skyflowctl.plugin.transport import HostServer
 _TLS_BUFFER = 32 * 1024
 
 
-def run(handshake: Handshake, make_engine: EngineFactory, *, shared: bool) -> NoReturn:
+def run(
+    handshake: Handshake, own: OwnCertificate, make_engine: EngineFactory, *, shared: bool
+) -> NoReturn:
     """Serve until the server is done; never returns.
 
     Args:
         handshake: the server's request.
+        own: the certificate of this process.
         make_engine: makes the engine of one mount.
         shared: whether one process may serve several mounts.
 
@@ -37,14 +40,18 @@ def run(handshake: Handshake, make_engine: EngineFactory, *, shared: bool) -> No
     SSLProtocol.max_size = _TLS_BUFFER
     socket_path = new_socket_path(handshake.socket_dir, os.getpid())
     sweep_sockets(handshake.socket_dir)
-    asyncio.run(_serve(handshake, make_engine, socket_path, shared=shared))
+    asyncio.run(_serve(handshake, own, make_engine, socket_path, shared=shared))
     raise AssertionError("the plugin process ends by itself")
 
 
 async def _serve(
-    handshake: Handshake, make_engine: EngineFactory, socket_path: Path, *, shared: bool
+    handshake: Handshake,
+    own: OwnCertificate,
+    make_engine: EngineFactory,
+    socket_path: str,
+    *,
+    shared: bool,
 ) -> None:
-    own = make_certificate()
     broker = Broker()
     context = client_context(own, handshake.host_certificate)
     backend = Backend(make_engine, partial(_connect, broker, context))
@@ -64,16 +71,16 @@ async def _serve(
 
 
 async def _listen(
-    server: HostServer, handshake: Handshake, socket_path: Path, context: ssl.SSLContext
+    server: HostServer, handshake: Handshake, socket_path: str, context: ssl.SSLContext
 ) -> None:
     previous = os.umask(0o177)
     try:
-        await server.listen(str(socket_path), context)
+        await server.listen(socket_path, context)
     finally:
         os.umask(previous)
     if handshake.socket_group:
         os.chown(socket_path, -1, _group_id(handshake.socket_group))
-        socket_path.chmod(0o660)
+        os.chmod(socket_path, 0o660)
 
 
 def _group_id(group: str) -> int:

@@ -381,7 +381,7 @@ def test_the_sweep_takes_only_sockets_of_dead_processes(tmp_path: Path):
         (tmp_path / f"sky{dead}-file").touch()
         (tmp_path / "other").touch()
         gone.close()
-        sweep_sockets(tmp_path)
+        sweep_sockets(str(tmp_path))
     left = {path.name for path in tmp_path.iterdir()}
     assert left == {f"sky{dead}-used", f"sky{os.getpid()}-mine", f"sky{dead}-file", "other"}
 
@@ -411,7 +411,7 @@ def test_a_process_that_nobody_needs_ends(
         raise _Ended
 
     monkeypatch.setattr("os._exit", exit_instead)
-    life = Life(path, lambda: 0)
+    life = Life(str(path), lambda: 0)
     if case == "no mount":
         life.connected()
     if case == "orphan":
@@ -425,7 +425,7 @@ def test_a_process_with_a_mount_stays(tmp_path: Path, monkeypatch: pytest.Monkey
     for name in ("_CHECK_SECONDS", "_IDLE_SECONDS"):
         monkeypatch.setattr(f"skyflowctl.plugin.life.{name}", 0.005)
     monkeypatch.setattr("os._exit", lambda _code: pytest.fail("it ended"))
-    life = Life(tmp_path / "sky1-x", lambda: 1)
+    life = Life(str(tmp_path / "sky1-x"), lambda: 1)
     life.connected()
     with pytest.raises(TimeoutError):
         asyncio.run(asyncio.wait_for(life.watch(), 0.1))

@@ -6,6 +6,7 @@ import base64
 import contextlib
 import json
 import logging
+import os
 import ssl
 import sys
 from datetime import UTC, datetime, timedelta
@@ -16,7 +17,13 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from skyflowctl.plugin.__main__ import engine_factory, main
-from skyflowctl.plugin.certificates import client_context, make_certificate, server_context
+from skyflowctl.plugin.certificates import (
+    CertificateError,
+    begin_certificate,
+    client_context,
+    make_certificate,
+    server_context,
+)
 from skyflowctl.plugin.handshake import (
     HandshakeError,
     NotStartedByServerError,
@@ -38,7 +45,7 @@ GOOD = {
 def test_the_environment_of_a_server_is_read():
     found = read_handshake(GOOD | {"PLUGIN_UNIX_SOCKET_GROUP": "bao", "PLUGIN_MULTIPLEX_GRPC": "1"})
     assert found.host_certificate == "PEM"
-    assert found.socket_dir == Path("/short")
+    assert found.socket_dir == "/short"
     assert found.socket_group == "bao"
     assert found.tells_multiplexing
 
@@ -61,24 +68,25 @@ def test_another_protocol_or_no_mutual_tls_is_refused(change: dict[str, str]):
 
 
 def test_the_line_has_six_fields_and_no_padding():
-    line = handshake_line(Path("/s/x"), b"1234", with_multiplexing=False)
+    line = handshake_line("/s/x", b"1234", with_multiplexing=False)
     assert line == "1|5|unix|/s/x|grpc|MTIzNA"
-    assert handshake_line(Path("/s/x"), b"1", with_multiplexing=True).endswith("|MQ|false")
+    assert handshake_line("/s/x", b"1", with_multiplexing=True).endswith("|MQ|false")
 
 
 def test_a_socket_path_is_short_and_new(tmp_path: Path):
-    first, second = (new_socket_path(tmp_path, 12) for _ in range(2))
+    first, second = (new_socket_path(str(tmp_path), 12) for _ in range(2))
     assert first != second
-    assert first.name.startswith("sky12-")
+    assert Path(first).parent == tmp_path
+    assert Path(first).name.startswith("sky12-")
 
 
 def test_a_socket_folder_that_cannot_work_is_refused(tmp_path: Path):
     with pytest.raises(HandshakeError, match="does not exist"):
-        new_socket_path(tmp_path / "absent", 1)
+        new_socket_path(str(tmp_path / "absent"), 1)
     long = tmp_path / ("x" * 100)
     long.mkdir()
     with pytest.raises(HandshakeError, match="PLUGIN_UNIX_SOCKET_DIR"):
-        new_socket_path(long, 1)
+        new_socket_path(str(long), 1)
 
 
 def test_arguments_in_both_forms():
@@ -246,7 +254,38 @@ def _no_engine(_storage):
     raise AssertionError("no mount here")
 
 
+def test_a_certificate_is_made_in_a_child_that_has_ended(monkeypatch, capfd, tmp_path):
+    fork, children = os.fork, []
+
+    def noted() -> int:
+        children.append(fork())
+        return children[-1]
+
+    monkeypatch.setattr("os.fork", noted)
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    own = begin_certificate()()
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
+    pem = tmp_path / "own.pem"
+    pem.write_text(own.pem.reveal())
+    # Fails if the key is not that of the certificate.
+    ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(pem)
+    assert _pem(own) in own.pem.reveal()
+    assert x509.load_der_x509_certificate(own.der).subject.rfc4514_string() == "CN=localhost"
+    with pytest.raises(ChildProcessError):
+        os.waitpid(children[0], 0)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_child_that_fails_is_no_certificate(monkeypatch):
+    def fail() -> None:
+        raise MemoryError("a detail")
+
+    monkeypatch.setattr("skyflowctl.plugin.certificates.make_certificate", fail)
+    with pytest.raises(CertificateError, match="could not be made"):
+        begin_certificate()()
+
+
 def test_padding_is_really_left_out():
     own = make_certificate()
-    field = handshake_line(Path("/s"), own.der, with_multiplexing=False).rpartition("|")[2]
+    field = handshake_line("/s", own.der, with_multiplexing=False).rpartition("|")[2]
     assert base64.b64decode(field + "=" * (-len(field) % 4)) == own.der

@@ -3,7 +3,6 @@
 import re
 from enum import IntEnum
 from struct import Struct
-from urllib.parse import quote, unquote
 
 MAX_MESSAGE = 64 * 1024 * 1024
 """Bytes of one message; a server's own limit of a request's body is half of it by default."""
@@ -96,11 +95,15 @@ def message_size(content: bytes | bytearray) -> int:
 
 def encode_message_text(text: str) -> bytes:
     """Return a ``grpc-message``: UTF-8, percent-encoded where it is not printable ASCII."""
+    from urllib.parse import quote  # for a failure only
+
     return quote(text, safe=_PLAIN, encoding="utf-8", errors="replace").encode("ascii")
 
 
 def decode_message_text(value: bytes) -> str:
     """Return the text of a ``grpc-message``; never fails."""
+    from urllib.parse import unquote
+
     return unquote(value.decode("utf-8", "replace"), errors="replace")
 
 
