@@ -16,6 +16,7 @@ pytestmark = pytest.mark.slow
 PAGES = (
     "run-with-token",
     "monitor",
+    "review-plans",
     "planned-rotation",
     "rollback",
     "rotation-from-ci",

@@ -226,9 +226,9 @@ def _out(command: str, value: str | None, _options: FlagTable) -> Sequence[str]:
             f"skyflowctl plugin build {shlex.quote(value or 'DIRECTORY')}",
         )
     raise _refused(
-        "plans are not saved here",
-        "apply makes a new plan, shows it and asks",
-        "run 'skyflowctl apply'; for a record: skyflowctl plan -o json > plan.json",
+        f"{command} has no option --out",
+        "only plan saves a plan",
+        "run 'skyflowctl plan --out FILE.json', or leave it out",
     )
 
 

@@ -18,6 +18,8 @@ from skyflowctl.frozen import dataclass
 
 _FIELDS = frozenset({"fix", "why", "detail", "next", "back"})
 """The fields of a result whose texts name commands."""
+_SAVED_PLAN = re.compile(r" \S+\.json\b")
+"""The argument of ``apply`` that has its own manifest."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +64,7 @@ class GivenOptions:
             word
             for flags, value in self._of_command(name)
             if not any(re.search(rf" {flag}(?=[ =]|$)", rest) for flag in flags)
+            and not ("-f" in flags and _SAVED_PLAN.match(rest))
             for word in _words(flags, value)
         ]
         return " ".join(["skyflowctl", name, *words]) + rest

@@ -21,10 +21,17 @@ from skyflowctl.manifest.yaml_tree import read_tree
 
 @dataclass(frozen=True, slots=True)
 class LoadedManifest:
-    """A valid manifest with its warnings."""
+    """A valid manifest with its warnings.
+
+    Args:
+        manifest: the files' merged content.
+        warnings: what does not make it invalid.
+        files: each file with its own content, after ``${NAME}`` was replaced.
+    """
 
     manifest: Manifest
     warnings: tuple[Problem, ...] = ()
+    files: tuple[tuple[str, YamlNode], ...] = ()
 
 
 def load_manifest(files: Sequence[str], *, environ: Mapping[str, str]) -> LoadedManifest:
@@ -40,8 +47,12 @@ def load_manifest(files: Sequence[str], *, environ: Mapping[str, str]) -> Loaded
         InvalidInputError: contains every problem, in the order of the files and lines.
     """
     with _collector_paused():
-        root = _read(files, environ)
-        return LoadedManifest(build(root, tuple(files)), check_privacy(root))
+        root, roots = _read(files, environ)
+        return LoadedManifest(
+            build(root, tuple(files)),
+            check_privacy(root),
+            tuple(zip(files, roots, strict=True)),
+        )
 
 
 def text_problems(text: str) -> list[Problem]:
@@ -51,7 +62,8 @@ def text_problems(text: str) -> list[Problem]:
     return [*tree.problems, *checked]
 
 
-def _read(files: Sequence[str], environ: Mapping[str, str]) -> YamlNode:
+def _read(files: Sequence[str], environ: Mapping[str, str]) -> tuple[YamlNode, Sequence[YamlNode]]:
+    """Return the merged tree, and that of each file."""
     problems: list[Problem] = []
     refused: set[Path] = set()
     roots: list[YamlNode] = []
@@ -70,7 +82,7 @@ def _read(files: Sequence[str], environ: Mapping[str, str]) -> YamlNode:
         root = merge(roots)
         problems += [*_other_manifests(roots), *_check(root, refused)]
         if not problems:
-            return root
+            return root, roots
     raise InvalidInputError.of(_in_order(problems, [source_name(file) for file in files]))
 
 

@@ -8,17 +8,26 @@ from operator import getitem
 from pathlib import Path
 from typing import Any, NamedTuple
 
-_NAME = "mounts.schema.json"
 _PACKAGE = Path(__file__).resolve().parents[1]
 # In a wheel beside the code; in an editable install at the repository's root.
-_PLACES = (_PACKAGE / "schemas" / _NAME, _PACKAGE.parents[1] / "schemas" / _NAME)
+_FOLDERS = (_PACKAGE / "schemas", _PACKAGE.parents[1] / "schemas")
 
 
 @cache
-def schema_text() -> str:
-    """Return the schema as published."""
-    place = next((place for place in _PLACES if place.is_file()), _PLACES[0])
+def schema_text(name: str = "mounts") -> str:
+    """Return a schema as published: the manifest's, or ``saved-plan``."""
+    places = [folder / f"{name}.schema.json" for folder in _FOLDERS]
+    place = next((place for place in places if place.is_file()), places[0])
     return place.read_text(encoding="utf-8")
+
+
+def schema_difference(document: Any, name: str) -> str:
+    """Return the first place where a document does not fit a published schema; empty: it fits."""
+    from jsonschema import Draft202012Validator
+
+    validator = Draft202012Validator(json.loads(schema_text(name)))
+    error = next(validator.iter_errors(document), None)
+    return "" if error is None else error.json_path.removeprefix("$.").replace("$", "the file")
 
 
 @cache

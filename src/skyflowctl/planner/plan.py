@@ -218,6 +218,19 @@ class Action:
     allow_revoked: bool = False
     after: tuple[str, ...] = ()
 
+    def to_json(self) -> dict[str, Any]:
+        """Return it as ``plan -o json`` has it, without what only an apply needs."""
+        return {
+            "action": self.action.value,
+            "kind": self.kind.value,
+            "mount": self.mount,
+            "path": self.path,
+            "changes": [
+                {"field": one.field, "before": one.before, "after": one.after}
+                for one in self.changes
+            ],
+        }
+
     @property
     def is_by_path(self) -> bool:
         """Whether its object is read and written by its path alone."""

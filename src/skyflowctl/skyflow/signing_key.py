@@ -121,6 +121,13 @@ class SigningKey:
             form.Encoding.PEM, form.PublicFormat.SubjectPublicKeyInfo
         ).decode()
 
+    def public_der(self) -> bytes:
+        """Return the public key as DER (SubjectPublicKeyInfo)."""
+        from cryptography.hazmat.primitives import serialization as form
+
+        public = self._key.public_key()
+        return public.public_bytes(form.Encoding.DER, form.PublicFormat.SubjectPublicKeyInfo)
+
     def __repr__(self) -> str:
         return f"SigningKey(RSA, {self.bits} bits)"
 

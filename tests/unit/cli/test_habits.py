@@ -75,7 +75,7 @@ def test_e2_the_field_of_the_token_is_the_raw_form():
         ("config show order", "-field=key_id", "jq -r '.data.key_id'"),
         ("creds order order-producer", "-field=x;rm", "access_token"),
         ("plan", "-format=yaml", "-o json"),
-        ("plan", "-out=tfplan", "skyflowctl apply"),
+        ("apply", "-out=tfplan", "skyflowctl plan --out FILE.json"),
         ("plan", "-target=order", "skyflowctl plan order"),
         ("apply", "-target module.x[0]", "skyflowctl apply MOUNT"),
         ("validate", "-target=order", "leave it out"),

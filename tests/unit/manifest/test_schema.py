@@ -127,7 +127,7 @@ def test_the_wheel_ships_it(tmp_path, monkeypatch):
     shipped = tmp_path / "schemas" / "mounts.schema.json"
     shipped.parent.mkdir()
     shipped.write_text('{"shipped": true}')
-    monkeypatch.setattr(manifest_schema, "_PLACES", (shipped, tmp_path / "none"))
+    monkeypatch.setattr(manifest_schema, "_FOLDERS", (shipped.parent, tmp_path / "none"))
     assert json.loads(manifest_schema.schema_text.__wrapped__()) == {"shipped": True}
     project = (ROOT / "pyproject.toml").read_text()
     assert '"schemas" = "skyflowctl/schemas"' in project

@@ -1,10 +1,13 @@
 """``skyflowctl plan``."""
 
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated
 
 from skyflowctl.cli.command import command
-from skyflowctl.cli.context import credential_sources, gateways, manifests
-from skyflowctl.cli.context.plan_options import plan_options
+from skyflowctl.cli.console import Terminal
+from skyflowctl.cli.context import gateways, manifests
+from skyflowctl.cli.context.planning import PlanRequest, plan_live
 from skyflowctl.cli.envelope import CommandResult
 from skyflowctl.cli.options import (
     AllowHostOption,
@@ -17,26 +20,34 @@ from skyflowctl.cli.options import (
     option,
 )
 from skyflowctl.cli.plan_options import PermitOptions
+from skyflowctl.cli.printed_commands import shell_words
 from skyflowctl.cli.runner import CommandRun, run_command
-from skyflowctl.errors import ExitCode
+from skyflowctl.errors import ExitCode, Problem
 
 if TYPE_CHECKING:
+    from skyflowctl.manifest.load import LoadedManifest
     from skyflowctl.operations.plan import PlanResult
+    from skyflowctl.operations.saved_plan import SavedPlan
 
 DetailedOption = Annotated[
     bool, option("--detailed-exitcode", help="Exit 2 if changes are pending or the server drifted.")
+]
+
+OutOption = Annotated[
+    str | None,
+    option("--out", help="Save the plan to this file, for a review and apply.", metavar="FILE"),
 ]
 
 
 @command(
     examples=[
         ("skyflowctl plan", "what apply would do with ./mounts.yaml"),
-        ("skyflowctl plan order payment --dev", "two mounts, on the dev stack"),
         (
             "skyflowctl plan --detailed-exitcode || { [ $? = 2 ] && echo drift; }",
             "in a nightly job: 2 is drift or pending changes, anything else an error",
         ),
         ("skyflowctl plan --prune", "also what apply --prune would delete"),
+        ("skyflowctl plan --out plan.json", "save it, to be reviewed and then applied"),
         ("skyflowctl plan -o json | jq '.data.summary'", "for programs"),
     ],
     exits=[
@@ -58,35 +69,73 @@ def plan(
     file: FileOption = None,
     parallelism: ParallelismOption = 10,
     detailed_exitcode: DetailedOption = False,
+    out: OutOption = None,
     allow_host: AllowHostOption = None,
 ) -> None:
     """Read the server and the manifest's credentials, and show each field that apply would
     change. Nothing is written, and only the key id of a credential is kept. Differences that
     apply does not fix are drift: cut-offs, open rotations, moved mounts, undeclared roles and
     mounts. A mount that may not be changed causes a warning and counts as a pending change. A
-    mount or credential that cannot be read makes the plan partial."""
-    from skyflowctl.cli.commands.plan_view import show_plan
+    mount or credential that cannot be read makes the plan partial. A saved plan has no secret, and
+    can be applied for 24 hours, as long as files, credentials and server are as they were."""
+    request = PlanRequest(file, mounts, permits, references, allow_host, parallelism)
 
     def work(run: CommandRun) -> CommandResult:
-        from skyflowctl.operations.plan import plan as make
-
-        manifest = manifests.load_named_manifest(file, run).manifest
+        loaded = _loaded(file, out, run)
         with gateways.open_gateway(target, run) as gateway:
             run.notice(f"server: {gateway.transport.server.name}")
-            resolver = credential_sources.reference_resolver(run, references, gateway)
-            source = credential_sources.credentials_for(
-                manifest, gateway, run, allow_host, resolver
-            )
-            planned = make(
-                credential_sources.manifest_for(manifest, source, run),
-                gateway,
-                source,
-                plan_options(manifest, mounts, permits),
-                parallelism=parallelism,
-            )
-        return _result(planned, detailed=detailed_exitcode)
+            live = plan_live(request, loaded, gateway, run)
+            result = _result(live.result, detailed=detailed_exitcode)
+            if out is None:
+                return result
+            if live.result.refused or live.result.plan.unreadable:
+                return _not_saved(result)
+            from skyflowctl.cli.context import saved_plans
 
-    run_command("plan", output, work, lambda result, terminal: show_plan(result.data, terminal))
+            saved = saved_plans.saved_plan(live, run)
+        saved_plans.write_plan_file(out, saved)
+        return _with_file(result, out, saved)
+
+    run_command("plan", output, work, _view)
+
+
+def _loaded(file: Sequence[str] | None, out: str | None, run: CommandRun) -> "LoadedManifest":
+    """Return the manifest, after a check that its plan can be saved if that was asked for."""
+    if out is None:
+        return manifests.load_named_manifest(file, run)
+    from skyflowctl.cli.context.saved_plans import check_plan_file
+    from skyflowctl.operations.saved_plan import check_savable
+
+    check_plan_file(out)
+    loaded = manifests.load_named_manifest(file, run)
+    check_savable(loaded)
+    return loaded
+
+
+def _not_saved(result: CommandResult) -> CommandResult:
+    """Return the result of a plan that no apply would carry out; its problems say why."""
+    warning = Problem(
+        "plan-not-saved",
+        "the plan was not saved",
+        "an apply would refuse it, or would not do all of it",
+        "see the other messages",
+    )
+    warnings = (*result.warnings, warning)
+    return replace(result, data={**result.data, "saved": None}, warnings=warnings)
+
+
+def _with_file(result: CommandResult, path: str, saved: "SavedPlan") -> CommandResult:
+    where = {"path": path, "expires_at": saved.expires_at, "sha256": saved.document["sha256"]}
+    return replace(result, data={**result.data, "saved": where})
+
+
+def _view(result: CommandResult, terminal: Terminal) -> None:
+    from skyflowctl.cli.commands.plan_view import show_plan
+
+    show_plan(result.data, terminal)
+    if saved := result.data.get("saved"):
+        terminal.note(f"saved to {saved['path']}, valid until {saved['expires_at']}; to apply it:")
+        terminal.note(f"  skyflowctl apply {shell_words([saved['path']])}")
 
 
 def _result(planned: "PlanResult", *, detailed: bool) -> CommandResult:

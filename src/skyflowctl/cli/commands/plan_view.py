@@ -14,7 +14,6 @@ from skyflowctl.planner.plan import (
     NEEDS_MOVE,
     PRUNE_REFUSED,
     UNREADABLE,
-    Action,
     Plan,
 )
 from skyflowctl.text import counted, listed
@@ -44,26 +43,13 @@ _WORDS = {
 def plan_json(plan: Plan) -> dict[str, Any]:
     """Return a plan's data for JSON."""
     return {
-        "actions": [action_json(action) for action in plan.actions],
+        "actions": [action.to_json() for action in plan.actions],
         "drift": [{**asdict(one), "kind": one.kind.value} for one in plan.drift],
         "warnings": [problem_json(warning) for warning in plan.warnings],
         "not_compared": [
             {"mount": name, "objects": number} for name, number in plan.not_compared.items()
         ],
         "summary": {**plan.summary(), **_NOT_BEGUN},
-    }
-
-
-def action_json(action: Action) -> dict[str, Any]:
-    """Return one action's data for JSON."""
-    return {
-        "action": action.action.value,
-        "kind": action.kind.value,
-        "mount": action.mount,
-        "path": action.path,
-        "changes": [
-            {"field": one.field, "before": one.before, "after": one.after} for one in action.changes
-        ],
     }
 
 

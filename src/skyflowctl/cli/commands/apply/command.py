@@ -1,15 +1,15 @@
 """``skyflowctl apply``."""
 
 import signal
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
 from skyflowctl.cli.command import WRITE_EXITS, command
 from skyflowctl.cli.console import Styled, Terminal
-from skyflowctl.cli.context import credential_sources, gateways, manifests
-from skyflowctl.cli.context.plan_options import plan_options
+from skyflowctl.cli.context import gateways, manifests, saved_plans
+from skyflowctl.cli.context.planning import LivePlan, PlanRequest, plan_live
 from skyflowctl.cli.envelope import CommandResult, problem_json
 from skyflowctl.cli.options import (
     AllowHostOption,
@@ -30,13 +30,8 @@ from skyflowctl.frozen import dataclass
 from skyflowctl.text import counted
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from skyflowctl.manifest.model import Manifest
     from skyflowctl.operations.apply import ApplyResult
     from skyflowctl.operations.plan import PlanResult
-    from skyflowctl.planner.plan import PlanOptions
-    from skyflowctl.vault.gateway import Gateway
 
 DryRunOption = Annotated[
     bool,
@@ -66,6 +61,8 @@ RequireVerifiedOption = Annotated[
         help="Also exit 3 if a role could not be verified.",
     ),
 ]
+_AGAIN = "run the same command again: it resumes where this run stopped"
+_AGAIN_PLANNED = "plan what is left, and apply that: skyflowctl plan --out FILE"
 _RESULT_STYLE = {
     "done": "green",
     "failed": "red",
@@ -79,7 +76,7 @@ _RESULT_STYLE = {
     examples=[
         ("skyflowctl apply", "show the plan, ask, then apply it"),
         ("skyflowctl apply -y -o json", "in a pipeline"),
-        ("skyflowctl apply order --dev -y", "one mount, on the dev stack"),
+        ("skyflowctl plan --out p.json && skyflowctl apply p.json", "apply a reviewed plan"),
         ("skyflowctl apply --prune", "also delete what left the manifest"),
         ("skyflowctl apply --dry-run", "simulate the apply on a server in this process"),
     ],
@@ -104,20 +101,15 @@ def apply(
 ) -> None:
     """Show the plan, ask for confirmation, and carry it out, with several mounts at once. Every
     role of the manifest mints once: a role that the token service refuses causes exit 3. If
-    an apply was interrupted or failed in part, run it again."""
-
-    def options(manifest: "Manifest") -> "PlanOptions":
-        return plan_options(manifest, mounts, permits)
+    an apply was interrupted or failed in part, run it again. Instead of mounts, the argument may be
+    a plan that plan --out saved: it is made again, and applied without a question if nothing
+    differs; then it is used up."""
 
     request = ApplyRequest(
         target,
-        file,
-        options,
-        references,
-        parallelism=parallelism,
+        PlanRequest(file, mounts, permits, references, allow_host, parallelism),
         yes=yes,
         no_input=no_input,
-        allow_hosts=allow_host,
         unverified_nodes=allow_unverified_nodes,
         verify=verify,
         require_verified=require_verified,
@@ -131,34 +123,30 @@ class ApplyRequest:
 
     Args:
         target: the server.
-        file: the manifest's files.
-        options: returns what the plan permits, given the manifest.
-        references: what the manifest's references may do.
-        parallelism: how many requests run at once.
+        plan: what is planned and applied.
         yes: do not ask for a confirmation.
         no_input: never ask.
-        allow_hosts: further token services that credentials may name.
         unverified_nodes: replace a credential although some nodes cannot be asked.
         verify: in a dry run, let each role mint at the token service.
         require_verified: a role that could not be tried is an error.
+        from_file: the plan is a saved one, which is used up by the apply.
     """
 
     target: ApprovingTargetOptions
-    file: Sequence[str] | None
-    options: "Callable[[Manifest], PlanOptions]"
-    references: ReferenceOptions
-    parallelism: int
+    plan: PlanRequest
     yes: bool
     no_input: bool
-    allow_hosts: Sequence[str] | None
     unverified_nodes: bool
     verify: bool
     require_verified: bool
+    from_file: bool = False
 
 
 def _rehearse(request: ApplyRequest, run: CommandRun) -> CommandResult:
     from skyflowctl.cli.commands.apply.dry_run import rehearse
 
+    if saved_plans.plan_file_of(request.plan.mounts):
+        raise saved_plans.stands_alone("--dry-run")
     return rehearse(request, run)
 
 
@@ -170,28 +158,25 @@ def _work(request: ApplyRequest, run: CommandRun) -> CommandResult:
             fix="add --dry-run, or leave out --verify",
             code="contradiction",
         )
-    from skyflowctl.operations.plan import plan
-
-    manifest = manifests.load_named_manifest(request.file, run).manifest
-    with gateways.open_gateway(request.target, run, manifest.id) as gateway:
-        resolver = credential_sources.reference_resolver(run, request.references, gateway)
-        source = credential_sources.credentials_for(
-            manifest, gateway, run, request.allow_hosts, resolver
-        )
-        planned = plan(
-            credential_sources.manifest_for(manifest, source, run),
-            gateway,
-            source,
-            request.options(manifest),
-            parallelism=request.parallelism,
-        )
+    saved = saved_plans.named_plan(request.plan, run)
+    if saved is not None:  # who reviewed it has confirmed it
+        plan = saved_plans.saved_request(saved, request.plan)
+        request = replace(request, plan=plan, yes=True, from_file=True)
+    loaded = manifests.load_named_manifest(request.plan.file, run)
+    with gateways.open_gateway(request.target, run, loaded.manifest.id) as gateway:
+        if saved is not None:
+            saved_plans.check_same_server(saved, gateway)
+        live = plan_live(request.plan, loaded, gateway, run)
+        planned = live.result
         try:
+            if saved is not None:
+                saved_plans.check_still_same(saved, live, run)
             _ask(planned, gateway.transport.server.name, run, request)
         except _NotConfirmedError as error:
             return _refused(planned, error, _not_shown(planned.plan.warnings))
         except RefusedError as error:
             return _refused(planned, error, planned.plan.warnings)
-        return _carry_out(planned, gateway, source, run, request)
+        return _carry_out(live, run, request)
 
 
 class _NotConfirmedError(RefusedError):
@@ -257,27 +242,22 @@ def _refused(
     planned: "PlanResult", error: RefusedError, warnings: tuple[Problem, ...]
 ) -> CommandResult:
     """Return the plan that was not begun as data, with the reason."""
-    from skyflowctl.cli.commands.plan_view import action_json, plan_json
+    from skyflowctl.cli.commands.plan_view import plan_json
 
     begun_none = {"result": "skipped", "request_id": ""}
-    actions = [{**action_json(action), **begun_none} for action in planned.plan.actions]
+    actions = [{**action.to_json(), **begun_none} for action in planned.plan.actions]
     data = {**plan_json(planned.plan), "actions": actions}
     return CommandResult(data, "refused", error.exit_code, error.problems, warnings)
 
 
-def _carry_out(
-    planned: "PlanResult",
-    gateway: "Gateway",
-    source: Any,
-    run: CommandRun,
-    request: ApplyRequest,
-) -> CommandResult:
+def _carry_out(live: LivePlan, run: CommandRun, request: ApplyRequest) -> CommandResult:
     from skyflowctl.cli.commands.apply.progress import progress
     from skyflowctl.cli.context.dev_stack import with_audit_devices
     from skyflowctl.cli.context.rotation import replacer_for
     from skyflowctl.executor.stop import stop_on_signals
     from skyflowctl.operations.apply import apply as carry_out
 
+    planned, gateway, source = live.result, live.gateway, live.source
     with (
         progress(len(planned.plan.actions), run.terminal) as shown,
         stop_on_signals(shown.stopping) as stop,
@@ -291,7 +271,7 @@ def _carry_out(
             with_audit_devices(gateway, source),
             source,
             replacer,
-            parallelism=request.parallelism,
+            parallelism=request.plan.parallelism,
             on_event=shown,
             stop=stop,
             require_verified=request.require_verified,
@@ -302,28 +282,29 @@ def _carry_out(
     if done.outcome.interrupted:
         terminated = stop.signal == signal.SIGTERM
         code = ExitCode.TERMINATED if terminated else ExitCode.INTERRUPTED
-        problems = (*problems, _stopped(done, "SIGTERM" if terminated else "SIGINT"))
+        again = _AGAIN_PLANNED if request.from_file else _AGAIN
+        problems = (*problems, _stopped(done, "SIGTERM" if terminated else "SIGINT", again))
     # A rotation that was rolled back exits with 3, even if it was the only change.
     status = "partial" if code == ExitCode.PARTIAL else done.status
     return CommandResult(_data(done), status, code, problems, _not_shown(done.warnings))
 
 
-def _stopped(done: "ApplyResult", cause: str) -> Problem:
+def _stopped(done: "ApplyResult", cause: str, fix: str) -> Problem:
     """Return the problem that names the work that a signal stopped."""
     left = sum(one.result == "skipped" for one in done.outcome.results)
     return Problem(
         "terminated" if cause == "SIGTERM" else "interrupted",
         f"the apply was stopped: {counted(left, 'change')} not begun",
         f"{cause} arrived; what had begun was finished",
-        "run the same command again: it resumes where this run stopped",
+        fix,
     )
 
 
 def _data(done: "ApplyResult") -> dict[str, Any]:
-    from skyflowctl.cli.commands.plan_view import action_json, plan_json
+    from skyflowctl.cli.commands.plan_view import plan_json
 
     actions = [
-        {**action_json(one.action), "result": one.result, "request_id": one.request_id}
+        {**one.action.to_json(), "result": one.result, "request_id": one.request_id}
         | ({"pending": one.pending.to_json()} if one.pending else {})
         | ({"sent_by_run": one.sent_by_run} if one.sent_by_run else {})
         for one in done.outcome.results

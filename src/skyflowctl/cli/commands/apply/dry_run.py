@@ -7,7 +7,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from skyflowctl.cli.commands.plan_view import action_json, plan_json, show_plan
+from skyflowctl.cli.commands.plan_view import plan_json, show_plan
 from skyflowctl.cli.console import Styled, Terminal
 from skyflowctl.cli.context import credential_sources, gateways, manifests
 from skyflowctl.cli.envelope import CommandResult, problem_json, status_of
@@ -39,13 +39,13 @@ def rehearse(request: "ApplyRequest", run: CommandRun) -> CommandResult:
     """
     from skyflowctl.operations.dry_run.run import dry_run
 
-    manifest = manifests.load_named_manifest(request.file, run).manifest
+    manifest = manifests.load_named_manifest(request.plan.file, run).manifest
     named = gateways.server_is_named(request.target)
     if not named:
         run.notice("no server is named: the dry run begins with an empty one")
     with gateways.open_gateway(request.target, run) if named else nullcontext() as gateway:
-        resolver = credential_sources.reference_resolver(run, request.references, gateway)
-        hosts = request.allow_hosts
+        resolver = credential_sources.reference_resolver(run, request.plan.references, gateway)
+        hosts = request.plan.allow_hosts
         source = (
             credential_sources.manifest_credentials(manifest, run, hosts, resolver)
             if gateway is None
@@ -55,8 +55,8 @@ def rehearse(request: "ApplyRequest", run: CommandRun) -> CommandResult:
             manifest if gateway is None else credential_sources.manifest_for(manifest, source, run),
             source,
             gateway,
-            request.options(manifest),
-            parallelism=request.parallelism,
+            request.plan.options(manifest),
+            parallelism=request.plan.parallelism,
         )
         if request.verify:
             verified = _verified(done, gateway, source, request)
@@ -78,12 +78,17 @@ def _verified(
     from skyflowctl.operations.dry_run.verify import verify_declared
     from skyflowctl.skyflow.http.on_demand import TokenServiceOnDemand
 
-    hosts = token_hosts(request.allow_hosts, os.environ)
+    hosts = token_hosts(request.plan.allow_hosts, os.environ)
     layout = dev_layout(gateway) if gateway else None
     hosts |= dev_token_hosts(layout) if layout else frozenset()
     service = partial(TokenServiceOnDemand, layout.ca if layout else None)
     verified = verify_declared(
-        done.planned, gateway, source, hosts, new_service=service, parallelism=request.parallelism
+        done.planned,
+        gateway,
+        source,
+        hosts,
+        new_service=service,
+        parallelism=request.plan.parallelism,
     )
     return replace(done, verified=verified)
 
@@ -93,7 +98,7 @@ def _result(
 ) -> CommandResult:
     plan = done.planned.plan
     actions = [
-        {**action_json(one.action), "result": one.result, "request_id": one.request_id}
+        {**one.action.to_json(), "result": one.result, "request_id": one.request_id}
         for one in done.outcome.results
     ]
     doubts = [one.verified.problem for one in done.verified if one.verified.result == "unproven"]

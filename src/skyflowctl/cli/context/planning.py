@@ -1,0 +1,92 @@
+"""Plans a manifest on the server of a command line."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from skyflowctl.cli.context import credential_sources
+from skyflowctl.cli.context.plan_options import plan_options
+from skyflowctl.cli.options import ReferenceOptions
+from skyflowctl.cli.plan_options import PermitOptions
+from skyflowctl.cli.runner import CommandRun
+from skyflowctl.frozen import dataclass
+
+if TYPE_CHECKING:
+    from skyflowctl.credentials.model import CredentialSource
+    from skyflowctl.manifest.load import LoadedManifest
+    from skyflowctl.manifest.model import Manifest
+    from skyflowctl.operations.plan import PlanResult
+    from skyflowctl.planner.plan import PlanOptions
+    from skyflowctl.vault.gateway import Gateway
+
+
+@dataclass(frozen=True, slots=True)
+class PlanRequest:
+    """The part of a command line that a plan depends on.
+
+    Args:
+        file: the manifest's files; None: the default.
+        mounts: only these mounts; empty: all.
+        permits: what the plan may do.
+        references: what the manifest's references may do.
+        allow_hosts: further token services that credentials may name.
+        parallelism: how many requests run at once.
+    """
+
+    file: Sequence[str] | None
+    mounts: Sequence[str] | None
+    permits: PermitOptions
+    references: ReferenceOptions
+    allow_hosts: Sequence[str] | None
+    parallelism: int
+
+    def options(self, manifest: "Manifest") -> "PlanOptions":
+        """Return the plan's options for a manifest.
+
+        Raises:
+            UsageError: the manifest has no such mount, or a flag needs ``--prune``.
+        """
+        return plan_options(manifest, self.mounts, self.permits)
+
+
+@dataclass(frozen=True, slots=True)
+class LivePlan:
+    """The plan of a manifest on a server, with its inputs.
+
+    Args:
+        request: what was asked for.
+        loaded: the manifest.
+        gateway: the server.
+        source: the credentials.
+        result: the plan.
+    """
+
+    request: PlanRequest
+    loaded: "LoadedManifest"
+    gateway: "Gateway"
+    source: "CredentialSource"
+    result: "PlanResult"
+
+
+def plan_live(
+    request: PlanRequest, loaded: "LoadedManifest", gateway: "Gateway", run: CommandRun
+) -> LivePlan:
+    """Plan a manifest on a server.
+
+    Raises:
+        SkyflowctlError: as for :func:`skyflowctl.operations.plan.plan`.
+    """
+    from skyflowctl.operations.plan import plan
+
+    manifest = loaded.manifest
+    resolver = credential_sources.reference_resolver(run, request.references, gateway)
+    source = credential_sources.credentials_for(
+        manifest, gateway, run, request.allow_hosts, resolver
+    )
+    planned = plan(
+        credential_sources.manifest_for(manifest, source, run),
+        gateway,
+        source,
+        request.options(manifest),
+        parallelism=request.parallelism,
+    )
+    return LivePlan(request, loaded, gateway, source, planned)
