@@ -28,7 +28,6 @@ LONG_PARAMETER_LISTS = frozenset({
     "operations/apply:apply",
     "operations/health:health",
     "operations/status:status",
-    "skyflow/emulator/application:read_vault",
     "vault/connection:send",
     "vault/errors:__init__",
     "vault/http_transport:__init__",

@@ -21,6 +21,7 @@ PAGES = (
     "rollback",
     "rotation-from-ci",
     "compromised-key",
+    "use-from-python",
 )
 
 

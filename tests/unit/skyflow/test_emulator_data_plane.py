@@ -76,8 +76,43 @@ def test_a_bad_detokenize_body_is_a_400(caller, credentials, body):
 
 def test_other_operations_are_404(caller, credentials):
     token = caller.token(credentials)
-    path = "/v1/vaults/reader/persons"
-    assert caller.call("POST", path, "{}", authorization=f"Bearer {token}")[0] == 404
+    for method, resource in (("PUT", "persons"), ("POST", "tokenize"), ("POST", "query")):
+        path = f"/v1/vaults/reader/{resource}"
+        assert caller.call(method, path, "{}", authorization=f"Bearer {token}")[0] == 404
+
+
+def test_what_is_inserted_is_read_back_and_its_tokens_are_detokenized(emulator, caller):
+    vault = os.urandom(4).hex()
+    token = caller.token(emulator.new_account(vault), f"role:{vault}")
+
+    def call(method, resource, body=None):
+        path = f"/v1/vaults/{vault}/{resource}"
+        status, _, answer = caller.call(method, path, body, authorization=f"Bearer {token}")
+        return status, answer
+
+    rows = [{"fields": {"name": "Ada", "age": 36}}, {"fields": {"name": "Grace"}}]
+    status, answer = call("POST", "persons", {"records": rows, "tokenization": True})
+    first, second = answer["records"]
+    assert (status, set(first["tokens"])) == (200, {"name", "age"})
+    status, plain = call("POST", "persons", {"records": rows[:1]})
+    assert (status, "tokens" in plain["records"][0]) == (200, False)
+    read = call("GET", f"persons?skyflow_ids={first['skyflow_id']}")[1]["records"]
+    assert read == [{"fields": {"skyflow_id": first["skyflow_id"], "name": "Ada", "age": 36}}]
+    wanted = [{"token": second["tokens"]["name"]}, {"token": first["tokens"]["age"]}]
+    values = call("POST", "detokenize", {"detokenizationParameters": wanted})[1]["records"]
+    assert [one["value"] for one in values] == ["Grace", "36"]
+    emulator.control.put_vault(vault, vault)
+    assert call("GET", f"persons?skyflow_ids={first['skyflow_id']}")[0] == 404
+    emulator.control.delete_vault(vault)
+
+
+@pytest.mark.parametrize(
+    "records", [None, [], [{}], [{"fields": {}}], ["x"], [{"fields": {"a": 1}}] * 26]
+)
+def test_an_insert_without_good_records_is_a_400(caller, credentials, records):
+    token = caller.token(credentials)
+    path, body = "/v1/vaults/reader/persons", {"records": records}
+    assert caller.call("POST", path, body, authorization=f"Bearer {token}")[0] == 400
 
 
 def test_the_vault_host_as_first_segment_is_stripped(caller, credentials):

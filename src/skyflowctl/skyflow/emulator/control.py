@@ -140,6 +140,7 @@ class ControlApi:
             self._state.vaults.pop(vault_id, None)
         else:
             raise ExchangeRefusedError(405, "A vault takes PUT and DELETE.")
+        self._state.inserted.pop(vault_id, None)
         self._save(self._state)
         return {}
 

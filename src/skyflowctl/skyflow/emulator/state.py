@@ -85,6 +85,7 @@ class EmulatorState:
     Attributes:
         operator_token: opens the Management API; None: nothing does.
         account_id: the Skyflow account whose service accounts these are.
+        inserted: the vaults into which records were inserted, with what they had before.
         key_delay: seconds until the token service knows a key that the Management API
             made.
     """
@@ -96,6 +97,7 @@ class EmulatorState:
         self._given_signing_key = signing_key
         self.accounts: dict[str, Account] = {}
         self.vaults: dict[str, GuardedVault] = {}
+        self.inserted: dict[str, GuardedVault] = {}
         self.token_lifetime = DEFAULT_TOKEN_LIFETIME
         self.clock_offset = 0.0
         self.counters = Counters()
