@@ -10,14 +10,14 @@ from collections import Counter
 import msgspec
 
 from skyflowctl.audit.entries import NOT_JSON, NUL_BYTES, Entry, decode_line
-from skyflowctl.audit.lines import MAX_LINE_BYTES, TOO_LONG
+from skyflowctl.audit.lines import MAX_LINE_BYTES, TOO_LONG, LineBlock
 from skyflowctl.audit.unread import SERVER_LINE, Dating, Unread, time_in
 
 START = b'{"time":"'
 """How a server begins an entry."""
 _BETWEEN = b"}\n" + START
 _BETWEEN_BYTES = len(_BETWEEN) - 1
-_BRACE, _CLOSING = ord("{"), ord("}")
+_BRACE, _CLOSING, _NEWLINE = ord("{"), ord("}"), ord("\n")
 _BOM = b"\xef\xbb\xbf"
 _DOCKER_START = b'{"log":'
 # Docker splits longer lines into parts of this size; some drivers drop the line's end.
@@ -52,18 +52,26 @@ class _Docker(msgspec.Struct):
 _docker = msgspec.json.Decoder(_Docker).decode
 
 
-def bare_lines(block: bytes) -> int:
-    """Return the number of lines in a block of entries only; -1 if it may contain others."""
-    if b"\0" in block or not block.startswith(START):
+def bare_lines(block: LineBlock, size: int) -> int:
+    """Return the number of lines in a block of entries only; -1 if it may contain others.
+
+    Args:
+        block: whole lines.
+        size: how many bytes of the block are meant.
+    """
+    find, count = block.find, 1
+    if not block.startswith(START) or find(b"\0", 0, size) >= 0:
         return -1
-    find, count, last = block.find, 0, len(block) - 1
-    at = find(b"\n")
+    end = size - 1 if block[size - 1] == _NEWLINE else size
+    if block[end - 1] != _CLOSING:
+        return -1
+    at = find(b"\n", 0, end)
     while at >= 0:
-        count += 1
         if block[at - 1 : at + _BETWEEN_BYTES] != _BETWEEN:
-            return count if at == last and block[at - 1] == _CLOSING else -1
-        at = find(b"\n", at + 1)
-    return count + 1 if block[last] == _CLOSING else -1
+            return -1
+        count += 1
+        at = find(b"\n", at + 1, end)
+    return count
 
 
 def has_entry(block: bytes) -> bool:
@@ -98,7 +106,7 @@ class Opener:
 
     def open(self, block: bytes) -> bytes:
         """Return the entries of a block, one per line; other lines are counted."""
-        lines = bare_lines(block)
+        lines = bare_lines(block, len(block))
         if lines >= 0:
             self.take(block, lines)
             return block

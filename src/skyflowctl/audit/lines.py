@@ -23,6 +23,9 @@ POLL_SECONDS = 0.25
 TOO_LONG = "line-too-long"
 
 
+LineBlock = bytes | bytearray
+
+
 class Readable(Protocol):
     """The method that a block reader needs of a file."""
 
@@ -65,6 +68,11 @@ def blocks(file: Readable, damaged: Counter[str]) -> Iterator[bytes]:
         yield b"".join(tail)
 
 
+def line_buffer() -> bytearray:
+    """Return a buffer for reading: larger than a block, because it is used again and again."""
+    return bytearray(4 * BLOCK_BYTES)
+
+
 def split_lines(block: bytes) -> list[bytes]:
     """Return the lines of a block of whole lines."""
     lines = block.split(b"\n")
@@ -74,19 +82,30 @@ def split_lines(block: bytes) -> list[bytes]:
 
 
 def lines_with(
-    block: bytes, needles: tuple[bytes, ...], find: Callable[[bytes, int], int] | None = None
+    block: LineBlock,
+    needles: tuple[bytes, ...],
+    find: Callable[[bytes, int], int] | None = None,
+    size: int | None = None,
 ) -> list[bytes]:
-    """Return the lines that contain one of these texts, in order; ``find``: from ``finder``."""
+    """Return the lines that contain one of these texts, in order.
+
+    Args:
+        block: whole lines.
+        needles: the texts.
+        find: from ``finder``.
+        size: how many bytes of the block are searched; None: all.
+    """
     spans: dict[int, int] = {}
-    find = find or finder(block)
+    size = len(block) if size is None else size
+    find = find or finder(block, size)
     for needle in needles:
         at = find(needle, 0)
         while at >= 0:
-            end = block.find(b"\n", at)
-            end = len(block) if end < 0 else end
+            end = block.find(b"\n", at, size)
+            end = size if end < 0 else end
             spans[block.rfind(b"\n", 0, at) + 1] = end
             at = find(needle, end)
-    return [block[start : spans[start]] for start in sorted(spans)]
+    return [bytes(block[start : spans[start]]) for start in sorted(spans)]
 
 
 def _c_search() -> Callable[[int, int, bytes, int], int | None] | None:
@@ -103,12 +122,16 @@ def _c_search() -> Callable[[int, int, bytes, int], int | None] | None:
 _memmem = _c_search()
 
 
-def finder(block: bytes) -> Callable[[bytes, int], int]:
-    """Return a function like ``block.find``; it must not be called after the block is gone."""
-    base = ctypes.cast(ctypes.c_char_p(block), ctypes.c_void_p).value
-    search, size = _memmem, len(block)
+def finder(block: LineBlock, size: int) -> Callable[[bytes, int], int]:
+    """Return a function like ``find`` for the first bytes of a block, to be called while it is
+    there and as large."""
+    search = _memmem
+    if isinstance(block, bytearray):
+        base: int | None = ctypes.addressof(ctypes.c_char.from_buffer(block))
+    else:
+        base = ctypes.cast(ctypes.c_char_p(block), ctypes.c_void_p).value
     if search is None or base is None:
-        return block.find
+        return lambda text, start: block.find(text, start, size)
 
     def find(text: bytes, start: int) -> int:
         at = search(base + start, size - start, text, len(text))

@@ -99,7 +99,7 @@ def pair_part(
                 yield ("block", block)
             else:
                 pairing.add(entries, lines, at)
-                gathered.add(block, len(lines), Sifted(()))
+                gathered.add(block, len(block), len(lines), Sifted(()))
             at += len(block)
     yield ("pairs", *pairing.take())
     yield ("seen", gathered.take())

@@ -63,6 +63,20 @@ class RangeReader:
         self._end = end
         self._damaged = damaged
 
+    def read_lines(self, buffer: bytearray) -> int:
+        """Read whole lines into a buffer; return their bytes.
+
+        0: the range has ended, or its next line is longer than the buffer.
+        """
+        size = min(len(buffer), self._end - self._at)
+        try:
+            done = os.preadv(self._file, [memoryview(buffer)[:size]], self._at) if size else 0
+        except OSError:
+            return 0  # ``read`` counts it
+        whole = done if done == self._end - self._at else buffer.rfind(b"\n", 0, done) + 1
+        self._at += whole
+        return whole
+
     def read(self, size: int, /) -> bytes:
         """Return up to ``size`` bytes, up to a line's end if there is one; none at the end."""
         size = min(size, self._end - self._at)

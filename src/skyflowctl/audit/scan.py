@@ -300,7 +300,8 @@ class Scan:
             if sifted.lines < 0:
                 (block,) = sifted.found
                 self._check_format(part.file, opener, block)
-                sifted = self._sifter.sift(opener.open_lines(block))
+                entries = opener.open_lines(block)
+                sifted = self._sifter.sift(entries, len(entries))
             else:
                 opener.pass_over(*sifted[3:7], proved=sifted.proved)
             self.noticed.update(sifted.noticed)

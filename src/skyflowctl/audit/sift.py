@@ -13,7 +13,16 @@ from typing import Any, NamedTuple
 
 from skyflowctl.audit.ctx import HASH_PREFIX
 from skyflowctl.audit.envelopes import HEAD_BYTES, bare_lines, has_entry
-from skyflowctl.audit.lines import TOO_LONG, blocks, finder, lines_with
+from skyflowctl.audit.lines import (
+    TOO_LONG,
+    LineBlock,
+    Readable,
+    blocks,
+    finder,
+    line_buffer,
+    lines_with,
+)
+from skyflowctl.audit.ranges import RangeReader
 from skyflowctl.audit.sources import FileRange, Sources
 from skyflowctl.audit.unread import last_time_in, time_in
 from skyflowctl.frozen import dataclass
@@ -111,6 +120,7 @@ class Sifter:
 
     def __init__(self, texts: SoughtTexts, *, unwraps: bool) -> None:
         self._texts = texts
+        self._not_noticed = texts.notice
         # Shared with the processes that are forked later.
         self._unwraps = mmap(-1, 1)
         if unwraps:
@@ -132,34 +142,53 @@ class Sifter:
         first = unwraps = self.finds_unwraps or part.end is None
         gathered = Gathered()
         with sources.reading(part, damaged) as content:
-            for block in blocks(content, cut):
-                lines = bare_lines(block)
+            for block, size in _searchable(content, cut):
+                lines = bare_lines(block, size)
                 if lines < 0:
                     yield gathered.take()
-                    yield tuple(Sifted((block,), lines=-1))
+                    yield tuple(Sifted((bytes(block[:size]),), lines=-1))
                     unwraps = True
                     continue
-                found = self.sift(block, unwraps=unwraps)
+                found = self.sift(block, size, unwraps=unwraps)
                 if not unwraps and any(_WRAP_NEEDLE in line for line in found.found):
                     unwraps = True
-                    found = self.sift(block, unwraps=True)
-                gathered.add(block, lines, found)
+                    found = self.sift(block, size, unwraps=True)
+                gathered.add(block, size, lines, found)
                 if gathered.size > _GATHERED_BYTES:
                     yield gathered.take()
         yield gathered.take()
         yield tuple(ending_of(part, cut, damaged, (first, unwraps)))
 
-    def sift(self, block: bytes, *, unwraps: bool = True) -> Sifted:
-        """Search the lines of a block of entries; nothing about the block itself is returned."""
+    def sift(self, block: LineBlock, size: int, *, unwraps: bool = True) -> Sifted:
+        """Search the lines of a block of entries; nothing about the block itself is returned.
+
+        Args:
+            block: whole lines.
+            size: how many bytes of the block are searched.
+            unwraps: find unwraps as well.
+        """
         texts = self._texts
-        find = finder(block)
+        find = finder(block, size)
         foreign = 0
         if texts.device_hashes:
-            ours = sum(block.count(_TOKEN_TYPE + one) for one in texts.device_hashes)
-            foreign = block.count(_TOKEN_TYPE + _HASH_START) - ours
-        noticed = tuple(text for text in texts.notice if find(text, 0) >= 0)
-        found = lines_with(block, texts.all_needles(unwraps=unwraps), find)
+            ours = sum(block.count(_TOKEN_TYPE + one, 0, size) for one in texts.device_hashes)
+            foreign = block.count(_TOKEN_TYPE + _HASH_START, 0, size) - ours
+        noticed = tuple(text for text in self._not_noticed if find(text, 0) >= 0)
+        if noticed:
+            # One occurrence in all the parts that this process reads is enough.
+            self._not_noticed = tuple(set(self._not_noticed) - set(noticed))
+        found = lines_with(block, texts.all_needles(unwraps=unwraps), find, size)
         return Sifted(tuple(found), noticed, foreign)
+
+
+def _searchable(content: Readable, cut: Counter[str]) -> Iterator[tuple[LineBlock, int]]:
+    """Yield blocks of whole lines, each with its size; a block is valid until the next one."""
+    if isinstance(content, RangeReader):
+        buffer = line_buffer()
+        while size := content.read_lines(buffer):
+            yield buffer, size
+    for block in blocks(content, cut):
+        yield block, len(block)
 
 
 class Gathered:
@@ -173,22 +202,23 @@ class Gathered:
         self._found: list[bytes] = []
         self._noticed: set[bytes] = set()
         self._foreign = self._lines = self.size = 0
-        self._first = self._last = b""
+        self._first, self._last = b"", ""
 
-    def add(self, block: bytes, lines: int, result: Sifted) -> None:
-        """Add a block of so many lines, and what was found in it."""
-        self._proved = self._proved or has_entry(block)
+    def add(self, block: LineBlock, size: int, lines: int, result: Sifted) -> None:
+        """Add a block of so many bytes and lines, and what was found in it."""
+        self._proved = self._proved or has_entry(bytes(block[:size]))
         self._found += result.found
         self._noticed.update(result.noticed)
         self._foreign += result.foreign
         self._lines += lines
         self.size += sum(map(len, result.found))
-        self._first = self._first or block[:HEAD_BYTES]
-        self._last = block
+        self._first = self._first or bytes(block[: min(size, HEAD_BYTES)])
+        last = bytes(block[block.rfind(b"\n", 0, size - 1) + 1 : size])
+        self._last = time_in(last) or last_time_in(bytes(block[:size]))
 
     def take(self) -> tuple[Any, ...]:
         """Return the sum as a plain ``Sifted``, and begin anew."""
-        first, last = time_in(self._first), last_time_in(self._last)
+        first, last = time_in(self._first), self._last
         noticed = tuple(sorted(self._noticed))
         found = tuple(self._found)
         result = (found, noticed, self._foreign, self._lines, self._first, first, last)

@@ -230,9 +230,11 @@ def _with_server(
 
 def _parsed_ctx(text: str) -> str | Mapping[str, Any]:
     """Return a text or glob unchanged, an object parsed."""
+    if not text.startswith("{"):
+        return text
     from skyflowctl.operations.creds import parse_ctx
 
-    return (parse_ctx(text) or text) if text.startswith("{") else text
+    return parse_ctx(text) or text
 
 
 def _hashes_of(token: Secret, hasher: "Hasher") -> tuple[str, ...]:
