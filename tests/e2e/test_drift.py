@@ -95,7 +95,8 @@ NOT_LIVE = {
     *(f"{at}.rotation.{name}" for at in ("mount", "defaults")
       for name in ("max_age", "renew_before", "retire_margin")),
     *(f"mount.rotation.{name}" for name in ("source", "operator_token", "account_id")),
-    *("servers", "control_groups"),  # refused
+    "servers",  # where it may be applied: unit/cli/test_bound_manifests.py
+    "control_groups",  # refused
     "role.sign",  # a rule of a policy: test_access.py
     "role.reuse.per",  # alone it changes nothing: unit/planner/test_drift.py
     "role.consumers",  # OTHER_OBJECTS below; quotas: test_quotas.py; the last two are refused

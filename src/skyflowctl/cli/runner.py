@@ -25,6 +25,8 @@ from skyflowctl.errors import ExitCode, Problem, RefusedError, SkyflowctlError, 
 
 if TYPE_CHECKING:
     from skyflowctl.cli.options import OutputOptions
+    from skyflowctl.manifest.model import Manifest
+    from skyflowctl.vault.gateway import Gateway
 
 _OF_A_NAME = frozenset(
     {errno.ENAMETOOLONG, errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.EACCES,
@@ -58,6 +60,8 @@ class CommandRun:
         json: the output is JSON; ``streaming`` then writes it as events.
         done: the fix if the result cannot be shown and running the command again would repeat its
             work.
+        manifest: the manifest that the command read; ``gateway``: its connection to the server.
+            ``cli.context.bound_manifests`` holds one to the other.
     """
 
     id: str
@@ -67,6 +71,8 @@ class CommandRun:
     json: bool
     stream: EventStream | None = None
     done: str = ""
+    manifest: "Manifest | None" = None
+    gateway: "Gateway | None" = None
 
     def notice(self, text: str) -> None:
         """Write a notice to stderr."""

@@ -72,6 +72,7 @@ def build(root: YamlNode, files: tuple[str, ...]) -> Manifest:
             Moved(one.old.kind, one.old.path, one.new.path, one.old.where)
             for one in read_moves(root)
         ),
+        servers=tuple(as_texts(child(root, "servers"))),
     )
 
 

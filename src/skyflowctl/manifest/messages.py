@@ -21,6 +21,8 @@ _CREDENTIAL_SHAPES = re.compile(
 )
 
 EXPECTED = {
+    r"^(https?://[^\s/?#@]+/?|unix://[^\s?#@]+|[0-9A-Za-z][0-9A-Za-z_-]*)$":
+        "a cluster id, or an address such as https://bao.example.com:8200",
     "^0[0-7]{3}$":
         "a 0 and three digits from 0 to 7, in quotes",
     "^[a-z][a-z0-9-]{0,62}$":

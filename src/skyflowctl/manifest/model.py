@@ -309,7 +309,8 @@ class Plugin:
 @dataclass(frozen=True, slots=True)
 class Manifest:
     """A whole manifest. ``files`` are the paths it was read from, in merge order; ``file_set``
-    is the same for every checkout and is recorded on the mounts that they make."""
+    is the same for every checkout and is recorded on the mounts that they make. ``servers`` are the
+    cluster ids and addresses that it is for; empty: any."""
 
     id: str
     plugin: Plugin
@@ -324,6 +325,7 @@ class Manifest:
     engines: tuple[DeclaredEngine, ...] = ()
     objects: tuple[DeclaredObject, ...] = ()
     groups: tuple[DeclaredGroup, ...] = ()
+    servers: tuple[str, ...] = ()
 
     @property
     def references(self) -> list[Reference]:

@@ -19,7 +19,7 @@ from skyflowctl.manifest.schema import is_unsupported, schema_text
 
 ROOT = Path(__file__).parents[3]
 PUBLISHED = json.loads((ROOT / "schemas" / "mounts.schema.json").read_text())
-LATER = {"servers", "control_groups"}
+LATER = {"control_groups"}
 
 
 def objects(part, place="#"):

@@ -7,6 +7,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
+from skyflowctl.cli.context.bound_manifests import reach
 from skyflowctl.cli.context.dev_stack import started_dev_target
 from skyflowctl.cli.options import ApprovingTargetOptions, TargetOptions, span_seconds
 from skyflowctl.cli.runner import CommandRun
@@ -34,6 +35,7 @@ def open_gateway(options: TargetOptions, run: CommandRun, scope: str = "") -> "I
     Raises:
         UsageError: no server is named, the flags contradict each other, or ``--timeout`` is
             invalid.
+        RefusedError: the manifest that the command read is not for this server.
     """
     from skyflowctl.vault.gateway import Gateway
     from skyflowctl.vault.http_transport import HttpTransport
@@ -46,6 +48,7 @@ def open_gateway(options: TargetOptions, run: CommandRun, scope: str = "") -> "I
         waits = WaitMonitor(run.notice)
         gateway = Gateway(HttpTransport(target, run_id=run.id, timeout=timeout, waits=waits))
     try:
+        reach(run, gateway)
         yield gateway
     finally:
         gateway.close()

@@ -42,12 +42,17 @@ def load_named_manifest(flag_values: Sequence[str] | None, run: CommandRun) -> "
 
     Raises:
         InvalidInputError: holds every problem in it.
+        RefusedError: it is not for the server that the command has connected to.
     """
     from skyflowctl.manifest.load import load_manifest as load
 
     loaded = load(manifest_files(flag_values), environ=os.environ)
     for warning in loaded.warnings:
         run.warn(warning)
+    if loaded.manifest.servers:
+        from skyflowctl.cli.context.bound_manifests import bind
+
+        bind(run, loaded.manifest)
     return loaded
 
 

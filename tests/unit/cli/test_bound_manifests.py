@@ -1,0 +1,108 @@
+"""A manifest with `servers` works on these alone; commands that only show work anywhere."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from support.cli import checked_envelope, invoke
+from support.fake_server import FakeCredentials, FakeServer
+from support.reached import MANIFEST
+
+from skyflowctl.cli.context import bound_manifests, credential_sources, gateways
+from skyflowctl.vault import http_transport
+from skyflowctl.vault.transport import ServerInfo
+
+ADDRESS = "https://bao.shop.example:8200"
+
+
+@pytest.fixture
+def server(tmp_path, monkeypatch):
+    """A server at ADDRESS, in place of the one that a command would connect to."""
+    found = FakeServer()
+    found.server = ServerInfo(ADDRESS, (ADDRESS,))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(http_transport, "HttpTransport", lambda *_, **__: found)
+    monkeypatch.setattr(gateways, "_approving_transport", lambda *_: found)
+    monkeypatch.setattr(credential_sources, "credentials_for", lambda *_: FakeCredentials())
+    monkeypatch.setattr(bound_manifests, "dev_layout", lambda _: None)
+    return found
+
+
+def run(*args: str):
+    return invoke(*args, env={"BAO_ADDR": ADDRESS, "BAO_TOKEN": "t"})
+
+
+def declare(*servers: str) -> None:
+    lines = "".join(f"  - {one}\n" for one in servers)
+    Path("mounts.yaml").write_text(f"{MANIFEST}servers:\n{lines}")
+
+
+@pytest.mark.parametrize("named", ["fake", ADDRESS, f"{ADDRESS}/", ADDRESS.upper().lower()])
+def test_its_own_server_is_applied_to(server, named) -> None:
+    declare("other", named)
+    done = run("apply", "-y")
+    assert done.exit_code == 0, done.stderr
+
+
+def test_an_address_costs_no_request(server) -> None:
+    declare(ADDRESS)
+    run("apply", "-y")
+    bound = [path for _, path, _ in server.log]
+    server.log.clear()
+    Path("mounts.yaml").write_text(MANIFEST)
+    run("apply", "-y")
+    assert bound.count("sys/health") == [path for _, path, _ in server.log].count("sys/health")
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("plan",),
+        ("apply", "-y"),
+        ("plan", "--out", "p.json"),
+        ("rotate", "--retire", "order", "-y"),
+        ("mount", "enable", "order"),
+        ("config", "revoke", "order", "--reason", "x", "--allow-destroy=skyflow/order"),
+        ("role", "delete", "order", "writer", "-y"),
+    ],
+    ids=lambda words: " ".join(words[:2]),
+)
+@pytest.mark.parametrize("named", ["other", "https://bao.shop.example:8201", "http://x:99999999"])
+def test_every_other_server_is_refused_before_anything_is_written(server, command, named) -> None:
+    declare(named)
+    done = run(*command, "-f", "mounts.yaml", "-o", "json")
+    whole = checked_envelope(done.stdout)
+    assert (done.exit_code, server.writes()) == (5, []), whole
+    (problem,) = whole["errors"]
+    assert problem["code"] == "server-not-in-manifest"
+    assert named in problem["why"]
+    assert "cluster fake" in problem["why"]
+
+
+@pytest.mark.parametrize("command", [("status",), ("mount", "list"), ("role", "list", "order")])
+def test_what_only_shows_is_not_refused(server, command) -> None:
+    run("apply", "-y")
+    declare("other")
+    assert run(*command).exit_code != 5
+
+
+def test_the_printed_fix_works(server) -> None:
+    declare("other")
+    whole = checked_envelope(run("plan", "-o", "json").stdout)
+    (problem,) = whole["errors"]
+    assert problem["fix"].endswith("add fake to servers")
+    declare("other", "fake")
+    assert run("plan").exit_code == 0
+
+
+def test_an_overlay_replaces_the_servers_of_its_base(server) -> None:
+    declare(ADDRESS)
+    Path("staging.yaml").write_text("version: 1\nmanifest: shop\nservers: [staging]\n")
+    assert run("plan", "-f", "mounts.yaml", "-f", "staging.yaml").exit_code == 5
+
+
+def test_the_dev_stack_is_always_allowed(server, monkeypatch) -> None:
+    declare("other")
+    monkeypatch.setattr(bound_manifests, "dev_layout", lambda _: object())
+    assert run("plan").exit_code == 0
