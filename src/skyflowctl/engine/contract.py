@@ -64,12 +64,14 @@ class EngineError(Exception):
     """An error answer with its HTTP status; the message holds no field's value and no ctx.
 
     A host sends a 400 as response data ``{"error": message}``, because the server
-    hashes response data in its audit log and writes coded errors in plain.
+    hashes response data in its audit log and writes coded errors in plain. The reason is one of few
+    words, for metrics; empty: the status says enough.
     """
 
-    def __init__(self, status: int, message: str) -> None:
+    def __init__(self, status: int, message: str, reason: str = "") -> None:
         super().__init__(message)
         self.status = status
+        self.reason = reason
         self.message = message
 
 

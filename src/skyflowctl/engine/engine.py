@@ -22,6 +22,7 @@ from skyflowctl.engine.mint_limiter import MintLimiter
 from skyflowctl.engine.mount import EngineMount
 from skyflowctl.engine.mount_options import earlier_cut_off
 from skyflowctl.engine.names import is_name
+from skyflowctl.engine.observed import MountTelemetry
 from skyflowctl.engine.paths.config import ConfigPath
 from skyflowctl.engine.paths.creds import CredsPath
 from skyflowctl.engine.paths.health import HealthPath
@@ -71,8 +72,13 @@ class Engine:
             allowed_hosts=settings.allowed_hosts,
         )
         limiter = MintLimiter(settings.max_in_flight, settings.max_waiting, settings.max_wait)
-        self._exchanges = exchanges = ExchangeSet(minter, limiter, clock)
         self._store = MountStore(storage, earlier_cut_off(options or {}))
+        self._observed = (
+            MountTelemetry(settings.telemetry, self._store, limiter, clock)
+            if settings.telemetry
+            else None
+        )
+        self._exchanges = exchanges = ExchangeSet(minter, limiter, clock, self._observed)
         self._token_service = token_service
         verifier, reused = Verifier(exchanges), ReusedTokens(clock)
         mount = EngineMount(self._store, exchanges, verifier, settings, clock, reused)
@@ -86,6 +92,11 @@ class Engine:
             EngineError: an error answer with its status.
             StorageError: the storage refused, with its own text.
         """
+        if self._observed is None:
+            return await self._answer(request)
+        return await self._observed.observe(request, self._answer)
+
+    async def _answer(self, request: EngineRequest) -> EngineReply:
         try:
             if request.operation is Operation.HELP:
                 return self._help(request.path)
@@ -133,6 +144,8 @@ class Engine:
         await self._health.aclose()
         await self._creds.aclose()
         await self._token_service.aclose()
+        if self._observed is not None:
+            await self._observed.aclose()
 
     def _help(self, path: str) -> EngineReply:
         path = path.removesuffix("/")

@@ -1,8 +1,9 @@
 """Exchanges of one mount with the token service, limited in number."""
 
+import time
 from collections import OrderedDict
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
 from datetime import timedelta
 
 from skyflowctl.clock import Clock
@@ -10,6 +11,7 @@ from skyflowctl.engine.contract import EngineError
 from skyflowctl.engine.ctx import Ctx
 from skyflowctl.engine.masking import mask_ctx
 from skyflowctl.engine.mint_limiter import MintLimiter, NoPlaceError
+from skyflowctl.engine.observed import MountTelemetry
 from skyflowctl.frozen import dataclass
 from skyflowctl.skyflow.minting import MintedToken, Minter, MintingCredential
 from skyflowctl.skyflow.token_service import (
@@ -17,6 +19,7 @@ from skyflowctl.skyflow.token_service import (
     TokenServiceRefusedError,
     TokenServiceUnreachableError,
 )
+from skyflowctl.telemetry.spans import SpanKind, child_span
 
 # Far more than a mount's live and kept credentials; candidates must not accumulate.
 _REMEMBERED = 64
@@ -50,12 +53,14 @@ class Failure:
         message: its message, or why there was no answer.
         request_id: its id of the exchange; empty when it named none.
         not_allowed: the engine asked no token service, because the tokenURI is refused.
+        no_place: the engine asked no token service, because too many requests wait.
     """
 
     status: int
     message: str
     request_id: str = ""
     not_allowed: bool = False
+    no_place: bool = False
 
     @property
     def refused(self) -> bool:
@@ -69,9 +74,17 @@ class Failure:
         suffix = f" (request id {self.request_id})" if self.request_id else ""
         return f"token service refused: {self.status} {self.message}{suffix}"
 
+    def reason(self) -> str:
+        """Return the kind of failure, for metrics."""
+        if self.refused:
+            return "token_service_refused"
+        if self.no_place:
+            return "queue_full"
+        return "token_service_not_allowed" if self.not_allowed else "token_service_unreachable"
+
     def error(self, suffix: str = "") -> EngineError:
         """Return the answer to the request that needed the token: 502 or 503."""
-        return EngineError(502 if self.refused else 503, self.text() + suffix)
+        return EngineError(502 if self.refused else 503, self.text() + suffix, self.reason())
 
 
 class MintFailedError(Exception):
@@ -85,14 +98,21 @@ class MintFailedError(Exception):
 class ExchangeSet:
     """Mints for one mount, at most as many at a time as the limiter lets in.
 
-    ``lifetimes`` learns from every token how long it lives.
+    ``lifetimes`` learns from every token how long it lives; ``observed`` measures, if it is there.
     """
 
-    def __init__(self, minter: Minter, limiter: MintLimiter, clock: Clock) -> None:
+    def __init__(
+        self,
+        minter: Minter,
+        limiter: MintLimiter,
+        clock: Clock,
+        observed: MountTelemetry | None = None,
+    ) -> None:
         self.lifetimes = TokenLifetimes()
         self._minter = minter
         self._limiter = limiter
         self._clock = clock
+        self._observed = observed
 
     async def mint(
         self, credential: MintingCredential, role_id: str | None, ctx: Ctx | None
@@ -114,9 +134,10 @@ class ExchangeSet:
         """
         async with AsyncExitStack() as held:
             try:
-                await held.enter_async_context(self._limiter.place())
+                with self._observed.waiting() if self._observed else nullcontext():
+                    await held.enter_async_context(self._limiter.place())
             except NoPlaceError as error:
-                raise MintFailedError(Failure(0, str(error))) from None
+                raise MintFailedError(Failure(0, str(error), no_place=True)) from None
             yield
 
     def close(self) -> None:
@@ -131,6 +152,27 @@ class ExchangeSet:
         Raises:
             MintFailedError: there is none.
         """
+        if self._observed is None:
+            return await self._exchange(credential, role_id, ctx)
+        started, reason = time.perf_counter(), "cancelled"
+        try:
+            with child_span("token service exchange", SpanKind.CLIENT) as span:
+                try:
+                    token = await self._exchange(credential, role_id, ctx)
+                    reason = ""
+                except MintFailedError as error:
+                    reason = error.failure.reason()
+                    raise
+                finally:
+                    span.fail(reason)
+                span.set("skyflow.token_service.request_id", token.request_id)
+                return token
+        finally:
+            self._observed.exchanged(time.perf_counter() - started, reason)
+
+    async def _exchange(
+        self, credential: MintingCredential, role_id: str | None, ctx: Ctx | None
+    ) -> MintedToken:
         try:
             asked = self._clock.now()
             token = await self._minter.mint(credential, role_id, ctx)

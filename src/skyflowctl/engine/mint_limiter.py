@@ -40,6 +40,11 @@ class MintLimiter:
         return self._taken
 
     @property
+    def free(self) -> bool:
+        """Whether the next caller gets a place at once."""
+        return self._taken < self._places
+
+    @property
     def waiting(self) -> int:
         """How many callers wait."""
         return len(self._queue)
@@ -67,7 +72,7 @@ class MintLimiter:
     async def _enter(self) -> None:
         if self._closed:
             raise NoPlaceError("this mount is being closed")
-        if self._taken < self._places:
+        if self.free:
             # There are no waiters while a place is free.
             self._taken += 1
             return

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+from skyflowctl.engine.observed import EngineTelemetry
 from skyflowctl.frozen import dataclass
 from skyflowctl.skyflow.token_uri import SKYFLOW_HOSTS
 
@@ -22,6 +23,7 @@ class EngineSettings:
         max_wait: seconds that one waits at most.
         health_ttl: seconds for which a health result is cached.
         process: how the process is protected, as config read shows it; None: unknown.
+        telemetry: the process's own; None: nothing is measured.
     """
 
     allowed_hosts: frozenset[str] = SKYFLOW_HOSTS
@@ -33,3 +35,4 @@ class EngineSettings:
     max_wait: float = 10.0
     health_ttl: float = 30.0
     process: Mapping[str, bool] | None = None
+    telemetry: EngineTelemetry | None = None

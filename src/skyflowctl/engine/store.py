@@ -33,6 +33,7 @@ from skyflowctl.skyflow.minting import InvalidKeyError, MintingCredential, Signi
 from skyflowctl.skyflow.service_account import InvalidCredentialError, ServiceAccount, load_trusted
 
 _PARALLEL_LOADS = 16
+NOT_CONFIGURED = "not_configured"
 _UNREADABLE = "skyflow: the stored credential cannot be read on this node"
 
 
@@ -70,8 +71,8 @@ class Config:
         if self.credential is None:
             if self.record.foreign:
                 reason = self.unusable()
-                raise EngineError(400, f"mount not configured: {reason}")
-            raise EngineError(400, "mount not configured")
+                raise EngineError(400, f"mount not configured: {reason}", NOT_CONFIGURED)
+            raise EngineError(400, "mount not configured", NOT_CONFIGURED)
         return self.credential
 
     def unusable(self) -> str:
@@ -96,6 +97,15 @@ class MountStore:
     def generation(self) -> int:
         """A number that changes whenever anything cached may have become wrong."""
         return self._generation
+
+    @property
+    def known_config(self) -> Config | None:
+        """The config, if it is cached."""
+        return self._config
+
+    def knows_role(self, name: str) -> bool:
+        """Whether a role of this name is cached."""
+        return name in self._roles
 
     def invalidate(self, key: str) -> None:
         """Forget what was read from this storage key; an empty one means everything."""

@@ -15,8 +15,10 @@ from skyflowctl.plugin.host import run
 from skyflowctl.plugin.logs import install_logs
 from skyflowctl.plugin.protection import protect_process, raise_file_limit
 from skyflowctl.plugin.settings import ArgumentError, PluginSettings, parse_arguments
+from skyflowctl.version import __version__
 
 if TYPE_CHECKING:
+    from skyflowctl.engine.observed import EngineTelemetry
     from skyflowctl.skyflow.http.pool import ConnectionPool
     from skyflowctl.skyflow.token_service import TokenService
 
@@ -34,11 +36,21 @@ def engine_factory(settings: PluginSettings) -> EngineFactory:
         allowed_hosts=(settings.only_hosts or SKYFLOW_HOSTS) | settings.allow_hosts,
         credentials_directory=settings.credentials_directory,
         process=protect_process().to_json(),
+        telemetry=_telemetry(),
     )
     clock = SystemClock()
     return lambda storage, options: Engine(
         storage, TokenServiceOnDemand(make=_token_service), engine_settings, clock, options
     )
+
+
+def _telemetry() -> "EngineTelemetry | None":
+    """Return the telemetry of this process; None, and no library of it loaded: it is off."""
+    from skyflowctl.engine.observed import EngineTelemetry
+    from skyflowctl.telemetry.start import start_telemetry
+
+    started = start_telemetry("skyflow-plugin", __version__)
+    return EngineTelemetry(started) if started else None
 
 
 def _token_service() -> "TokenService":

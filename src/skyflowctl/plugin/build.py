@@ -28,6 +28,11 @@ _LIBRARIES = (
     "h11",
     "hpack",
 )
+# The extras otel and otel-grpc; without charset_normalizer, which requests does not need: one of
+# its modules has another name in each release.
+_TELEMETRY = frozenset(
+    "certifi google idna opentelemetry requests typing_extensions urllib3".split()  # noqa: SIM905
+)
 # The part of this package that runs in a server; without the command line.
 _OWN = (
     "skyflowctl",
@@ -38,6 +43,7 @@ _OWN = (
     "skyflowctl.plugin",
     "skyflowctl.secret",
     "skyflowctl.skyflow",
+    "skyflowctl.telemetry",
     "skyflowctl.version",
 )
 _NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,62}")
@@ -69,7 +75,7 @@ exec '{python}' -I -S -B "$0" "$@"
 {source}
 
 if __name__ == "__main__":
-    sys.exit(launch({modules}, "{digest}"))
+    sys.exit(launch({modules}, "{digest}", {telemetry}, "{telemetry_digest}"))
 """
 
 
@@ -80,7 +86,8 @@ class BuiltLauncher:
     Args:
         path: the script.
         sha256: of the script, for the catalog entry.
-        digest: over every module that the script allows the plugin to import.
+        digest: over every module that the script allows the plugin to import; the libraries of
+            telemetry have a second one in the script.
         python: the interpreter that it runs.
     """
 
@@ -119,10 +126,10 @@ def build_launcher(
             has this environment, or the file exists with other bytes.
     """
     _check(plugin_dir, name, python)
-    modules = find_modules()
-    _compile(modules)
+    modules, telemetry = find_modules(), find_telemetry_modules()
+    _compile((*modules, *telemetry))
     digest = launcher.digest(modules)
-    text = _render(modules, digest, python)
+    text = _render(modules, digest, telemetry, python)
     sha256 = hashlib.sha256(text.encode()).hexdigest()
     path = plugin_dir / f"{name}-{semver()}-{sha256[:12]}"
     if own_environment:
@@ -221,6 +228,12 @@ def find_modules() -> tuple[Module, ...]:
     return tuple(_find(name) for name in (*_LIBRARIES, *_OWN))
 
 
+def find_telemetry_modules() -> tuple[Module, ...]:
+    """Return the libraries of telemetry; none if an extra for it is not installed."""
+    found = [name for name in sorted(_TELEMETRY | {"grpc"}) if importlib.util.find_spec(name)]
+    return tuple(map(_find, found)) if _TELEMETRY.issubset(found) else ()
+
+
 def _find(name: str) -> Module:
     try:
         spec = importlib.util.find_spec(name)
@@ -301,7 +314,9 @@ def _compile_one(source: str) -> None:
         ) from error
 
 
-def _render(modules: tuple[Module, ...], digest: str, python: str) -> str:
+def _render(
+    modules: tuple[Module, ...], digest: str, telemetry: tuple[Module, ...], python: str
+) -> str:
     source = Path(launcher.__file__).read_text(encoding="utf-8")
     return _TEMPLATE.format(
         version=__version__,
@@ -310,6 +325,8 @@ def _render(modules: tuple[Module, ...], digest: str, python: str) -> str:
         environment=" ".join(f'${{{name}+"{name}=${name}"}}' for name in sorted(launcher.ALLOWED)),
         modules="(\n" + "".join(_lines(modules)) + "    )",
         digest=digest,
+        telemetry="(\n" + "".join(_lines(telemetry)) + "    )",
+        telemetry_digest=launcher.digest(telemetry) if telemetry else "",
     )
 
 

@@ -58,6 +58,37 @@ ALLOWED = frozenset(
         "LC_ALL",
         "LC_CTYPE",
         "TZ",
+        # Telemetry; what would select code is not among them.
+        "ENV",
+        "RUNTIME_LOCAL",
+        "TELEMETRY_ENABLED",
+        "OTEL_SDK_DISABLED",
+        "OTEL_SERVICE_NAME",
+        "OTEL_RESOURCE_ATTRIBUTES",
+        "OTEL_TRACES_SAMPLER",
+        "OTEL_TRACES_SAMPLER_ARG",
+        "OTEL_BSP_SCHEDULE_DELAY",
+        "OTEL_BSP_EXPORT_TIMEOUT",
+        "OTEL_BSP_MAX_QUEUE_SIZE",
+        "OTEL_BSP_MAX_EXPORT_BATCH_SIZE",
+        "OTEL_METRIC_EXPORT_INTERVAL",
+        "OTEL_METRIC_EXPORT_TIMEOUT",
+        "OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE",
+        *(
+            f"OTEL_EXPORTER_OTLP_{signal}{name}"
+            for signal in ("", "TRACES_", "METRICS_")
+            for name in (
+                "ENDPOINT",
+                "PROTOCOL",
+                "HEADERS",
+                "TIMEOUT",
+                "COMPRESSION",
+                "INSECURE",
+                "CERTIFICATE",
+                "CLIENT_KEY",
+                "CLIENT_CERTIFICATE",
+            )
+        ),
     }
 )
 # In the order in which Python prefers them.
@@ -196,6 +227,10 @@ class CoveredOnly:
     def __init__(self, modules: Sequence[Sequence[str]]) -> None:
         self._files = module_files(modules)
 
+    def add(self, modules: Sequence[Sequence[str]]) -> None:
+        """Cover more modules."""
+        self._files |= module_files(modules)
+
     def find_spec(
         self,
         name: str,
@@ -255,8 +290,39 @@ def _import_uncovered() -> None:
     gc.freeze()
 
 
-def launch(modules: Sequence[Sequence[str]], expected: str) -> int:
-    """Start the plugin if its files are those that the launcher was built with."""
+def _difference(
+    modules: Sequence[Sequence[str]],
+    expected: str,
+    meanwhile: Callable[[], object] | None = None,
+) -> str:
+    """Return why the plugin does not start with these files; empty: it does."""
+    try:
+        found = digest(modules, meanwhile)
+    except OSError as error:
+        return f"the plugin does not start: {error.filename}: {error.strerror}"
+    if found == expected:
+        return ""
+    return (
+        "the plugin does not start: its files are not those that its launcher was built "
+        f"with (digest {found[:16]}, expected {expected[:16]}); install the wanted version "
+        "into a folder of its own, run `skyflowctl plugin build` there, and register that"
+    )
+
+
+def launch(
+    modules: Sequence[Sequence[str]],
+    expected: str,
+    telemetry: Sequence[Sequence[str]] = (),
+    telemetry_expected: str = "",
+) -> int:
+    """Start the plugin if its files are those that the launcher was built with.
+
+    Args:
+        modules: as for :func:`digest`.
+        expected: their digest.
+        telemetry: the libraries that send telemetry; read only where it is asked for.
+        telemetry_expected: their digest.
+    """
     if clean_environment(os.environ) != dict(os.environ):
         # A process shows its initial environment until it ends, so it starts again.
         command = [sys.executable, "-I", "-S", "-B", *sys.argv]
@@ -264,22 +330,22 @@ def launch(modules: Sequence[Sequence[str]], expected: str) -> int:
     # What a start makes is kept: looking for garbage would take a tenth of its time. The host
     # turns the collector on again.
     gc.disable()
-    try:
-        found = digest(modules, _import_uncovered)
-    except OSError as error:
-        return refuse(f"the plugin does not start: {error.filename}: {error.strerror}")
-    if found != expected:
-        return refuse(
-            "the plugin does not start: its files are not those that its launcher was built "
-            f"with (digest {found[:16]}, expected {expected[:16]}); install the wanted version "
-            "into a folder of its own, run `skyflowctl plugin build` there, and register that"
-        )
+    refusal = _difference(modules, expected, _import_uncovered)
+    if refusal:
+        return refuse(refusal)
     finder: Any = CoveredOnly(modules)
     sys.meta_path.insert(0, finder)
     from skyflowctl.plugin.__main__ import main
+    from skyflowctl.telemetry.settings import telemetry_settings
+
+    if telemetry and telemetry_settings(os.environ):
+        refusal = _difference(telemetry, telemetry_expected)
+        if refusal:
+            return refuse(refusal)
+        finder.add(telemetry)
 
     sys.argv = [argument for argument in sys.argv if not argument.startswith(ENV_NAMES)]
     if sys.argv[1:] == [CHECK]:
-        sys.stdout.write(f"the plugin can start: digest {found}\n")
+        sys.stdout.write(f"the plugin can start: digest {expected}\n")
         return 0
     return main()

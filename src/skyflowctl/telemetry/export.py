@@ -35,6 +35,7 @@ from skyflowctl.telemetry.start import Attributes, Gauge, Metric
 _LOG = logging.getLogger(__name__)
 _SAY_AGAIN_SECONDS = 600.0
 _FAILING_SECONDS = 60.0
+_TIMEOUT = 10.0
 _SAMPLED = TraceFlags(TraceFlags.SAMPLED)
 _KINDS = {kind.value: kind for kind in SdkSpanKind}
 _UNSET, _ERROR = Status(StatusCode.UNSET), Status(StatusCode.ERROR)
@@ -54,7 +55,9 @@ class OtlpTelemetry:
         self._resource = _resource(settings, service, version)
         self._scope = InstrumentationScope("skyflowctl", version)
         self._problems = _Problems()
-        self._batches = BatchSpanProcessor(_span_exporter(settings.traces))
+        spans = _span_exporter(settings.traces)
+        self._exporters: list[Any] = [spans]
+        self._batches: Any = BatchSpanProcessor(spans)
         self.tracer = Tracer(settings.sampler, self._ended)
 
     def counter(self, metric: Metric) -> Callable[[int, Attributes], None]:
@@ -82,9 +85,21 @@ class OtlpTelemetry:
         """Send what there is, for at most these seconds; at once if the collector fails."""
         if self._problems.recent():
             return
-        sending = threading.Thread(target=self._send_all, daemon=True)
-        sending.start()
-        sending.join(seconds)
+        _within(seconds, self._send_all)
+
+    def close(self, seconds: float) -> None:
+        """Send what there is, for at most these seconds, and end the threads."""
+        if not self._problems.closed:
+            self.flush(seconds)
+            self._problems.closed = True
+            _within(seconds, self._end)
+
+    def _end(self) -> None:
+        for exporter in self._exporters:
+            exporter.shutdown()  # first, because it ends the pause before a repetition
+        self._batches.shutdown()
+        if "_meters" in self.__dict__:
+            self._meters.shutdown()
 
     def _send_all(self) -> None:
         self._batches.force_flush()
@@ -94,8 +109,10 @@ class OtlpTelemetry:
     @cached_property
     def _meters(self) -> MeterProvider:
         # A process that has no metrics has no thread for them.
+        exporter = _metric_exporter(self._settings.metrics)
+        self._exporters.append(exporter)
         return MeterProvider(
-            [PeriodicExportingMetricReader(_metric_exporter(self._settings.metrics))],
+            [PeriodicExportingMetricReader(exporter)],
             self._resource,
             exemplar_filter=AlwaysOffExemplarFilter(),
             shutdown_on_exit=False,
@@ -126,6 +143,13 @@ class OtlpTelemetry:
         )
 
 
+def _within(seconds: float, work: Callable[[], None]) -> None:
+    """Do what may last, and do not wait longer than these seconds for it."""
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    thread.join(seconds)
+
+
 def _sdk_context(context: TraceContext) -> SpanContext:
     return SpanContext(context.trace_id, context.span_id, is_remote=False, trace_flags=_SAMPLED)
 
@@ -152,10 +176,12 @@ def _span_exporter(protocol: str) -> SpanExporter:
             OTLPSpanExporter as GrpcSpanExporter,
         )
 
-        return GrpcSpanExporter()
+        return GrpcSpanExporter(timeout=_timeout("TRACES_"))
     from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 
-    return OTLPSpanExporter(session=_session(), certificate_file=_trusted("TRACES_"))
+    return OTLPSpanExporter(
+        session=_session(), certificate_file=_trusted("TRACES_"), timeout=_timeout("TRACES_")
+    )
 
 
 def _metric_exporter(protocol: str) -> MetricExporter:
@@ -164,10 +190,12 @@ def _metric_exporter(protocol: str) -> MetricExporter:
             OTLPMetricExporter as GrpcMetricExporter,
         )
 
-        return GrpcMetricExporter()
+        return GrpcMetricExporter(timeout=_timeout("METRICS_"))
     from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
 
-    return OTLPMetricExporter(session=_session(), certificate_file=_trusted("METRICS_"))
+    return OTLPMetricExporter(
+        session=_session(), certificate_file=_trusted("METRICS_"), timeout=_timeout("METRICS_")
+    )
 
 
 def _session() -> requests.Session:
@@ -186,6 +214,17 @@ def _trusted(signal: str) -> str | None:
     return ssl.get_default_verify_paths().cafile
 
 
+def _timeout(signal: str) -> float:
+    """Return how many seconds an export may take.
+
+    The variables are in milliseconds by OpenTelemetry's specification; this SDK would take their
+    numbers for seconds.
+    """
+    names = (f"OTEL_EXPORTER_OTLP_{signal}TIMEOUT", "OTEL_EXPORTER_OTLP_TIMEOUT")
+    text = next(filter(None, map(os.environ.get, names)), "")
+    return int(text) / 1000 if text.isdecimal() and int(text) else _TIMEOUT
+
+
 class _Problems(logging.Handler):
     """Takes the SDK's own log: says now and then that data is lost, and remembers when.
 
@@ -194,6 +233,7 @@ class _Problems(logging.Handler):
 
     def __init__(self) -> None:
         super().__init__(logging.WARNING)
+        self.closed = False
         self._seen = self._said = -_SAY_AGAIN_SECONDS
         library = logging.getLogger("opentelemetry")
         library.handlers[:] = [self]
@@ -206,7 +246,7 @@ class _Problems(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         """Note a failed export, or data that was dropped."""
         self._seen = now = time.monotonic()
-        if now - self._said < _SAY_AGAIN_SECONDS:
+        if self.closed or now - self._said < _SAY_AGAIN_SECONDS:
             return
         self._said = now
         args: Any = record.args if isinstance(record.args, tuple) else ()

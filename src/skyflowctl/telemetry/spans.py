@@ -106,7 +106,7 @@ class TraceSpan:
         self.context = context
         self.parent = parent
         self.attributes: dict[str, str | int | float | bool] = {}
-        self.error = ""
+        self.error: str | None = None
         self.start = self.end = 0
         self._ended = ended
         self._token: Token[TraceSpan | None] | None = None
@@ -116,7 +116,10 @@ class TraceSpan:
         self.attributes[name] = value
 
     def fail(self, reason: str) -> None:
-        """Record that the work failed; the reason is one of few texts of ours."""
+        """Record that the work failed; the reason is one of few texts of ours; empty: it did not.
+
+        An exception that leaves the block changes nothing then.
+        """
         self.error = reason
 
     def __enter__(self) -> Self:
@@ -134,8 +137,8 @@ class TraceSpan:
             _CURRENT.reset(self._token)
         if self.context.sampled:
             self.end = time.time_ns()
-            if kind is not None:
-                self.error = self.error or kind.__name__
+            if kind is not None and self.error is None:
+                self.error = kind.__name__
             self._ended(self)
 
 

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import warnings
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Protocol
 
@@ -57,6 +58,9 @@ class Telemetry(Protocol):
     def flush(self, seconds: float) -> None:
         """Send what there is, for at most these seconds; at once if the collector fails."""
 
+    def close(self, seconds: float) -> None:
+        """Send what there is, for at most these seconds, and end the threads."""
+
 
 def start_telemetry(
     service: str, version: str, environ: "MutableMapping[str, str]" = os.environ
@@ -76,7 +80,9 @@ def start_telemetry(
             del environ[name]
             _LOG.warning("telemetry: %s is not supported, and is ignored", name)
     try:
-        from skyflowctl.telemetry.export import OtlpTelemetry
+        with warnings.catch_warnings():  # requests misses a library that a launcher leaves out
+            warnings.simplefilter("ignore")
+            from skyflowctl.telemetry.export import OtlpTelemetry
 
         return OtlpTelemetry(settings, service, version)
     except ImportError as error:

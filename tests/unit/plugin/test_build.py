@@ -7,6 +7,7 @@ import importlib.util
 import json
 import os
 import py_compile
+import re
 import shutil
 import stat
 import subprocess
@@ -20,6 +21,7 @@ from support.plugin import build_from, copy_source
 from skyflowctl.errors import RefusedError, UsageError
 from skyflowctl.plugin import build, launcher
 from skyflowctl.plugin.launcher import ALLOWED, CoveredOnly, clean_environment, digest
+from skyflowctl.telemetry.settings import TELEMETRY_NAMES
 from skyflowctl.version import semver
 
 
@@ -98,7 +100,15 @@ def test_content_does_not_move_between_files_unnoticed(tmp_path: Path):
 def test_the_environment_is_cut_down():
     environ = {"SSL_CERT_FILE": "x", "BAO_UNSEAL_KEY": "secret", "https_proxy": "p", "PATH": "/bin"}
     assert clean_environment(environ) == {"SSL_CERT_FILE": "x", "https_proxy": "p"}
-    assert not {name for name in ALLOWED if "KEY" in name or "TOKEN" in name}
+    # OTEL_EXPORTER_OTLP_CLIENT_KEY and its like name a file.
+    secret = {name for name in ALLOWED if "KEY" in name or "TOKEN" in name}
+    assert {name for name in secret if not name.endswith("_CLIENT_KEY")} == set()
+
+
+def test_the_names_of_telemetry_pass_and_no_other_of_theirs():
+    assert TELEMETRY_NAMES <= ALLOWED
+    theirs = {name for name in ALLOWED if name.startswith(("OTEL_", "TELEMETRY_"))}
+    assert theirs <= TELEMETRY_NAMES
 
 
 def test_only_covered_modules_are_found(package: Path):
@@ -442,10 +452,63 @@ def test_a_folder_that_cannot_be_compiled_is_refused(
 
 def test_the_lock_is_what_the_launcher_needs():
     """Every distribution of the lock is covered, but for those only needed to build."""
-    lock = Path(__file__).parents[3] / "requirements" / "plugin.txt"
-    text = lock.read_text()
-    names = {line.partition("==")[0] for line in text.splitlines() if "==" in line[:40]}
+    names = locked("plugin.txt")
     known = {name.partition(".")[0] for name in build._LIBRARIES}
     assert names - known - {"cffi", "pycparser", "typing-extensions"} == set()
+
+
+def locked(file: str) -> set[str]:
+    """The distributions of a lock, each with its hashes."""
+    text = (Path(__file__).parents[3] / "requirements" / file).read_text()
+    names = re.findall(r"^([a-z0-9-]+)==", text, re.MULTILINE)
     assert "://" not in text
     assert text.count("--hash=sha256:") > len(names)
+    return set(names)
+
+
+def test_the_locks_of_telemetry_are_what_its_libraries_are_of():
+    """charset-normalizer is the one that is not covered; see ``_TELEMETRY``."""
+    otel, grpc = locked("plugin-otel.txt"), locked("plugin-otel-grpc.txt")
+    assert otel < grpc
+    plain = {name for name in otel if not name.startswith("opentelemetry-")}
+    assert plain == {
+        "certifi",
+        "charset-normalizer",
+        "googleapis-common-protos",
+        "idna",
+        "protobuf",
+        "requests",
+        "typing-extensions",
+        "urllib3",
+    }
+    assert grpc - otel == {"grpcio", "opentelemetry-exporter-otlp-proto-grpc"}
+
+
+def test_the_libraries_of_telemetry_have_a_digest_of_their_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Without telemetry they are not read; with it, a changed one stops the start."""
+    library = tmp_path / "pretended"
+    library.mkdir()
+    (library / "__init__.py").write_text("")
+    monkeypatch.setattr(build, "find_telemetry_modules", lambda: (("pretended", str(library)),))
+    path = build.build_launcher(tmp_path, own_environment=False).path
+    (library / "__init__.py").write_text("changed = True")
+
+    def check(**environ: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [path, "--check"], env=environ, text=True, capture_output=True, check=False, timeout=60
+        )
+
+    assert check().returncode == 0
+    assert check(ENV="dev").returncode == 0
+    refused = check(TELEMETRY_ENABLED="true")
+    assert refused.returncode == 1
+    assert "its files are not those" in json.loads(refused.stderr)["@message"]
+
+
+def test_without_one_of_them_there_is_no_telemetry(monkeypatch: pytest.MonkeyPatch):
+    every = {name for name, _ in build.find_telemetry_modules()}
+    assert every == {*build._TELEMETRY, "grpc"}
+    monkeypatch.setattr(build, "_TELEMETRY", build._TELEMETRY | {"not_installed_library"})
+    assert build.find_telemetry_modules() == ()

@@ -93,7 +93,7 @@ def test_the_shell_passes_only_allowed_variables_and_their_values_unchanged(tmp_
     allowed = {"TMPDIR": "/a b/$HOME `id`", "no_proxy": "", "PLUGIN_CLIENT_CERT": "'1'\n\"2\"\\\n"}
     done = subprocess.run(
         [str(path), "--shared"],
-        env={**allowed, "BAO_UNSEAL_KEY": "seal", "PATH": "/usr/bin", "IFS": "a", "ENV": "x"},
+        env={**allowed, "BAO_UNSEAL_KEY": "seal", "PATH": "/usr/bin", "IFS": "a", "ENVY": "x"},
         capture_output=True,
         check=True,
         timeout=20,

@@ -107,7 +107,7 @@ def test_without_a_tracer_there_is_no_span_and_nothing_to_pass_on():
     with child_span("b") as span:
         span.set("name", "value")
         span.fail("refused")
-    assert (span.attributes, span.error) == ({}, "")
+    assert (span.attributes, span.error) == ({}, None)
     assert outgoing_traceparent() is None
 
 

@@ -15,7 +15,7 @@ from support.otlp import OtlpReceiver, otlp_receiver
 
 from skyflowctl.telemetry.settings import GRPC, HTTP, TELEMETRY_NAMES, telemetry_settings
 from skyflowctl.telemetry.spans import Sampler, SpanKind, child_span
-from skyflowctl.telemetry.start import Metric, start_telemetry
+from skyflowctl.telemetry.start import Metric, Telemetry, start_telemetry
 
 ENDPOINT = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:1"}
 ON = {"TELEMETRY_ENABLED": "true"}
@@ -89,7 +89,7 @@ def test_no_name_that_selects_code_has_an_effect():
 
 
 def test_names_that_select_code_are_removed_before_the_sdk_is_imported(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    start, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ):
     monkeypatch.setenv("TELEMETRY_ENABLED", "true")
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:1")
@@ -97,9 +97,25 @@ def test_names_that_select_code_are_removed_before_the_sdk_is_imported(
     for name in refused:
         monkeypatch.setenv(name, "planted")
     with caplog.at_level(logging.WARNING):
-        assert start_telemetry("a", "1.0") is not None
+        start()
     assert [name for name in refused if name in os.environ] == []
     assert all(any(name in one.getMessage() for one in caplog.records) for name in refused)
+
+
+@pytest.fixture
+def start():
+    """Starts telemetry; its threads end with the test."""
+    made: list[Telemetry] = []
+
+    def start(service: str = "skyflow-test") -> Telemetry:
+        telemetry = start_telemetry(service, "1.2.3")
+        assert telemetry is not None
+        made.append(telemetry)
+        return telemetry
+
+    yield start
+    for telemetry in made:
+        telemetry.close(5)
 
 
 @pytest.fixture
@@ -112,9 +128,8 @@ def receiver(monkeypatch: pytest.MonkeyPatch):
         yield found
 
 
-def test_spans_and_metrics_reach_the_collector(receiver: OtlpReceiver):
-    telemetry = start_telemetry("skyflow-test", "1.2.3")
-    assert telemetry is not None
+def test_spans_and_metrics_reach_the_collector(receiver: OtlpReceiver, start):
+    telemetry = start()
     count, spread = telemetry.counter(COUNTED), telemetry.histogram(SPREAD)
     telemetry.gauge(Metric("skyflow.gauge", "s", "Now."), lambda: [(7.5, {"skyflow.mount": "m/"})])
     with telemetry.tracer.span("outer", SpanKind.SERVER) as outer, child_span("inner") as inner:
@@ -142,32 +157,31 @@ def test_spans_and_metrics_reach_the_collector(receiver: OtlpReceiver):
     assert {one["api-key"] for one in receiver.headers} == {"key-1"}
 
 
-def test_the_environment_names_the_service(receiver, monkeypatch: pytest.MonkeyPatch):
+def test_the_environment_names_the_service(receiver, start, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("OTEL_SERVICE_NAME", "mine")
-    telemetry = start_telemetry("skyflow-test", "1.2.3")
-    assert telemetry is not None
+    telemetry = start()
     with telemetry.tracer.span("a"):
         pass
     telemetry.flush(10)
     assert {one.resource["service.name"] for one in receiver.spans} == {"mine"}
 
 
-def test_a_process_without_metrics_has_one_thread_for_traces(receiver: OtlpReceiver):
+def test_a_process_without_metrics_has_one_thread_for_traces(receiver: OtlpReceiver, start):
     before = threading.active_count()
-    assert start_telemetry("a", "1") is not None
+    start()
     assert threading.active_count() == before + 1
 
 
 @pytest.mark.parametrize("kind", ["down", "silent", "full"])
-def test_a_collector_that_fails_delays_nothing(kind: str, monkeypatch: pytest.MonkeyPatch):
+def test_a_collector_that_fails_delays_nothing(kind: str, start, monkeypatch: pytest.MonkeyPatch):
     """Down: refuses connections. Silent: accepts and never answers. Full: answers 503."""
     monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "20")
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "500")
     with socket.create_server(("127.0.0.1", 0)) as silent, otlp_receiver(answer=503) as full:
         address = "http://{}:{}".format(*silent.getsockname())
         urls = {"down": "http://127.0.0.1:1", "silent": address, "full": full.url}
         monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", urls[kind])
-        telemetry = start_telemetry("a", "1")
-        assert telemetry is not None
+        telemetry = start()
         slowest = 0.0
         for _ in range(20_000):
             started = time.perf_counter()
@@ -178,6 +192,38 @@ def test_a_collector_that_fails_delays_nothing(kind: str, monkeypatch: pytest.Mo
         started = time.perf_counter()
         telemetry.flush(0.25)
         assert time.perf_counter() - started < 1.0
+
+
+def test_threads_end_with_a_close_also_where_a_collector_fails(start, monkeypatch):
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:1")
+    before = threading.active_count()
+    telemetry = start()
+    telemetry.counter(COUNTED)(1, {})
+    with telemetry.tracer.span("a"):
+        pass
+    assert threading.active_count() > before
+    telemetry.close(1)
+    deadline = time.monotonic() + 20
+    while threading.active_count() > before:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def test_what_a_collector_refuses_is_said_once_without_its_words(
+    start, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    with otlp_receiver(answer=401) as refusing:
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", refusing.url)
+        telemetry = start()
+        for _ in range(3):
+            with telemetry.tracer.span("a"):
+                pass
+            telemetry.flush(5)
+    said = [one.getMessage() for one in caplog.records if "collector" in one.getMessage()]
+    assert said == [
+        "telemetry: the collector did not take data (status 401); what it does not take is dropped"
+    ]
+    assert len(refusing.bodies) == 1  # a flush does not wait for a collector that fails
 
 
 OFF = """

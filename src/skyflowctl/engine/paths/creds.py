@@ -156,9 +156,9 @@ async def usable(mount: EngineMount, call: Call) -> tuple[Config, RoleRecord]:
     config.usable()
     role = await mount.store.role(call.segment)
     if role is None:
-        raise EngineError(400, "unknown role")
+        raise EngineError(400, "unknown role", "unknown_role")
     try:
         role.rule().check(call.values.get("ctx"))
     except InvalidCtxError as error:
-        raise EngineError(400, f"ctx: {error.reason}") from None
+        raise EngineError(400, f"ctx: {error.reason}", "ctx_refused") from None
     return config, role

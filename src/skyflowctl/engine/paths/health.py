@@ -77,7 +77,8 @@ class HealthPath:
         # The key keeps a run apart that began before the last change.
         result = cached or await self._flight.run(mount.store.generation, self._check)
         if call.values["fail"] and result.state() != "ok":
-            raise EngineError(503, f"skyflow: {result.state()}{_detail(result, ': ')}")
+            text = f"skyflow: {result.state()}{_detail(result, ': ')}"
+            raise EngineError(503, text, result.state())
         shown = _public(result, math.ceil(self._age(cached)) if cached else 0)
         # Never from the cache: it proves what this node would hand out now.
         return EngineReply(shown | {"reuse": mount.reused.public(mount.store.generation)})

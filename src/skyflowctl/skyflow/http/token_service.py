@@ -19,6 +19,7 @@ from skyflowctl.skyflow.http.connect import ConnectFailedError
 from skyflowctl.skyflow.http.connection import ConnectionBrokenError, HttpAnswer, HttpConnection
 from skyflowctl.skyflow.http.pool import Address, ConnectionPool, close_all
 from skyflowctl.skyflow.token_service import Exchange, TokenServiceUnreachableError
+from skyflowctl.telemetry.spans import outgoing_traceparent
 from skyflowctl.version import __version__
 
 GRANT_TYPE = "urn:ietf:params:oauth:grant-type:jwt-bearer"
@@ -145,5 +146,8 @@ def _request(token_uri: str, length: int) -> tuple[h11.Request, Address]:
         ("accept-encoding", "identity"),
         ("user-agent", f"skyflowctl/{__version__}"),
     ]
+    traceparent = outgoing_traceparent()
+    if traceparent:
+        headers.append(("traceparent", traceparent))
     request = h11.Request(method="POST", target=parts.path, headers=headers)
     return request, (parts.hostname or "", parts.port or 443)
