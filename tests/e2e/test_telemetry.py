@@ -155,7 +155,7 @@ def test_a_bad_collector_neither_delays_nor_fails_a_request(server, launcher, em
                 started = time.monotonic()
                 assert read(server, f"{path}/creds/reader")["access_token"]
                 slowest = max(slowest, time.monotonic() - started)
-            assert slowest < 2.0
+            assert slowest < 5.0
             if kind == "full":
                 full.wait_for(lambda found: found.bodies)
             started = time.monotonic()

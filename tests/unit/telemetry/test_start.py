@@ -176,7 +176,7 @@ def test_a_process_without_metrics_has_one_thread_for_traces(receiver: OtlpRecei
 def test_a_collector_that_fails_delays_nothing(kind: str, start, monkeypatch: pytest.MonkeyPatch):
     """Down: refuses connections. Silent: accepts and never answers. Full: answers 503."""
     monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "20")
-    monkeypatch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "500")
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "4000")
     with socket.create_server(("127.0.0.1", 0)) as silent, otlp_receiver(answer=503) as full:
         address = "http://{}:{}".format(*silent.getsockname())
         urls = {"down": "http://127.0.0.1:1", "silent": address, "full": full.url}
@@ -188,10 +188,10 @@ def test_a_collector_that_fails_delays_nothing(kind: str, start, monkeypatch: py
             with telemetry.tracer.span("a"):
                 pass
             slowest = max(slowest, time.perf_counter() - started)
-        assert slowest < 0.5
+        assert slowest < 2.5
         started = time.perf_counter()
         telemetry.flush(0.25)
-        assert time.perf_counter() - started < 1.0
+        assert time.perf_counter() - started < 2.5
 
 
 def test_threads_end_with_a_close_also_where_a_collector_fails(start, monkeypatch):
