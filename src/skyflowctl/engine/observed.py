@@ -72,10 +72,10 @@ ENGINE_METRICS = (
     CREDENTIAL_AGE,
     CREDENTIAL_EXPIRY,
 )
-MOUNT, ROLE, APPLICATION = "skyflow.mount", "skyflow.role", "skyflow.application"
-OPERATION, STATE, ERROR = "skyflow.operation", "skyflow.state", "error.type"
-OTHER = "other"
-FORWARDED = "forwarded"
+_MOUNT, _ROLE, _APPLICATION = "skyflow.mount", "skyflow.role", "skyflow.application"
+_OPERATION, _STATE, _ERROR = "skyflow.operation", "skyflow.state", "error.type"
+_OTHER = "other"
+_FORWARDED = "forwarded"
 """The outcome of a write on a standby, which the server sends to the leader."""
 
 _REASONS = {
@@ -107,7 +107,7 @@ class Applications:
         if not name or name in self._known:
             return name
         if len(self._known) >= _NAMES or not name.isprintable():
-            return OTHER
+            return _OTHER
         self._known.add(name)
         return name
 
@@ -135,7 +135,7 @@ class EngineTelemetry:
     def _values(self, metric: str) -> list[tuple[float, dict[str, str]]]:
         # In the SDK's thread: a copy, because mounts come and go meanwhile.
         found = [(mount.gauges().get(metric), mount.path) for mount in list(self.mounts)]
-        return [(value, {MOUNT: path}) for value, path in found if path and value is not None]
+        return [(value, {_MOUNT: path}) for value, path in found if path and value is not None]
 
 
 class MountTelemetry:
@@ -176,7 +176,7 @@ class MountTelemetry:
                 reason = error.reason or _REASONS.get(error.status, "unavailable")
                 raise
             except StorageError as error:
-                reason = FORWARDED if "readonly storage" in str(error) else "storage"
+                reason = _FORWARDED if "readonly storage" in str(error) else "storage"
                 raise
             except asyncio.CancelledError:
                 reason = "cancelled"
@@ -188,23 +188,25 @@ class MountTelemetry:
 
     def _record(self, span: TraceSpan, done: "_Observed", seconds: float) -> None:
         known = done.has_role or self._store.knows_role(done.role)
-        of_role = {MOUNT: self.path, ROLE: done.role} if known and done.role else {MOUNT: self.path}
+        of_role = (
+            {_MOUNT: self.path, _ROLE: done.role} if known and done.role else {_MOUNT: self.path}
+        )
         application = self._shared.applications.name(done.request)
-        of_caller = of_role | {APPLICATION: application} if application else of_role
+        of_caller = of_role | {_APPLICATION: application} if application else of_role
         if span.context.sampled:
             span.attributes |= of_caller
             if done.request.request_id:
                 span.set("skyflow.request_id", done.request.request_id)
-            span.fail("" if done.reason == FORWARDED else done.reason)
-            if done.reason == FORWARDED:
-                span.set("skyflow.outcome", FORWARDED)
-        if done.reason != FORWARDED:
+            span.fail("" if done.reason == _FORWARDED else done.reason)
+            if done.reason == _FORWARDED:
+                span.set("skyflow.outcome", _FORWARDED)
+        if done.reason != _FORWARDED:
             self._count(done, of_role, of_caller, seconds)
 
     def _count(
         self, done: "_Observed", of_role: dict[str, str], of_caller: dict[str, str], seconds: float
     ) -> None:
-        shared, failed = self._shared, {ERROR: done.reason} if done.reason else {}
+        shared, failed = self._shared, {_ERROR: done.reason} if done.reason else {}
         writes = done.request.operation in _WRITES
         if done.name == "creds":
             shared.token_requests(1, of_caller)
@@ -217,13 +219,13 @@ class MountTelemetry:
             shared.sign_requests(1, of_caller | failed)
         elif done.name == "health":
             state = str(done.field("configuration_status") or done.reason)
-            shared.health_checks(1, {MOUNT: self.path, STATE: state})
+            shared.health_checks(1, {_MOUNT: self.path, _STATE: state})
         elif done.name == "roles" and writes:
             operation = "delete" if done.request.operation is Operation.DELETE else "write"
-            shared.role_writes(1, of_role | failed | {OPERATION: operation})
+            shared.role_writes(1, of_role | failed | {_OPERATION: operation})
         elif done.name.startswith("config") and done.name != "config/verify" and writes:
             operation = done.request.operation.value if done.name == "config" else done.name
-            shared.config_writes(1, {MOUNT: self.path, OPERATION: operation} | failed)
+            shared.config_writes(1, {_MOUNT: self.path, _OPERATION: operation} | failed)
 
     @contextmanager
     def waiting(self) -> Iterator[None]:
@@ -236,13 +238,13 @@ class MountTelemetry:
             with child_span("queue"):
                 yield
         finally:
-            self._shared.queue_wait(time.perf_counter() - started, {MOUNT: self.path})
+            self._shared.queue_wait(time.perf_counter() - started, {_MOUNT: self.path})
 
     def exchanged(self, seconds: float, reason: str) -> None:
         """Record an exchange with the token service; the reason is empty if it gave a token."""
-        attributes = {MOUNT: self.path}
+        attributes = {_MOUNT: self.path}
         if reason:
-            attributes[ERROR] = reason
+            attributes[_ERROR] = reason
         self._shared.exchange_duration(seconds, attributes)
 
     def gauges(self) -> dict[str, float]:
@@ -296,4 +298,4 @@ def _operation(path: str) -> tuple[str, str]:
         return head, rest
     if path.startswith("config/history/"):
         return "config/history", ""
-    return OTHER, ""
+    return _OTHER, ""

@@ -33,7 +33,7 @@ from skyflowctl.skyflow.minting import InvalidKeyError, MintingCredential, Signi
 from skyflowctl.skyflow.service_account import InvalidCredentialError, ServiceAccount, load_trusted
 
 _PARALLEL_LOADS = 16
-NOT_CONFIGURED = "not_configured"
+_NOT_CONFIGURED = "not_configured"
 _UNREADABLE = "skyflow: the stored credential cannot be read on this node"
 
 
@@ -71,8 +71,8 @@ class Config:
         if self.credential is None:
             if self.record.foreign:
                 reason = self.unusable()
-                raise EngineError(400, f"mount not configured: {reason}", NOT_CONFIGURED)
-            raise EngineError(400, "mount not configured", NOT_CONFIGURED)
+                raise EngineError(400, f"mount not configured: {reason}", _NOT_CONFIGURED)
+            raise EngineError(400, "mount not configured", _NOT_CONFIGURED)
         return self.credential
 
     def unusable(self) -> str:
