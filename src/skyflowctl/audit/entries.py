@@ -129,7 +129,8 @@ class Entry(msgspec.Struct, gc=False, rename={"details": "~details"}):
     details: Any = None
 
 
-_decode = msgspec.json.Decoder(Entry).decode
+_decoder = msgspec.json.Decoder(Entry)
+_decode = _decoder.decode
 
 
 def decode_line(line: bytes) -> Entry | str:
@@ -150,6 +151,15 @@ def decode_all(lines: Sequence[bytes]) -> list[Entry] | None:
     """Return the entries of lines; None if one line is no entry. Faster than one by one."""
     try:
         return list(map(_decode, lines))
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+
+
+def decode_lines(content: memoryview) -> list[Entry] | None:
+    """Return the entries in lines; None if one is none. A line's end is a blank like any other:
+    the caller must know that each line holds one value."""
+    try:
+        return _decoder.decode_lines(content)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
 

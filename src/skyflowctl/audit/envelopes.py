@@ -6,11 +6,19 @@ wrap each line in their own envelope, and split long lines into parts.
 
 import re
 from collections import Counter
+from itertools import accumulate
 
 import msgspec
 
-from skyflowctl.audit.entries import NOT_JSON, NUL_BYTES, Entry, decode_line
-from skyflowctl.audit.lines import MAX_LINE_BYTES, TOO_LONG, LineBlock
+from skyflowctl.audit.entries import (
+    NOT_JSON,
+    NUL_BYTES,
+    Entry,
+    decode_all,
+    decode_line,
+    decode_lines,
+)
+from skyflowctl.audit.lines import MAX_LINE_BYTES, TOO_LONG, LineBlock, split_lines
 from skyflowctl.audit.unread import SERVER_LINE, Dating, Unread, time_in
 
 START = b'{"time":"'
@@ -52,12 +60,13 @@ class _Docker(msgspec.Struct):
 _docker = msgspec.json.Decoder(_Docker).decode
 
 
-def bare_lines(block: LineBlock, size: int) -> int:
+def bare_lines(block: LineBlock, size: int, ends: list[int] | None = None) -> int:
     """Return the number of lines in a block of entries only; -1 if it may contain others.
 
     Args:
         block: whole lines.
         size: how many bytes of the block are meant.
+        ends: gets the end of each line.
     """
     find, count = block.find, 1
     if not block.startswith(START) or find(b"\0", 0, size) >= 0:
@@ -70,8 +79,34 @@ def bare_lines(block: LineBlock, size: int) -> int:
         if block[at - 1 : at + _BETWEEN_BYTES] != _BETWEEN:
             return -1
         count += 1
+        if ends is not None:
+            ends.append(at)
         at = find(b"\n", at + 1, end)
+    if ends is not None:
+        ends.append(end)
     return count
+
+
+def entries_of(block: LineBlock, size: int) -> tuple[list[Entry], list[int]] | None:
+    """Return the entries of a block and the end of each line; None if one line is no entry.
+
+    Args:
+        block: whole lines.
+        size: how many bytes of the block are meant.
+    """
+    ends: list[int] = []
+    if (count := bare_lines(block, size, ends)) >= 0:
+        # No value goes on after a line's end, because none begins right after another one.
+        entries = decode_lines(memoryview(block)[:size])
+        return (entries, ends) if entries is not None and len(entries) == count else None
+    content = bytes(block[:size])
+    lines = split_lines(content)
+    entries = None if b"\0" in content else decode_all(lines)
+    return None if entries is None else (entries, list(accumulate(map(len, lines), _next_end)))
+
+
+def _next_end(end: int, size: int) -> int:
+    return end + 1 + size
 
 
 def has_entry(block: bytes) -> bool:

@@ -196,14 +196,14 @@ class Joiner:
             return AuditTarget("sys", "", request.path), ChangeKind.ROOT_TOKEN_USED
         return None
 
-    def knows(self, key: int) -> bool:
-        """Return whether a request with this key (of id and path) was added before."""
-        return key in self._pending or self._seen.get(key) is not None
+    def knows_none(self, marks: dict[int, int]) -> bool:
+        """Return whether no request with one of these keys (of id and path) was added before."""
+        return self._seen.knows_none(marks) and self._pending.keys().isdisjoint(marks)
 
-    def take_paired(self, row: JoinedRow, key: int, marks: int) -> None:
-        """Add a request that was joined elsewhere and whose key is not known."""
-        self._seen.put(key, marks)
-        self._hand_out(self._in_one_form(row, key) if self.duplicates else row)
+    def take_joined(self, marks: dict[int, int]) -> None:
+        """Add token requests joined elsewhere whose keys are not known, by what is remembered."""
+        self._seen.put_all(marks)
+        self.requests += len(marks)
 
     def finish(self) -> None:
         """Report the requests that still wait for a response, at the end of the log."""

@@ -5,6 +5,7 @@ both devices are kept. A batch token has no accessor and is identified by its en
 """
 
 from collections import OrderedDict
+from itertools import islice
 
 from skyflowctl.audit.entries import Auth, Entry, LoggedRequest
 
@@ -28,18 +29,20 @@ class Logins:
 
     def learn(self, entry: Entry) -> None:
         """Add a response; it counts only if it issued a token."""
-        response, request = entry.response, entry.request
-        if response is None or response.auth is None or entry.error:
-            return
-        method = _method(request)
-        if not method:
-            return
-        auth = response.auth
-        if auth.accessor:
-            _remember(self._by_accessor, auth.accessor, method)
-        # A child token has its parent's entity, which does not identify the parent's login.
-        if auth.entity_id and method != _TOKEN:
-            _remember(self._by_entity, auth.entity_id, method)
+        accessor, entity, method = taught_by(entry)
+        if method and accessor:
+            _remember(self._by_accessor, accessor, method)
+        if method and entity:
+            _remember(self._by_entity, entity, method)
+
+    def may_forget(self, number: int) -> set[str]:
+        """Return the accessors and entities that so many further logins may displace."""
+        kinds = self._by_accessor, self._by_entity
+        return {
+            name
+            for known in kinds
+            for name in islice(known, max(0, min(number, len(known) + number - LOGINS_MAX)))
+        }
 
     def identity(self, auth: Auth) -> AppIdentity:
         """Return the app and the auth method of the token in a request's entry."""
@@ -47,6 +50,18 @@ class Logins:
         if not method:
             method = _guess(auth) or self._by_entity.get(auth.entity_id, "")
         return _app(auth, method), method
+
+
+def taught_by(entry: Entry) -> tuple[str, str, str]:
+    """Return the accessor and the entity of a token that a response issued, and how; the method
+    is empty if it issued none."""
+    response = entry.response
+    if response is None or response.auth is None or entry.error:
+        return "", "", ""
+    method = _method(entry.request)
+    # A child token has its parent's entity, which does not identify the parent's login.
+    entity = response.auth.entity_id if method != _TOKEN else ""
+    return response.auth.accessor, entity, method
 
 
 def _remember(known: OrderedDict[str, str], key: str, method: str) -> None:

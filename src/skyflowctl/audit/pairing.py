@@ -1,223 +1,248 @@
-"""Joins requests and responses within a part of a log, without the state of earlier parts.
+"""Joins requests and responses within a part of a log, and counts them in groups.
 
 Most token requests are followed by their response within the same part. Such a pair needs
-nothing of other entries but the login of its token and whether its id occurred before, so it is
-passed on as a few values. Every other line that may matter is passed on as it is, in its place.
+nothing of other entries but the login of its token and whether its id occurred before, so pairs
+of the same caller, role and hour are passed on together. Every other line that may matter is
+passed on as it is, in its place.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Iterator
+from typing import Any
 
 from skyflowctl.audit.admin import has_details, is_change
 from skyflowctl.audit.changes import CREDS, FORWARDED, asks_for_token, outcome_of
 from skyflowctl.audit.clipping import LONG_LINE_BYTES
-from skyflowctl.audit.entries import Auth, Entry, LoggedRequest, Namespace, decode_all
-from skyflowctl.audit.join import (
-    AUTHORIZE,
-    JoinedRow,
-    Joiner,
-    fingerprint_of,
-    is_root,
-    logged_values,
-)
-from skyflowctl.audit.lines import blocks, split_lines
-from skyflowctl.audit.logins import Logins
-from skyflowctl.audit.model import RequestOutcome
+from skyflowctl.audit.ctx import ctx_text
+from skyflowctl.audit.entries import Auth, Entry
+from skyflowctl.audit.envelopes import entries_of
+from skyflowctl.audit.groups import ENDINGS, GroupScope
+from skyflowctl.audit.join import AUTHORIZE, fingerprint_of, is_root
+from skyflowctl.audit.lines import LineBlock
+from skyflowctl.audit.logins import taught_by
 from skyflowctl.audit.recogniser import Recogniser
 from skyflowctl.audit.seen import marks_of
-from skyflowctl.audit.sift import Gathered, Sifted, ending_of
+from skyflowctl.audit.sift import Gathered, Sifted, ending_of, line_blocks
 from skyflowctl.audit.sources import FileRange, Sources
 from skyflowctl.audit.times import utc_text
+from skyflowctl.frozen import dataclass
 
-_OUTCOMES = tuple(RequestOutcome)
 _NOBODY = Auth()
-_ORIGINS_MAX = 10_000
-"""The most origins that are kept: 10 MB."""
 
 
-class PairOrigin(NamedTuple):
-    """What many pairs have in common: the caller and the path."""
-
-    mount_point: str
-    mount_type: str
-    path: str
-    namespace: tuple[str, str] | None
-    display_name: str
-    accessor: str
-    entity_id: str
-    metadata: tuple[tuple[str, str], ...] | None
-
-    def entry(self) -> Entry:
-        """Return an entry with these fields."""
-        space = None if self.namespace is None else Namespace(*self.namespace)
-        request = LoggedRequest(
-            mount_point=self.mount_point,
-            mount_type=self.mount_type,
-            path=self.path,
-            namespace=space,
-        )
-        auth = Auth(
-            accessor=self.accessor,
-            display_name=self.display_name,
-            entity_id=self.entity_id,
-            metadata=None if self.metadata is None else dict(self.metadata),
-        )
-        return Entry(type="response", request=request, auth=auth)
-
-
-def pair_part(
-    sources: Sources, part: FileRange, types: frozenset[str], *, every_change: bool, any_mount: bool
-) -> Iterator[tuple[Any, ...]]:
-    """Join a range of a file; nothing is yielded for a file that can only be read as a whole.
-
-    Yields plain tuples: ``("pairs", items, origins)``, each item a line or a pair (see
-    ``PairReader.add``);
-    ``("seen", Sifted)`` about the blocks read so far; ``("block", block)`` for a block with lines
-    that are no entries; and at last ``("end", Ending)``.
+@dataclass(frozen=True, slots=True)
+class PairScope:
+    """Which entries are joined.
 
     Args:
-        sources: the logs.
-        part: the range.
         types: mount types of the engine.
+        groups: which pairs are counted together.
         every_change: as for a scan.
         any_mount: entries of other types may be the engine's as well.
+    """
+
+    types: frozenset[str]
+    groups: GroupScope
+    every_change: bool
+    any_mount: bool
+
+
+def pair_part(sources: Sources, part: FileRange, scope: PairScope) -> Iterator[tuple[Any, ...]]:
+    """Join a range of a file; nothing is yielded for a file that can only be read as a whole.
+
+    Yields plain tuples: ``("section", ...)`` with the values of a ``Section``;
+    ``("seen", Sifted)`` about the blocks read so far; ``("block", block)`` for a block with lines
+    that are no entries; and at last ``("end", Ending)``.
     """
     if part.end is None:
         return
     cut, damaged = Counter[str](), Counter[str]()
     gathered, at = Gathered(), part.start
-    pairing = _Pairing(types, every_change=every_change, any_mount=any_mount)
+    pairing = _Pairing(scope, at)
     with sources.reading(part, damaged) as content:
-        for block in blocks(content, cut):
-            lines = split_lines(block)
-            entries = None if b"\0" in block else decode_all(lines)
-            if entries is None or cut:
+        for block, size in line_blocks(content, cut):
+            found = entries_of(block, size)
+            if found is None or cut:
                 # With a line that was skipped, positions are not known any more.
-                yield ("pairs", *pairing.take())
+                yield ("section", *pairing.take(at, at + size))
                 yield ("seen", gathered.take())
-                yield ("block", block)
+                yield ("block", bytes(block[:size]))
             else:
-                pairing.add(entries, lines, at)
-                gathered.add(block, len(block), len(lines), Sifted(()))
-            at += len(block)
-    yield ("pairs", *pairing.take())
+                pairing.add(block, *found)
+                gathered.add(block, size, len(found[0]), Sifted(()))
+            at += size
+    yield ("section", *pairing.take(at, at))
     yield ("seen", gathered.take())
     yield ("end", tuple(ending_of(part, cut, damaged, (True, True))))
 
 
-_Asked = tuple[int, Entry, int, int]
-"""A request that waits for its response: its index, entry, and the start and size of its line."""
+_Key = tuple[str, str]
+"""Id and path of a request."""
+_Asked = tuple[int, Entry]
+"""A request that waits for its response: the index of its line, and its entry."""
 
 
 class _Pairing:
-    """Joins the entries of consecutive blocks."""
+    """Joins the entries of consecutive blocks, from this position of the file on."""
 
-    def __init__(self, types: frozenset[str], *, every_change: bool, any_mount: bool) -> None:
-        self._types = types
-        self._any_mount = any_mount
-        self._target = Recogniser(types).target
-        self._every_change = every_change
+    def __init__(self, scope: PairScope, start: int) -> None:
+        self._scope = scope
+        self._target = Recogniser(scope.types).target
         self._met: set[str] = set()
-        self._clear()
+        self._block: LineBlock = b""
+        self._clear(start)
 
-    def _clear(self) -> None:
+    def _clear(self, start: int) -> None:
+        self._start = start
         self._items: list[bytes | tuple[Any, ...] | None] = []
-        self._waiting: dict[tuple[str, str], _Asked | None] = {}
-        self._origins: dict[PairOrigin, int] = {}
+        self._unpaired: dict[int, tuple[int, int]] = {}
+        """Requests of this block without a response, by the index of their line."""
+        self._waiting: dict[_Key, _Asked | None] = {}
+        self._marks: dict[int, int] = {}
+        self._other: set[int] = set()
+        self._repeated = False
+        self._open: dict[tuple[Any, ...], list[Any]] = {}
+        self._origins: dict[tuple[Any, ...], tuple[int, int]] = {}
+        self._of_caller: dict[tuple[bool, str], list[tuple[Any, ...]]] = {}
+        self._taught: dict[tuple[bool, str], str] = {}
+        self._hour = self._day = ""
 
-    def take(self) -> tuple[list[Any], list[tuple[Any, ...]]]:
-        """Return the items and the origins of the pairs, and begin anew."""
-        found = [item for item in self._items if item is not None], [*map(tuple, self._origins)]
-        self._clear()
+    def take(self, end: int, following: int) -> tuple[Any, ...]:
+        """Return the values of a ``Section`` that ends here; begin anew at a later position."""
+        self._close_groups()
+        certain = not self._repeated and self._other.isdisjoint(self._marks)
+        items = [item for item in self._items if item is not None] if certain else []
+        found = self._start, end, certain, self._marks, items, list(self._origins)
+        self._clear(following)
         return found
 
-    def add(self, entries: Iterable[Entry], lines: Iterable[bytes], at: int) -> None:
-        """Add a block of entries that starts at this position of the file."""
-        types, items = self._types, self._items
-        for entry, line in zip(entries, lines, strict=True):
+    def add(self, block: LineBlock, entries: Iterable[Entry], ends: Iterable[int]) -> None:
+        """Add a block of entries, by the end of each line."""
+        types, start = self._scope.types, 0
+        self._block = block
+        for entry, end in zip(entries, ends, strict=True):
             if entry.request.mount_type in types:
-                self._ours(entry, line, at)
+                self._ours(entry, start, end)
             elif self._matters(entry):
-                items.append(line)
-            at += len(line) + 1
+                self._teach(entry)
+                self._pass_on(entry, start, end)
+            start = end + 1
+        for number, (start, end) in self._unpaired.items():
+            self._items[number] = bytes(block[start:end])
+        self._unpaired.clear()
 
     def _matters(self, entry: Entry) -> bool:
         """Return whether an entry of a mount that is not the engine's may matter."""
-        request, response = entry.request, entry.response
-        if not request.mount_type or self._any_mount:
+        request, response, scope = entry.request, entry.response, self._scope
+        if not request.mount_type or scope.any_mount:
             return True
         if response is None:
-            return self._every_change and is_change(request)
+            return scope.every_change and is_change(request)
         if response.auth is not None or request.path == AUTHORIZE:
             return True
-        return self._every_change and (has_details(request) or is_root(entry.auth))
+        return scope.every_change and (has_details(request) or is_root(entry.auth))
 
-    def _ours(self, entry: Entry, line: bytes, at: int) -> None:
+    def _teach(self, entry: Entry) -> None:
+        """Close the groups of a caller whose login may be known from this entry on."""
+        accessor, entity, method = taught_by(entry)
+        for caller in ((True, accessor), (False, entity)):
+            if method and caller[1] and self._taught.get(caller) != method:
+                self._taught[caller] = method
+                for key in self._of_caller.pop(caller, ()):
+                    if (group := self._open.pop(key, None)) is not None:
+                        self._items.append(tuple(group))
+
+    def _ours(self, entry: Entry, start: int, end: int) -> None:
         request = entry.request
         target = self._target(request)
         if target is None or request.mount_point not in self._met:
             # The mounts of entries without a type are found by those with one.
             self._met.add(request.mount_point)
-            self._keep(request, line)
+            self._keep(entry, start, end)
         elif target.kind == CREDS:
             if asks_for_token(request.operation):
-                self._creds(entry, line, at)
+                self._creds(entry, start, end)
         elif target.kind or has_details(request) or is_root(entry.auth):
-            self._items.append(line)
+            self._keep(entry, start, end)
 
-    def _keep(self, request: LoggedRequest, line: bytes) -> None:
-        """Pass on a line as it is, and so all others about the same request."""
+    def _pass_on(self, entry: Entry, start: int, end: int) -> None:
+        """Pass on a line as it is, after the groups of earlier days."""
+        if entry.time[:10] != self._day or entry.time[-1:] != "Z":
+            self._close_groups()
+        self._other.add(hash((entry.request.id, entry.request.path)))
+        self._items.append(bytes(self._block[start:end]))
+
+    def _keep(self, entry: Entry, start: int, end: int) -> None:
+        """Pass on a line as it is, and so all later ones about the same request."""
+        request = entry.request
         self._waiting.setdefault((request.id, request.path), None)
-        self._items.append(line)
+        self._pass_on(entry, start, end)
 
-    def _creds(self, entry: Entry, line: bytes, at: int) -> None:
+    def _creds(self, entry: Entry, start: int, end: int) -> None:
         request = entry.request
-        key = (request.id, request.path)
-        if key not in self._waiting:
-            is_request = entry.type == "request" and entry.response is None
-            short = len(line) <= LONG_LINE_BYTES
-            asked = (len(self._items), entry, at, len(line)) if is_request and short else None
-            self._waiting[key] = asked
-            self._items.append(line)
+        key, short = (request.id, request.path), end - start <= LONG_LINE_BYTES
+        asked = self._waiting.pop(key, None)
+        if asked is not None and short and self._add_pair(asked[1], entry):
+            self._items[asked[0]] = None
+            self._unpaired.pop(asked[0], None)
             return
-        asked = self._waiting[key]
-        pair = None if asked is None else self._pair(asked, entry, line, at)
-        if asked is None or pair is None:
-            self._waiting[key] = None
-            self._items.append(line)
-            return
-        del self._waiting[key]
-        self._items[asked[0]] = None
-        self._items.append(pair)
+        if asked is not None:
+            self._other.add(hash(key))
+        is_request = entry.type == "request" and entry.response is None
+        if asked is None and is_request and short:
+            number = len(self._items)
+            self._waiting[key] = number, entry
+            self._unpaired[number] = start, end
+            self._items.append(None)
+        else:
+            self._keep(entry, start, end)
 
-    def _pair(self, asked: _Asked, entry: Entry, line: bytes, at: int) -> tuple[Any, ...] | None:
-        """Return the pair of a request and its response; None if the joiner must see both."""
-        _, first, first_at, first_size = asked
-        when = utc_text(first.time)
-        if when is None or not _is_simple(entry) or len(line) > LONG_LINE_BYTES:
-            return None
-        request = entry.request
-        ctx, hashed, claimed, run, key_id = logged_values(entry)
-        return (
-            hash((request.id, request.path)),
-            marks_of(hash(request.client_token), entry.time, fingerprint_of(entry)),
-            self._origin(entry),
-            when,
-            ctx,
-            hashed,
-            _OUTCOMES.index(outcome_of(entry, token=True)),
-            claimed,
-            run,
-            key_id,
-            request.id,
-            (first_at, first_size, at, len(line)),
-        )
+    def _add_pair(self, asked: Entry, entry: Entry) -> bool:
+        """Add a request and its response to a group; False if the joiner must see both."""
+        when = utc_text(asked.time)
+        if when is None or not _is_simple(entry):
+            return False
+        request, scope = entry.request, self._scope.groups
+        if when[:13] != self._hour:
+            self._hour = when[:13]
+            if when[:10] != self._day:
+                self._close_groups()
+                self._day = when[:10]
+        origin, fingerprint = self._origin(entry)
+        key = hash((request.id, request.path))
+        self._repeated = self._repeated or key in self._marks
+        self._marks[key] = marks_of(hash(request.client_token), entry.time, fingerprint)
+        if when >= scope.until:
+            return True
+        ctx, hashed = ctx_text(request.data.ctx) if request.data is not None else ("", False)
+        outcome = ENDINGS.index(outcome_of(entry, token=True))
+        number = len(self._marks) if scope.single else 0
+        name = origin, self._hour, outcome, hashed, when < scope.since, number
+        group = self._open.get(name)
+        if group is None:
+            group = self._open[name] = [origin, outcome, hashed, name[4], when, when, b"", {}]
+            group[6] = bytearray()
+            auth = entry.auth or _NOBODY
+            for caller in ((True, auth.accessor), (False, auth.entity_id)):
+                self._of_caller.setdefault(caller, []).append(name)
+        elif when > group[5]:
+            group[5] = when
+        elif when < group[4]:
+            group[4] = when
+        group[6].append(int(when[14:16]))
+        if ctx:
+            group[7][ctx] = None
+        return True
 
-    def _origin(self, entry: Entry) -> int:
-        request, auth = entry.request, entry.auth or _NOBODY
-        space = request.namespace
-        origin = PairOrigin(
+    def _close_groups(self) -> None:
+        self._items += map(tuple, self._open.values())
+        self._open.clear()
+        self._of_caller.clear()
+
+    def _origin(self, entry: Entry) -> tuple[int, int]:
+        """Return the number of what this pair has in common with others, and its fingerprint."""
+        request, auth, space = entry.request, entry.auth or _NOBODY, entry.request.namespace
+        origin = (
             request.mount_point,
             request.mount_type,
             request.path,
@@ -226,66 +251,24 @@ class _Pairing:
             auth.accessor,
             auth.entity_id,
             None if auth.metadata is None else tuple(auth.metadata.items()),
+            request.operation,
         )
-        return self._origins.setdefault(origin, len(self._origins))
+        found = self._origins.get(origin)
+        if found is None:
+            found = self._origins[origin] = len(self._origins), fingerprint_of(entry)
+        return found
 
 
 def _is_simple(entry: Entry) -> bool:
-    """Return whether an entry is a response without a role in other requests."""
-    response, data = entry.response, entry.request.data
+    """Return whether an entry is a response that concerns no other request, nor a run."""
+    response, request = entry.response, entry.request
+    data, headers = request.data, request.headers
     return (
         entry.type == "response"
         and response is not None
         and response.wrap_info is None
+        and not (headers is not None and headers.run)
         and FORWARDED not in entry.error
         and (data is None or data.skyflowctl_guard_probe is None)
         and not is_root(entry.auth)
     )
-
-
-class PairReader:
-    """Turns pairs of one part after another into rows, in the process that joins.
-
-    Args:
-        joiner: gets the rows.
-        logins: finds the app of a token.
-        recogniser: of the joiner.
-    """
-
-    def __init__(self, joiner: Joiner, logins: Logins, recogniser: Recogniser) -> None:
-        self._joiner = joiner
-        self._identity = logins.identity
-        self._target = recogniser.target
-        self._known: dict[tuple[Any, ...], tuple[Entry, Auth, str, str]] = {}
-
-    def origins(self, found: Iterable[tuple[Any, ...]]) -> list[tuple[Entry, Auth, str, str]]:
-        """Return entry, caller, mount and role of each origin."""
-        if len(self._known) > _ORIGINS_MAX:
-            self._known.clear()
-        return [self._known.get(each) or self._origin(each) for each in found]
-
-    def _origin(self, found: tuple[Any, ...]) -> tuple[Entry, Auth, str, str]:
-        entry = PairOrigin(*found).entry()
-        target = self._target(entry.request)
-        assert target is not None
-        known = entry, entry.auth or _NOBODY, target.mount, target.name
-        self._known[found] = known
-        return known
-
-    def add(
-        self, pair: tuple[Any, ...], origins: Sequence[tuple[Entry, Auth, str, str]], node: str
-    ) -> tuple[int, int, int, int] | None:
-        """Pass on the row of a pair; if its id is known, return where its lines are instead."""
-        key, marks, origin, when, ctx, hashed, outcome, claimed, run, key_id, name, lines = pair
-        joiner = self._joiner
-        if joiner.knows(key):
-            place: tuple[int, int, int, int] = lines
-            return place
-        entry, auth, mount, role = origins[origin]
-        app, method = self._identity(auth)
-        row = JoinedRow(
-            when, mount, role, app, method, ctx, hashed, _OUTCOMES[outcome],
-            claimed, run, key_id, name, node, None, entry,
-        )  # fmt: skip
-        joiner.take_paired(row, key, marks)
-        return None

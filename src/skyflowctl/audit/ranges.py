@@ -40,13 +40,6 @@ def _after_newline(raw: BinaryIO, start: int) -> int:
     return 0
 
 
-def lines_at(raw: BinaryIO, places: tuple[int, int, int, int]) -> list[bytes]:
-    """Return two lines of a file; ``places``: start and size of each."""
-    first, first_size, second, second_size = places
-    number = raw.fileno()
-    return [os.pread(number, first_size, first), os.pread(number, second_size, second)]
-
-
 class RangeReader:
     """Reads a range of a file. If the file ends or cannot be read before its end, that is counted.
 

@@ -9,8 +9,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import astuple, field, replace
 from datetime import UTC, datetime, timedelta
 
-from skyflowctl.audit.buckets import BUCKETS_MAX, CELLS_MAX, Timeline
+from skyflowctl.audit.buckets import BUCKETS_MAX, CELLS_MAX, HOURS_MAX, Timeline
 from skyflowctl.audit.changes import is_cut_off
+from skyflowctl.audit.groups import GroupScope, RequestGroup
 from skyflowctl.audit.join import JoinedRow, is_root
 from skyflowctl.audit.model import ChangeKind, Counts, CredentialChange, RequestOutcome
 from skyflowctl.audit.query import in_namespace
@@ -129,7 +130,7 @@ class Reporter:
             if time >= until:
                 continue
             self._log_first = min(self._log_first, time)
-            last = time
+            last = max(last, time)
             if is_root(row[14].auth):
                 self._as_root(row)
             if row[13] is not None:
@@ -148,17 +149,40 @@ class Reporter:
                 use.add_before(time, row[7])
             else:
                 use.add(row)
-        # Rows are nearly in order, and only their days are needed.
         self._log_last = max(self._log_last, last)
 
-    def _new(self, key: UsageKey, time: str) -> UsageCounter | None:
+    @property
+    def scope(self) -> GroupScope:
+        """Which requests may be counted together."""
+        return GroupScope(self._since, self._until, single=self.asked.patterns is not None)
+
+    def has_room(self, groups: int, ctxs: int) -> bool:
+        """Return whether so many groups and values of ctx reach no limit: whose they are then
+        depends on the order of the requests."""
+        uses, hours, left = len(self._uses), len(self._timeline.hours), self._budget.left
+        return not (
+            uses < ROWS_MAX < uses + groups or hours < HOURS_MAX < hours + groups or 0 < left < ctxs
+        )
+
+    def add_group(self, group: RequestGroup) -> None:
+        """Add requests that were counted together."""
+        self._log_first = min(self._log_first, group.first)
+        self._log_last = max(self._log_last, group.last)
+        key = (placed(group), group.role, group.app, group.auth)
+        use = self._uses.get(key)
+        if use is None:
+            use = self._new(key, group.first, len(group.minutes))
+        if use is not None:
+            use.add_group(group)
+
+    def _new(self, key: UsageKey, time: str, count: int = 1) -> UsageCounter | None:
         """Return a new row's figures; None if it is out of scope or exceeds ``ROWS_MAX``."""
         mount, role, app, _ = key
         asked = self.asked
         if not (asked.mount(mount) and asked.role(role) and asked.app(app)):
             return None
         if len(self._uses) >= ROWS_MAX:
-            self._requests_left_out += time >= self._since
+            self._requests_left_out += count * (time >= self._since)
             return None
         pattern = (asked.patterns or {}).get((mount, role))
         use = self._uses[key] = UsageCounter(key, self._timeline, self._budget, pattern, time)
@@ -317,7 +341,7 @@ class Reporter:
             yield Limit("unusual", UNUSUAL_MAX, out, f"{out} further findings are not listed")
 
 
-def placed(row: JoinedRow) -> str:
+def placed(row: JoinedRow | RequestGroup) -> str:
     """Return a row's mount, prefixed with its namespace unless that is the root."""
     namespace = row.entry.request.namespace
     if namespace is None or namespace.id == "root":
@@ -367,5 +391,5 @@ def report(
     """Read the logs once, and return their report."""
     reading = scan(sources, replace(options or ScanOptions(), every_change=True))
     adding = Reporter(asked or ReportScope())
-    adding.add(reading.rows())
+    adding.add(reading.rows(adding))
     return adding.report(sources.inputs(), reading.counts())

@@ -14,13 +14,13 @@ from typing import Any
 from skyflowctl.audit.chosen import EntryChooser, Fed, Origin
 from skyflowctl.audit.entries import decode_all
 from skyflowctl.audit.envelopes import Opener
+from skyflowctl.audit.groups import GroupHandler, Section, SectionReader
 from skyflowctl.audit.join import Handlers, JoinedRow, Joiner
 from skyflowctl.audit.lines import TOO_LONG, blocks, split_lines
 from skyflowctl.audit.logins import Logins
 from skyflowctl.audit.model import Counts, UnreadSpan
-from skyflowctl.audit.pairing import PairReader, pair_part
+from skyflowctl.audit.pairing import PairScope, pair_part
 from skyflowctl.audit.processes import worked
-from skyflowctl.audit.ranges import lines_at
 from skyflowctl.audit.recogniser import Recogniser
 from skyflowctl.audit.reorder import Holding, Record
 from skyflowctl.audit.scan_options import ScanOptions
@@ -74,7 +74,7 @@ class Scan:
         self._unread = Unread()
         self._lines = self._bytes = self._files = 0
         self._joiner: Joiner | None = None
-        self._pairs: PairReader | None = None
+        self._sections: SectionReader | None = None
         texts = SoughtTexts(
             options.prefilter, options.wrapped, options.notice, options.device_hashes
         )
@@ -104,8 +104,13 @@ class Scan:
         joiner.finish()
         yield from holding.rest()
 
-    def rows(self) -> Iterator[JoinedRow]:
-        """Yield every token request and credential change as it is joined, fast."""
+    def rows(self, groups: GroupHandler | None = None) -> Iterator[JoinedRow]:
+        """Yield every token request and credential change as it is joined, fast.
+
+        Args:
+            groups: takes token requests that need not be yielded one by one, in their place
+                between the rows. None: all are yielded.
+        """
         joined: list[JoinedRow] = []
         recogniser, logins = self._recogniser(), Logins()
         joiner = self._joiner = Joiner(
@@ -114,9 +119,9 @@ class Scan:
             Handlers(joined.append),
             every_change=self._options.every_change,
         )
-        if len(self._sources.streams) == 1:
+        if groups is not None and len(self._sources.streams) == 1:
             # The copies of several devices arrive between a request and its response.
-            self._pairs = PairReader(joiner, logins, recogniser)
+            self._sections = SectionReader(joiner, logins, recogniser, groups)
         feed = joiner.feed
         for batch in self._batches():
             for entry, node, size, stream in batch:
@@ -199,15 +204,15 @@ class Scan:
         processes = self._sources.readers_of(stream)
         digests = self._digests(parts, min(1, processes))
         # Others can search and pair; all the rest is read here.
-        readers = processes if self._options.prefilter or self._pairs is not None else 0
+        readers = processes if self._options.prefilter or self._sections is not None else 0
         for part, results in worked(parts, self._read_part, readers):
             if part.start == 0:
                 opener = self._opener()
                 self._files += 1
             if self._options.prefilter:
                 yield from self._of_results(self._checked(results, part), part, opener, origin)
-            elif self._pairs is not None and part.end is not None:
-                yield from self._of_pairs(self._pairs, results, part, opener, origin)
+            elif self._sections is not None and part.end is not None:
+                yield from self._of_sections(self._sections, results, part, opener, origin)
             else:
                 list(results)
                 yield from self._of_part(part, opener, origin)
@@ -228,28 +233,26 @@ class Scan:
         options = self._options
         if options.prefilter:
             return self._sifter.sift_part(self._sources, part)
-        if self._pairs is None:
+        if self._sections is None:
             return iter(())
-        return pair_part(
-            self._sources,
-            part,
-            frozenset(options.plugin_names),
-            every_change=options.every_change,
-            any_mount=bool(options.mounts),
-        )
+        types, groups = frozenset(options.plugin_names), self._sections.scope
+        scope = PairScope(types, groups, options.every_change, bool(options.mounts))
+        return pair_part(self._sources, part, scope)
 
-    def _of_pairs(
+    def _of_sections(
         self,
-        reader: PairReader,
+        reader: SectionReader,
         results: Iterator[Any],
         part: FileRange,
         opener: Opener,
         origin: Origin,
     ) -> Iterator[Iterable[Fed]]:
-        """Yield the entries of a part that are not joined yet; the others are added as rows."""
+        """Yield the entries of a part that are not joined yet; groups get the others."""
         for kind, *values in results:
-            if kind == "pairs":
-                yield self._of_items(reader, part, origin, *values)
+            if kind == "section":
+                # Each batch alone: its rows are yielded before the groups that follow.
+                for lines in reader.lines(Section(*values), part, self._damaged):
+                    yield self._chooser.decoded(lines, origin)
             elif kind == "seen":
                 sifted = Sifted(*values[0])
                 opener.pass_over(*sifted[3:7], proved=sifted.proved)
@@ -258,23 +261,6 @@ class Scan:
                 yield self._whole(values[0], origin, opener)
             else:
                 self._end_part(part, opener, Ending(*values[0]))
-
-    def _of_items(
-        self,
-        reader: PairReader,
-        part: FileRange,
-        origin: Origin,
-        items: Sequence[Any],
-        origins: Sequence[tuple[Any, ...]],
-    ) -> Iterator[Fed]:
-        known = reader.origins(origins)
-        node = origin[0]
-        for item in items:
-            if isinstance(item, bytes):
-                yield from self._chooser.decoded([item], origin)
-            elif (places := reader.add(item, known, node)) is not None:
-                assert part.opened is not None  # only ranges have pairs
-                yield from self._chooser.decoded(lines_at(part.opened, places), origin)
 
     def _checked(self, results: Iterator[Any], part: FileRange) -> Iterator[Any]:
         """Return the results for a part; search it again if it had to be searched for more."""

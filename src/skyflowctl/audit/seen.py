@@ -58,6 +58,19 @@ class Seen:
             self._old, self._new = self._new, {}
         self._new[key] = value
 
+    def put_all(self, values: dict[int, int]) -> None:
+        """Remember what ``marks_of`` returned for several keys."""
+        if len(self._new) + len(values) < self._half:
+            self._new.update(values)
+        else:
+            for key, value in values.items():
+                self.put(key, value)
+
+    def knows_none(self, values: dict[int, int]) -> bool:
+        """Return whether none of these keys is remembered."""
+        keys = values.keys()
+        return self._new.keys().isdisjoint(keys) and self._old.keys().isdisjoint(keys)
+
     @staticmethod
     def fits(known: int, fingerprint: int) -> bool:
         """Return whether what is remembered has this fingerprint."""

@@ -142,7 +142,7 @@ class Sifter:
         first = unwraps = self.finds_unwraps or part.end is None
         gathered = Gathered()
         with sources.reading(part, damaged) as content:
-            for block, size in _searchable(content, cut):
+            for block, size in line_blocks(content, cut):
                 lines = bare_lines(block, size)
                 if lines < 0:
                     yield gathered.take()
@@ -181,7 +181,7 @@ class Sifter:
         return Sifted(tuple(found), noticed, foreign)
 
 
-def _searchable(content: Readable, cut: Counter[str]) -> Iterator[tuple[LineBlock, int]]:
+def line_blocks(content: Readable, cut: Counter[str]) -> Iterator[tuple[LineBlock, int]]:
     """Yield blocks of whole lines, each with its size; a block is valid until the next one."""
     if isinstance(content, RangeReader):
         buffer = line_buffer()

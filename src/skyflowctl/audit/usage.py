@@ -1,7 +1,10 @@
 """Counts one app's requests on one role: a row of the report."""
 
+from collections import Counter
+
 from skyflowctl.audit.buckets import Timeline
 from skyflowctl.audit.changes import SIGN
+from skyflowctl.audit.groups import RequestGroup
 from skyflowctl.audit.join import JoinedRow
 from skyflowctl.audit.model import RequestOutcome
 from skyflowctl.audit.report_model import HOURS, Tally, UnusualKind, Usage
@@ -108,24 +111,42 @@ class UsageCounter:
                 self.wrapped += 1
         ctx = row[5]
         if ctx:
-            value = hash(ctx)
-            if value not in self.ctxs:
-                self._new_ctx(value)
-            if self.pattern is not None and not row[6]:
-                self.judged = True
-                if not self.pattern.matches(ctx):
-                    self._outside(ctx, time, outcome)
+            self._add_ctx(ctx, time, outcome, hashed=row[6])
 
-    def add_before(self, time: str, outcome: RequestOutcome) -> None:
-        """Add a request before the range: it only serves to know what is usual."""
-        self.habit.note(time, 1)
-        self._timeline.add_hour(self.key[0], time, 1, int(outcome in _ERRORS))
+    def add_group(self, group: RequestGroup) -> None:
+        """Add requests that were counted together."""
+        self.close_period()
+        count, outcome = len(group.minutes), group.outcome
+        if group.before:
+            self.add_before(group.first, outcome, count)
+            return
+        self._minute = ""
+        self._run, self._run_first, self._run_last = count, group.first, group.last
+        if outcome is not _GRANTED:
+            self._no_token(outcome, count)
+        for ctx in group.ctxs:
+            self._add_ctx(ctx, group.first, outcome, hashed=group.ctx_hashed)
+        self.close_period(group.minutes)
+
+    def add_before(self, time: str, outcome: RequestOutcome, count: int = 1) -> None:
+        """Add requests before the range: they only serve to know what is usual."""
+        self.habit.note(time, count)
+        self._timeline.add_hour(self.key[0], time, count, count * (outcome in _ERRORS))
         self.seen_first = min(self.seen_first, time)
 
-    def _no_token(self, outcome: RequestOutcome) -> None:
-        self.not_granted[outcome] = self.not_granted.get(outcome, 0) + 1
-        self._bad += 1
-        self._errors += outcome in _ERRORS
+    def _no_token(self, outcome: RequestOutcome, count: int = 1) -> None:
+        self.not_granted[outcome] = self.not_granted.get(outcome, 0) + count
+        self._bad += count
+        self._errors += count * (outcome in _ERRORS)
+
+    def _add_ctx(self, ctx: str, time: str, outcome: RequestOutcome, *, hashed: bool) -> None:
+        value = hash(ctx)
+        if value not in self.ctxs:
+            self._new_ctx(value)
+        if self.pattern is not None and not hashed:
+            self.judged = True
+            if not self.pattern.matches(ctx):
+                self._outside(ctx, time, outcome)
 
     def _new_ctx(self, value: int) -> None:
         if len(self.ctxs) >= CTX_MAX or self.budget.left <= 0:
@@ -138,8 +159,12 @@ class UsageCounter:
         self.example = self.example or ctx
         self.outside.add(1, int(outcome is _GRANTED), time, time)
 
-    def close_period(self) -> None:
-        """Sum up the requests of the minute or hour that has ended."""
+    def close_period(self, minutes: bytes = b"") -> None:
+        """Sum up the requests of the minute or hour that has ended.
+
+        Args:
+            minutes: the minute of each request, if they are not of one minute.
+        """
         run = self._run
         if not run:
             return
@@ -149,7 +174,12 @@ class UsageCounter:
         self.last = max(self.last, last)
         self.seen_first = min(self.seen_first, first)
         self._hours[int(first[11:13])] += run
-        self._timeline.add(self.key[0], first[:16], run, self._errors)
+        if minutes and self._timeline.apart == len(first[:16]):
+            for minute, number in Counter(minutes).items():
+                errors = number if self._errors else 0
+                self._timeline.add(self.key[0], f"{first[:13]}:{minute:02}", number, errors)
+        else:
+            self._timeline.add(self.key[0], first[:16], run, self._errors)
         if self.habit.note(first, run):
             self.habit.broken(run, run - self._bad, first, last)
         self._run = self._bad = self._errors = 0

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import BinaryIO
 
 from skyflowctl.audit.entries import Namespace
+from skyflowctl.audit.groups import GroupScope, RequestGroup
 from skyflowctl.audit.join import JoinedRow
 from skyflowctl.audit.model import RequestOutcome
 from skyflowctl.audit.scan import scan
@@ -35,11 +36,11 @@ def exercised(
         InvalidInputError: a file cannot be read, or no file has an entry with a time.
     """
     sources = open_sources(patterns, stdin=stdin, digest=False)
-    used: set[tuple[str, str]] = set()
     reading = scan(sources, ScanOptions(plugin_names=(plugin_name,)))
-    for row in reading.rows():
-        if row.change is None and row.outcome is RequestOutcome.GRANTED and _is_in(row, namespace):
-            used.add((row.mount.removeprefix(f"{namespace}/"), row.role))
+    using = _Uses(namespace)
+    for row in reading.rows(using):
+        if row.change is None:
+            using.add(row)
     if not reading.covered:
         raise InvalidInputError(
             "the audit log has no entry",
@@ -51,10 +52,30 @@ def exercised(
     counts = reading.counts()
     unread = "" if counts.certain else unread_words(counts)
     names = tuple(file.name for file in sources.files)
-    return Exercised(frozenset(used), since, until, names, unread)
+    return Exercised(frozenset(using.roles), since, until, names, unread)
 
 
-def _is_in(row: JoinedRow, namespace: str) -> bool:
+class _Uses:
+    """The roles below a namespace that gave tokens, each with its mount."""
+
+    scope = GroupScope()
+
+    def __init__(self, namespace: str) -> None:
+        self._namespace = namespace
+        self.roles: set[tuple[str, str]] = set()
+
+    def has_room(self, groups: int, ctxs: int) -> bool:  # noqa: ARG002 - part of the protocol
+        return True
+
+    def add_group(self, group: RequestGroup) -> None:
+        self.add(group)
+
+    def add(self, row: JoinedRow | RequestGroup) -> None:
+        if row.outcome is RequestOutcome.GRANTED and _is_in(row, self._namespace):
+            self.roles.add((row.mount.removeprefix(f"{self._namespace}/"), row.role))
+
+
+def _is_in(row: JoinedRow | RequestGroup, namespace: str) -> bool:
     found: Namespace | None = row.entry.request.namespace
     path = "" if found is None or found.id == "root" else found.path.strip("/")
     return path == namespace
