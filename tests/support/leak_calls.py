@@ -295,6 +295,12 @@ CALLS: dict[str, list[Call]] = {
         bad(dev("audit", "who", "--outcome", "nonsense", "-o", "json")),
         bad(dev("audit", "who", "nobody.log")),
     ],
+    "audit incident": [
+        dev("audit", "incident", "--app", "*", "-v", "-v", "--evidence", "incident"),
+        dev("audit", "incident", "--ctx", "order:1", "-o", "json"),
+        bad(dev("audit", "incident", "--app", "a", "--ctx", "b", "-o", "json")),
+        bad(dev("audit", "incident", "nobody.log", "--key-id", "k")),
+    ],
     "audit tail": [
         dev("audit", "tail", "-v", "-v"),
         dev("audit", "tail", "-n", "5000", "-o", "json"),

@@ -70,6 +70,7 @@ class RequestData(msgspec.Struct, gc=False):
     accessor: Any = None
     skyflowctl_guard_probe: Any = None
     reason: Any = None
+    ttl: Any = None
 
 
 class LoggedRequest(msgspec.Struct, gc=False):
@@ -95,6 +96,9 @@ class ResponseData(msgspec.Struct, gc=False):
     key_id: Any = None
     error: Any = None
     approved: Any = None
+    expires_at: Any = None
+    ttl: Any = None
+    reused: Any = None
 
 
 class LoggedWrap(msgspec.Struct, gc=False):

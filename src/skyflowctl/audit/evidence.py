@@ -60,6 +60,7 @@ class Evidence:
         last: the time of the last result.
         results: ready for JSON; None if they were written as rows.
         tables: the same results as tables.
+        pages: other files, by name.
     """
 
     command: str
@@ -70,6 +71,7 @@ class Evidence:
     last: datetime | None
     results: Mapping[str, Any] | None
     tables: tuple[Table, ...] = ()
+    pages: tuple[tuple[str, str], ...] = ()
 
 
 def write_evidence(folder: Path, evidence: Evidence) -> tuple[str, ...]:
@@ -137,6 +139,8 @@ class Writing:
                 self._whole(RESULTS, _json_texts(evidence.results))
             for table in evidence.tables:
                 self._whole(f"{table.name}.csv", csv_texts(table))
+            for name, text in evidence.pages:
+                self._whole(name, [text])
             digests = {file.name: file.close() for file in self._open}
             self._whole(SUMS, [f"{digests[name]}  {name}\n" for name in sorted(digests)])
             self._open[-1].close()

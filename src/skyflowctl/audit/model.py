@@ -82,6 +82,11 @@ class TokenRequest:
         approved_by: who approved a parked request, as far as the log shows; empty if it was
             not parked.
         path: ``creds`` (a bearer) or ``sign`` (signed data tokens).
+        execution: the number of this execution of a parked request; 0 if it was not parked.
+        expires_at: when the bearer or the signatures expire; None if the log does not show it.
+        expiry_from: what shows it: ``expires_at``, ``ttl`` (of the answer) or empty.
+        reused: whether the same bearer was returned before.
+        opened_key_id: the key of a wrapped bearer, as its unwrap shows it: usually hashed.
     """
 
     time: datetime
@@ -108,6 +113,11 @@ class TokenRequest:
     client_tokens: tuple[str, ...] = ()
     approved_by: tuple[str, ...] = ()
     path: str = "creds"
+    execution: int = 0
+    expires_at: datetime | None = None
+    expiry_from: str = ""
+    reused: bool = False
+    opened_key_id: str = ""
 
 
 class ChangeKind(StrEnum):
@@ -174,6 +184,8 @@ class CredentialChange:
     """The reason for a cut-off as logged, usually hashed. Empty if there is none."""
     error: str = ""
     """The error text if the change failed; empty if there is none, or if it is hashed."""
+    namespace: str = ""
+    """The namespace's id or path; empty for the root."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,9 @@ from skyflowctl.frozen import dataclass
 HASHED_CTX = b'"ctx":"hmac-sha256:'
 """A text in every log whose ctx is hashed; an object's ctx looks different."""
 
+HASHED_KEY = b'"key_id":"hmac-sha256:'
+"""A text in every answer whose key is hashed: of a mount whose audit settings were not applied."""
+
 Test = Callable[[TokenRequest], bool]
 
 
@@ -29,6 +32,7 @@ class Query:
         hashes: hashes of a ctx, a bearer or a server token, as a device logs them.
         device_hashes: the hashes of ``Bearer`` by the devices that were asked. Every token
             answer contains this text, so another hash means another server or device.
+        keys: ids of the Skyflow keys that minted, plain and as each device hashes them.
         outcomes: how the requests ended.
         since: the first moment, inclusive; ``until`` is exclusive.
     """
@@ -41,6 +45,7 @@ class Query:
     ctx: tuple[CtxWanted, ...] = ()
     hashes: tuple[str, ...] = ()
     device_hashes: tuple[str, ...] = ()
+    keys: tuple[str, ...] = ()
     outcomes: tuple[RequestOutcome, ...] = ()
     since: datetime | None = None
     until: datetime | None = None
@@ -58,6 +63,7 @@ def _tests(query: Query) -> Iterable[Test | None]:
     yield (lambda one: one.time >= since) if since else None
     yield (lambda one: one.time < until) if until else None
     yield (lambda one: one.outcome in query.outcomes) if query.outcomes else None
+    yield _key_test(query.keys) if query.keys else None
     yield (lambda one: one.run_id in query.runs) if query.runs else None
     yield _mount_test(query.mounts) if query.mounts else None
     for globs, value in (
@@ -91,6 +97,11 @@ def _mount_test(globs: tuple[str, ...]) -> Test:
     return lambda one: fits(one.mount) or (bool(one.namespace) and fits(full_mount(one)))
 
 
+def _key_test(keys: tuple[str, ...]) -> Test:
+    known = frozenset(keys)
+    return lambda one: one.key_id in known or one.opened_key_id in known
+
+
 def _ctx_test(wanted: tuple[CtxWanted, ...]) -> Test:
     known = {form for one in wanted for form in one.forms}
     fits = any_glob(one.glob for one in wanted if one.glob)
@@ -118,7 +129,7 @@ def _hash_test(hashes: tuple[str, ...]) -> Test:
 
 
 def scan_options(
-    query: Query, plugin_names: tuple[str, ...], *, cut_offs: bool = False
+    query: Query, plugin_names: tuple[str, ...], *, cut_offs: bool = False, changes: bool = False
 ) -> ScanOptions:
     """Return the options of a scan that decodes as few lines as the query allows.
 
@@ -126,6 +137,7 @@ def scan_options(
         query: selects the requests.
         plugin_names: the mount types of the engine.
         cut_offs: find cut-offs too: the later requests of the same run are recognised by them.
+        changes: find all changes of credentials too.
     """
     exact = tuple(glob for glob in query.mounts if not set("*?") & set(glob))
     needles = _needles(query)
@@ -133,20 +145,24 @@ def scan_options(
     return ScanOptions(
         plugin_names=plugin_names,
         mounts=exact or None,
-        prefilter=(*needles, *cut_off),
-        notice=(HASHED_CTX,) if needles and query.ctx else (),
+        prefilter=(*needles, *cut_off, *(CONFIG_NEEDLES if needles and changes else ())),
+        notice=(HASHED_CTX,) * bool(needles and query.ctx)
+        + (HASHED_KEY,) * bool(needles and query.keys),
         device_hashes=tuple(one.encode() for one in query.device_hashes),
-        wrapped=bool(needles and query.hashes),
+        wrapped=bool(needles and (query.hashes or query.keys)),
     )
 
 
 DELETE_NEEDLE = b'"operation":"delete"'
+CONFIG_NEEDLES = (b'/config"', b"/config/")
+"""Texts in every request on a mount's config."""
 
 
 def _needles(query: Query) -> tuple[bytes, ...]:
     """Return the search texts of the most selective field whose values all have one."""
     fields: tuple[Iterable[Iterable[str]], ...] = (
         ((one,) for one in query.hashes),
+        ((one,) for one in query.keys),
         (texts for one in query.ctx for texts in one.looks),
         ((one,) for one in query.runs),
         (literals(glob) for glob in query.roles),

@@ -6,13 +6,14 @@ moment after the first, and an unwrap seconds or hours after.
 
 from collections import OrderedDict
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from heapq import heappop, heappush
 
-from skyflowctl.audit.changes import error_text
+from skyflowctl.audit.changes import SIGN, error_text
 from skyflowctl.audit.ctx import ctx_text
-from skyflowctl.audit.entries import Entry, GrantingPolicy, LoggedWrap, Namespace
+from skyflowctl.audit.entries import Entry, GrantingPolicy, LoggedWrap, ResponseData
 from skyflowctl.audit.join import JoinedRow
 from skyflowctl.audit.logins import Logins
 from skyflowctl.audit.model import (
@@ -22,7 +23,9 @@ from skyflowctl.audit.model import (
     RequestOutcome,
     TokenRequest,
 )
-from skyflowctl.audit.times import parse_utc
+from skyflowctl.audit.seen import PARKED_MAX
+from skyflowctl.audit.times import parse_utc, utc_text
+from skyflowctl.clock import parse_rfc3339
 
 HELD_MAX = 10_000
 """The most rows that wait to be sorted: 20 MB. With more of them in ``REORDER_SECONDS``, the
@@ -30,6 +33,7 @@ oldest are released early, still nearly in order."""
 REORDER_SECONDS = 30.0
 """A mint takes at most 10 s, a config write 25 s."""
 WRAPPED_MAX = 5_000
+_TTL_MAX = 31 * 86_400
 """The most wrapped answers that wait for their unwrap."""
 
 _OF_CREDENTIALS = frozenset(
@@ -58,6 +62,9 @@ class HeldRow:
     wraps: list[str] = field(default_factory=list)
     clients: list[str] = field(default_factory=list)
     unwrapped_by: str = ""
+    execution: int = 0
+    opened: ResponseData | None = None
+    """The content of a wrapped answer, as its unwrap shows it."""
 
     def learn(self, row: JoinedRow) -> None:
         """Add what one device logged."""
@@ -103,6 +110,7 @@ class Holding:
         self._by_id: dict[str, HeldRow] = {}
         self._wraps: dict[str, HeldRow] = {}
         self._waiting: OrderedDict[int, HeldRow] = OrderedDict()
+        self._executions: OrderedDict[str, int] = OrderedDict()
         self._count = 0
         self._newest = ""
         self._due = ""
@@ -110,7 +118,7 @@ class Holding:
 
     def add(self, row: JoinedRow) -> None:
         """Add a row."""
-        held = HeldRow(row)
+        held = HeldRow(row, execution=self._executions.get(row.request_id, 0))
         held.learn(row)
         self._count += 1
         heappush(self._heap, (row.time, self._count, held))
@@ -132,7 +140,10 @@ class Holding:
                 self._wraps.update(dict.fromkeys(held.wraps, held))
 
     def was_parked(self, request_id: str) -> None:
-        """Record that what looked like a wrapped token was a parked request."""
+        """Record that a parked request is executed; its first answer was no wrapped token."""
+        self._executions[request_id] = self._executions.get(request_id, 0) + 1
+        if len(self._executions) > PARKED_MAX:
+            self._executions.popitem(last=False)
         held = self._by_id.get(request_id)
         if held is not None and _is_wrapped(held) and not held.tokens:
             held.row = held.row._replace(outcome=RequestOutcome.PENDING)
@@ -151,6 +162,7 @@ class Holding:
             return
         if response.data is not None:
             _add(held.tokens, response.data.access_token)
+            held.opened = response.data
         held.unwrapped_by = held.unwrapped_by or self._opener(entry, by_another=bool(sent))
         self._open(held)
 
@@ -250,11 +262,12 @@ def _caller(row: JoinedRow) -> Caller:
 def _request(held: HeldRow) -> TokenRequest:
     row, entry = held.row, held.row.entry
     request = entry.request
-    namespace = request.namespace
     results = entry.auth.policy_results if entry.auth is not None else None
     policies: list[GrantingPolicy] = (
         results.granting_policies if results is not None else None
     ) or []
+    answer = held.opened or (entry.response.data if entry.response is not None else None)
+    expires_at, expiry_from = _expiry(entry, answer, row) if answer is not None else (None, "")
     return TokenRequest(
         time=parse_utc(row.time),
         caller=_caller(row),
@@ -272,7 +285,7 @@ def _request(held: HeldRow) -> TokenRequest:
         remote_address=request.remote_address,
         wrapped=_is_wrapped(held) or request.wrap_ttl > 0,
         unwrapped_by=held.unwrapped_by,
-        namespace="" if namespace is None or namespace.id == "root" else _path(namespace),
+        namespace=_space(row),
         operation=request.operation,
         ctx_forms=tuple(held.forms),
         token_hashes=tuple(held.tokens),
@@ -280,11 +293,40 @@ def _request(held: HeldRow) -> TokenRequest:
         client_tokens=tuple(held.clients),
         approved_by=row.approved_by,
         path=row.path,
+        execution=held.execution,
+        expires_at=expires_at,
+        expiry_from=expiry_from,
+        reused=answer is not None and answer.reused is True,
+        opened_key_id=_text(held.opened.key_id) if held.opened is not None else "",
     )
 
 
-def _path(namespace: Namespace) -> str:
-    return namespace.path or namespace.id
+def _expiry(entry: Entry, answer: ResponseData, row: JoinedRow) -> tuple[datetime | None, str]:
+    """Return when the tokens of an answer expire, and the field that shows it.
+
+    Only a mount whose audit settings were not applied hashes ``expires_at``. Numbers are never
+    hashed, so the ``ttl`` of a bearer can then be read; that of a signature is in the request.
+    """
+    if row.outcome is not RequestOutcome.GRANTED:
+        return None, ""
+    with suppress(ValueError, TypeError, OverflowError):
+        return parse_rfc3339(answer.expires_at), "expires_at"
+    ttl = answer.ttl
+    if row.path == SIGN:
+        ttl = entry.request.data.ttl if entry.request.data is not None else None
+    at = utc_text(entry.time)
+    if at is None or isinstance(ttl, bool) or not isinstance(ttl, int) or not 0 < ttl < _TTL_MAX:
+        return None, ""
+    return parse_utc(at) + timedelta(seconds=ttl), "ttl"
+
+
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else ""
+
+
+def _space(row: JoinedRow) -> str:
+    namespace = row.entry.request.namespace
+    return "" if namespace is None or namespace.id == "root" else namespace.path or namespace.id
 
 
 def credential_change(row: JoinedRow) -> CredentialChange:
@@ -305,6 +347,7 @@ def credential_change(row: JoinedRow) -> CredentialChange:
         created=row.entry.request.operation == "create",
         reason=_reason(row),
         error=error_text(row.entry.error),
+        namespace=_space(row),
     )
 
 

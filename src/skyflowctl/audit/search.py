@@ -1,13 +1,14 @@
 """Searches audit logs for token requests, and yields them in chronological order."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import datetime
 from heapq import heappop, heappush
 
 from skyflowctl.audit.changes import is_cut_off
 from skyflowctl.audit.ctx import is_hash
 from skyflowctl.audit.model import Counts, TokenRequest, UnreadSpan
-from skyflowctl.audit.query import Query, matcher, scan_options
+from skyflowctl.audit.query import HASHED_CTX, HASHED_KEY, Query, matcher, scan_options
+from skyflowctl.audit.reorder import Record
 from skyflowctl.audit.scan import Scan, scan
 from skyflowctl.audit.sources import Sources
 from skyflowctl.audit.wanted import CtxWanted
@@ -27,6 +28,7 @@ class Search:
         query: selects the requests.
         plugin_names: the mount types of the engine.
         cut_offs: also find cut-offs.
+        also: gets every other record that is read, and then all changes are.
     """
 
     def __init__(
@@ -36,10 +38,13 @@ class Search:
         plugin_names: tuple[str, ...],
         *,
         cut_offs: bool = False,
+        also: Callable[[Record], object] | None = None,
     ) -> None:
         self._query = query
         self.nodes = len({stream.node for stream in sources.streams})
-        self._options = scan_options(query, plugin_names, cut_offs=cut_offs)
+        changes = also is not None
+        self._options = scan_options(query, plugin_names, cut_offs=cut_offs, changes=changes)
+        self._also: Callable[[Record], object] = also or (lambda _: None)
         self._scan: Scan = scan(sources, self._options)
         self._hashed_seen = False
         self.found = 0
@@ -56,10 +61,11 @@ class Search:
                 if wanted(record):
                     self.found += 1
                     yield record
-                elif record.ctx_hashed:
-                    self._hashed_seen = True
+                    continue
+                self._hashed_seen = self._hashed_seen or record.ctx_hashed
             elif is_cut_off(record):
                 self.cut_offs.setdefault((record.mount, record.run_id), record.time)
+            self._also(record)
 
     def counts(self) -> Counts:
         """Return the counts of what was read."""
@@ -69,6 +75,11 @@ class Search:
     def covered(self) -> Mapping[str, tuple[str, str]]:
         """The first and last readable time of each node's logs."""
         return self._scan.covered
+
+    @property
+    def hashed_keys(self) -> bool:
+        """Whether answers name their key as a hash, in lines that were not decoded."""
+        return HASHED_KEY in self._scan.noticed
 
     @property
     def filtered_early(self) -> bool:
@@ -92,7 +103,7 @@ class Search:
                 "was asked hashes the same text to another value",
                 "name the server that wrote the log, or search by --mount, --role, --app, --since",
             )
-        if not self._query.ctx or not (self._hashed_seen or self._scan.noticed):
+        if not self._query.ctx or not (self._hashed_seen or HASHED_CTX in self._scan.noticed):
             return
         if any(_only_plain(one) for one in self._query.ctx):
             yield Problem(

@@ -39,22 +39,22 @@ def parse_utc(text: str) -> datetime:
     return datetime.fromisoformat(text).replace(tzinfo=UTC)
 
 
-def since(text: str, now: datetime) -> datetime:
+def since(text: str, now: datetime, flag: str = "--since") -> datetime:
     """Return the first moment that ``--since`` includes; a day begins at midnight UTC.
 
     Raises:
         UsageError: the text is no time.
     """
-    return _moment(text, now, "--since", timedelta())
+    return _moment(text, now, flag, timedelta())
 
 
-def until(text: str, now: datetime) -> datetime:
+def until(text: str, now: datetime, flag: str = "--until") -> datetime:
     """Return the exclusive end of ``--until``; a day is included completely.
 
     Raises:
         UsageError: the text is no time.
     """
-    return _moment(text, now, "--until", timedelta(days=1))
+    return _moment(text, now, flag, timedelta(days=1))
 
 
 def parse_days(text: str, flag: str, now: datetime) -> timedelta:

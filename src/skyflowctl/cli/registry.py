@@ -149,6 +149,9 @@ COMMANDS = (
         _READ,
     ),
     CommandRow("audit who", "Show who requested which token", "audit.who", "who", _READ),
+    CommandRow(
+        "audit incident", "Show what a key, app or ctx got", "audit.incident", "incident", _READ
+    ),
     CommandRow("audit tail", "Show the newest requests", "audit.tail", "tail", _READ),
     CommandRow("audit denied", "Show who was denied, and why", "audit.denied", "denied", _READ),
     CommandRow("audit unused", "Show unused roles and policies", "audit.unused", "unused", _READ),

@@ -53,6 +53,36 @@ COLUMNS = {
     ),
 }
 """The titles of each table's columns, with their classes; the first class is how one sorts."""
+INCIDENT_COLUMNS = {
+    "mounts": (
+        ("Mount", "text"),
+        ("Tokens", "number"),
+        ("First (UTC)", "time"),
+        ("Last (UTC)", "time"),
+        ("Alive until (UTC)", "text"),
+        ("Ended by", "text wide"),
+    ),
+    "groups": (
+        ("Application", "text"),
+        ("Mount", "text"),
+        ("Role", "text"),
+        ("Tokens", "number"),
+        ("Distinct contexts", "number"),
+        ("First (UTC)", "time"),
+        ("Last (UTC)", "time"),
+        ("Alive until (UTC)", "text"),
+    ),
+    "tokens": (
+        ("Time (UTC)", "time"),
+        ("Application", "text"),
+        ("Path", "text"),
+        ("Context", "text wide"),
+        ("Alive until (UTC)", "text"),
+        ("Key", "text wide"),
+        ("Request", "text wide"),
+    ),
+}
+"""The same for the page of an incident."""
 KINDS = {
     UnusualKind.ROLE_ID_CHANGED: "Role ID changed manually",
     UnusualKind.ROOT_TOKEN: "Root token used",

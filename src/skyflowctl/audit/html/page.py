@@ -36,7 +36,7 @@ def render(report: Report) -> str:
     Every text of the report is escaped, lone surrogates too, so that the page can be
     written as UTF-8 whatever the log holds.
     """
-    style, script = _own("style.css"), _own("script.js")
+    style, script = own_source("style.css"), own_source("script.js")
     heaviest = sorted(
         report.usage,
         key=lambda row: (-row.tally.requests, row.mount, row.role, row.app, row.auth),
@@ -87,7 +87,8 @@ def environment() -> Environment:
     return environment
 
 
-def _own(name: str) -> str:
+def own_source(name: str) -> str:
+    """Return a style or script of this package."""
     return files("skyflowctl.audit.html").joinpath(name).read_text(encoding="utf-8")
 
 

@@ -130,13 +130,26 @@ def _json(value: Any) -> Any:
 
 
 def warn_of_spans(
-    run: CommandRun, folder: str | None, since: str | None, until: str | None
+    run: CommandRun,
+    folder: str | None,
+    since: str | None,
+    until: str | None,
+    *,
+    names: tuple[str, str] = ("--since", "--until"),
 ) -> None:
-    """Warn that a relative time makes the same command give other evidence later."""
+    """Warn that a relative time makes the same command give other evidence later.
+
+    Args:
+        run: gets the warning.
+        folder: of the evidence; None: there is none.
+        since: the first time as given.
+        until: the second time as given.
+        names: their flags.
+    """
     from skyflowctl.audit.times import is_span
 
     flags = [
-        flag for flag, text in (("--since", since), ("--until", until)) if text and is_span(text)
+        flag for flag, text in zip(names, (since, until), strict=True) if text and is_span(text)
     ]
     if folder is None or not flags:
         return

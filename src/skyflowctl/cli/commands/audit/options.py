@@ -2,9 +2,9 @@
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -16,7 +16,7 @@ from skyflowctl.cli.options import (
     TargetOptions,
     option,
 )
-from skyflowctl.errors import UsageError
+from skyflowctl.errors import Problem, SkyflowctlError, UsageError
 from skyflowctl.frozen import dataclass
 from skyflowctl.manifest.discover import DEFAULT_PLUGIN
 
@@ -295,4 +295,28 @@ def query_of(filters: FilterOptions, now: "datetime") -> "Query":
         outcomes=outcomes(filters.outcome),
         since=since,
         until=until,
+    )
+
+
+def parsed_ctx(text: str) -> str | Mapping[str, Any]:
+    """Return a text or glob unchanged, an object parsed.
+
+    Raises:
+        UsageError: it begins like an object, and is none.
+    """
+    if not text.startswith("{"):
+        return text
+    from skyflowctl.operations.creds import parse_ctx
+
+    return parse_ctx(text) or text
+
+
+def hashes_not_asked(error: SkyflowctlError) -> Problem:
+    """Return the warning that a server did not return the hashes of a text."""
+    first = error.problems[0]
+    return Problem(
+        "hashes-not-asked",
+        f"the server could not be asked for hashes: {first.summary}",
+        first.why,
+        first.fix,
     )

@@ -49,6 +49,7 @@ def request_json(one: TokenRequest) -> dict[str, Any]:
         "approved_by": list(one.approved_by),
         "error": error_text(one.error) or None,
         "kind": one.path,
+        "execution": one.execution or None,
     }
 
 
@@ -61,7 +62,7 @@ def cells(row: AuditRow) -> list[Any]:
 FIELDS = (
     *("time", "app", "claimed_app", "auth", "mount", "role", "ctx", "ctx_hashed", "outcome"),
     *("request_id", "node", "run_id", "key_id", "remote_address", "wrapped", "unwrapped_by"),
-    *("approved_by", "error", "kind"),
+    *("approved_by", "error", "kind", "execution"),
 )
 """Of :func:`request_json`, in their order: the columns of CSV."""
 
@@ -229,4 +230,5 @@ def show_request(row: AuditRow, terminal: Terminal) -> None:
     names = ("app", "auth", "claimed_app", "ctx", "unwrapped_by", "error", "key_id", "run_id")
     pairs = [(name, row[name]) for name in (*names, "remote_address", "request_id", "node")]
     pairs.append(("approved_by", ", ".join(row["approved_by"])))
+    pairs.append(("execution", row["execution"]))
     terminal.fields([pair for pair in pairs if pair[1]], "  ")

@@ -1,9 +1,9 @@
 """``skyflowctl audit who``."""
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 from skyflowctl.cli.command import READ_EXITS, command
 from skyflowctl.cli.commands.audit import options
@@ -24,7 +24,7 @@ from skyflowctl.cli.context import gateways
 from skyflowctl.cli.envelope import CommandResult
 from skyflowctl.cli.options import TargetOptions, option
 from skyflowctl.cli.runner import CommandRun, run_command
-from skyflowctl.errors import Problem, SkyflowctlError, UsageError
+from skyflowctl.errors import SkyflowctlError, UsageError
 from skyflowctl.secret import Secret
 from skyflowctl.text import counted
 
@@ -208,7 +208,7 @@ def _with_server(
     """Return the query with every hash of ctx and token, as read from the server."""
     from skyflowctl.audit.wanted import unhashed, wanted_ctx
 
-    texts = [_parsed_ctx(one) for one in ctx or ()]
+    texts = [options.parsed_ctx(one) for one in ctx or ()]
     if not token and not (texts and gateways.server_is_named(target)):
         return replace(query, ctx=tuple(wanted_ctx(one, unhashed) for one in texts))
     from skyflowctl.vault.audit_hashes import Hasher
@@ -222,19 +222,10 @@ def _with_server(
     except SkyflowctlError as error:
         if token:
             raise
-        run.warn(_not_asked(error))
+        run.warn(options.hashes_not_asked(error))
         found, hashes = tuple(wanted_ctx(one, unhashed) for one in texts), ()
         device_hashes = ()
     return replace(query, ctx=found, hashes=(*query.hashes, *hashes), device_hashes=device_hashes)
-
-
-def _parsed_ctx(text: str) -> str | Mapping[str, Any]:
-    """Return a text or glob unchanged, an object parsed."""
-    if not text.startswith("{"):
-        return text
-    from skyflowctl.operations.creds import parse_ctx
-
-    return parse_ctx(text) or text
 
 
 def _hashes_of(token: Secret, hasher: "Hasher") -> tuple[str, ...]:
@@ -247,13 +238,3 @@ def _hashes_of(token: Secret, hasher: "Hasher") -> tuple[str, ...]:
             code="no-audit-device",
         )
     return found
-
-
-def _not_asked(error: SkyflowctlError) -> Problem:
-    first = error.problems[0]
-    return Problem(
-        "hashes-not-asked",
-        f"the server could not be asked for hashes: {first.summary}",
-        first.why,
-        first.fix,
-    )
