@@ -94,6 +94,7 @@ WAITS_OF_OTHERS = {
     "rotation/heartbeat.py",
     "rotation/recovery.py",
     "rotation/retire.py",
+    "telemetry/export.py",
     "vault/waits.py",
 }
 """Modules with a loop that waits and does not call retry.py."""

@@ -134,7 +134,8 @@ class ExchangeSet:
         """
         async with AsyncExitStack() as held:
             try:
-                with self._observed.waiting() if self._observed else nullcontext():
+                observed = None if self._limiter.free else self._observed
+                with observed.waiting() if observed else nullcontext():
                     await held.enter_async_context(self._limiter.place())
             except NoPlaceError as error:
                 raise MintFailedError(Failure(0, str(error), no_place=True)) from None

@@ -229,10 +229,7 @@ class MountTelemetry:
 
     @contextmanager
     def waiting(self) -> Iterator[None]:
-        """Measure the wait for a place; a request that finds one free waits not at all."""
-        if self._limiter.free:
-            yield
-            return
+        """Measure the wait of a request that finds no place free."""
         started = time.perf_counter()
         try:
             with child_span("queue"):

@@ -72,8 +72,6 @@ ALLOWED = frozenset(
         "OTEL_BSP_MAX_QUEUE_SIZE",
         "OTEL_BSP_MAX_EXPORT_BATCH_SIZE",
         "OTEL_METRIC_EXPORT_INTERVAL",
-        "OTEL_METRIC_EXPORT_TIMEOUT",
-        "OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE",
         *(
             f"OTEL_EXPORTER_OTLP_{signal}{name}"
             for signal in ("", "TRACES_", "METRICS_")

@@ -11,15 +11,25 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from functools import cached_property
 from typing import Any
 from uuid import uuid4
 
 import requests
-from opentelemetry.metrics import Meter, Observation
-from opentelemetry.sdk.metrics import AlwaysOffExemplarFilter, MeterProvider
-from opentelemetry.sdk.metrics.export import MetricExporter, PeriodicExportingMetricReader
+from opentelemetry.sdk.metrics.export import (
+    AggregationTemporality,
+    Histogram,
+    HistogramDataPoint,
+    MetricExporter,
+    MetricsData,
+    NumberDataPoint,
+    ResourceMetrics,
+    ScopeMetrics,
+    Sum,
+)
+from opentelemetry.sdk.metrics.export import Gauge as SdkGauge
+from opentelemetry.sdk.metrics.export import Metric as SdkMetric
 from opentelemetry.sdk.resources import OTELResourceDetector, Resource
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter
@@ -28,6 +38,7 @@ from opentelemetry.trace import SpanContext, TraceFlags
 from opentelemetry.trace import SpanKind as SdkSpanKind
 from opentelemetry.trace.status import Status, StatusCode
 
+from skyflowctl.telemetry.series import CountSeries, SpreadSeries
 from skyflowctl.telemetry.settings import GRPC, TelemetrySettings
 from skyflowctl.telemetry.spans import TraceContext, Tracer, TraceSpan
 from skyflowctl.telemetry.start import Attributes, Gauge, Metric
@@ -35,7 +46,7 @@ from skyflowctl.telemetry.start import Attributes, Gauge, Metric
 _LOG = logging.getLogger(__name__)
 _SAY_AGAIN_SECONDS = 600.0
 _FAILING_SECONDS = 60.0
-_TIMEOUT = 10.0
+_TIMEOUT, _INTERVAL = 10.0, 60.0
 _SAMPLED = TraceFlags(TraceFlags.SAMPLED)
 _KINDS = {kind.value: kind for kind in SdkSpanKind}
 _UNSET, _ERROR = Status(StatusCode.UNSET), Status(StatusCode.ERROR)
@@ -62,24 +73,19 @@ class OtlpTelemetry:
 
     def counter(self, metric: Metric) -> Callable[[int, Attributes], None]:
         """Return a function that adds to a counter."""
-        return self._meter.create_counter(metric.name, metric.unit, metric.description).add
+        series = CountSeries(metric)
+        self._reader.counts.append(series)
+        return series.add
 
     def histogram(self, metric: Metric) -> Callable[[float, Attributes], None]:
         """Return a function that records one value of a distribution."""
-        return self._meter.create_histogram(
-            metric.name,
-            metric.unit,
-            metric.description,
-            explicit_bucket_boundaries_advisory=metric.bounds,
-        ).record
+        series = SpreadSeries(metric)
+        self._reader.spreads.append(series)
+        return series.record
 
     def gauge(self, metric: Metric, read: Gauge) -> None:
         """Have the present values read at every export."""
-
-        def observe(_options: object) -> Iterable[Observation]:
-            return [Observation(value, attributes) for value, attributes in read()]
-
-        self._meter.create_observable_gauge(metric.name, [observe], metric.unit, metric.description)
+        self._reader.gauges.append((metric, read))
 
     def flush(self, seconds: float) -> None:
         """Send what there is, for at most these seconds; at once if the collector fails."""
@@ -98,29 +104,20 @@ class OtlpTelemetry:
         for exporter in self._exporters:
             exporter.shutdown()  # first, because it ends the pause before a repetition
         self._batches.shutdown()
-        if "_meters" in self.__dict__:
-            self._meters.shutdown()
+        if "_reader" in self.__dict__:
+            self._reader.shutdown()
 
     def _send_all(self) -> None:
         self._batches.force_flush()
-        if "_meters" in self.__dict__:
-            self._meters.force_flush()
+        if "_reader" in self.__dict__:
+            self._reader.export()
 
     @cached_property
-    def _meters(self) -> MeterProvider:
+    def _reader(self) -> "_SeriesReader":
         # A process that has no metrics has no thread for them.
         exporter = _metric_exporter(self._settings.metrics)
         self._exporters.append(exporter)
-        return MeterProvider(
-            [PeriodicExportingMetricReader(exporter)],
-            self._resource,
-            exemplar_filter=AlwaysOffExemplarFilter(),
-            shutdown_on_exit=False,
-        )
-
-    @cached_property
-    def _meter(self) -> Meter:
-        return self._meters.get_meter(self._scope.name, self._scope.version)
+        return _SeriesReader(exporter, self._resource, self._scope)
 
     def _ended(self, span: TraceSpan) -> None:
         trace_id = span.context.trace_id
@@ -141,6 +138,85 @@ class OtlpTelemetry:
                 end_time=span.end,
             )
         )
+
+
+class _SeriesReader:
+    """Exports the series of this process at intervals, in a thread of its own."""
+
+    def __init__(
+        self, exporter: MetricExporter, resource: Resource, scope: InstrumentationScope
+    ) -> None:
+        self.counts: list[CountSeries] = []
+        self.spreads: list[SpreadSeries] = []
+        self.gauges: list[tuple[Metric, Gauge]] = []
+        self._resource, self._scope = resource, scope
+        self._started = time.time_ns()
+        self._exporter = exporter
+        self._exporting, self._stop = threading.Lock(), threading.Event()
+        threading.Thread(target=self._run, name="metrics", daemon=True).start()
+
+    def _run(self) -> None:
+        interval = _milliseconds("OTEL_METRIC_EXPORT_INTERVAL") or _INTERVAL
+        while not self._stop.wait(interval):
+            self.export()
+
+    def shutdown(self) -> None:
+        """End the thread."""
+        self._stop.set()
+
+    def export(self) -> None:
+        """Export what the series hold now, as the sum since the process started."""
+        with self._exporting:
+            try:
+                metrics = self._metrics()
+                if metrics:
+                    scope = ScopeMetrics(self._scope, metrics, "")
+                    self._exporter.export(
+                        MetricsData([ResourceMetrics(self._resource, [scope], "")])
+                    )
+            except Exception as error:  # noqa: BLE001 - the next export may succeed
+                _LOG.error("telemetry: metrics not exported: %s", type(error).__name__)  # noqa: TRY400
+
+    def _metrics(self) -> list[SdkMetric]:
+        now = time.time_ns()
+        metrics = [
+            *(_exported(one.metric, self._sum(one, now)) for one in self.counts),
+            *(_exported(one.metric, self._histogram(one, now)) for one in self.spreads),
+            *(_exported(metric, self._gauge(read, now)) for metric, read in self.gauges),
+        ]
+        return [one for one in metrics if one.data.data_points]
+
+    def _sum(self, series: CountSeries, now: int) -> Sum:
+        points = [
+            NumberDataPoint(dict(key), self._started, now, value) for key, value in series.read()
+        ]
+        return Sum(points, AggregationTemporality.CUMULATIVE, is_monotonic=True)
+
+    def _gauge(self, read: Gauge, now: int) -> SdkGauge:
+        return SdkGauge([NumberDataPoint(dict(given), 0, now, value) for value, given in read()])
+
+    def _histogram(self, series: SpreadSeries, now: int) -> Histogram:
+        points = []
+        for key, spread in series.read():
+            counts = list(spread.counts)
+            points.append(
+                HistogramDataPoint(
+                    attributes=dict(key),
+                    start_time_unix_nano=self._started,
+                    time_unix_nano=now,
+                    count=sum(counts),
+                    sum=spread.total,
+                    bucket_counts=counts,
+                    explicit_bounds=series.metric.bounds,
+                    min=spread.least,
+                    max=spread.most,
+                )
+            )
+        return Histogram(points, AggregationTemporality.CUMULATIVE)
+
+
+def _exported(metric: Metric, data: Sum | SdkGauge | Histogram) -> SdkMetric:
+    return SdkMetric(metric.name, metric.description, metric.unit, data)
 
 
 def _within(seconds: float, work: Callable[[], None]) -> None:
@@ -221,8 +297,13 @@ def _timeout(signal: str) -> float:
     numbers for seconds.
     """
     names = (f"OTEL_EXPORTER_OTLP_{signal}TIMEOUT", "OTEL_EXPORTER_OTLP_TIMEOUT")
-    text = next(filter(None, map(os.environ.get, names)), "")
-    return int(text) / 1000 if text.isdecimal() and int(text) else _TIMEOUT
+    return next(filter(None, map(_milliseconds, names)), _TIMEOUT)
+
+
+def _milliseconds(name: str) -> float:
+    """Return a variable's time in seconds; 0: it is not set, or no time."""
+    text = os.environ.get(name, "")
+    return int(text) / 1000 if text.isdecimal() else 0.0
 
 
 class _Problems(logging.Handler):

@@ -45,7 +45,6 @@ TELEMETRY_NAMES = frozenset(
         "OTEL_BSP_MAX_QUEUE_SIZE",
         "OTEL_BSP_MAX_EXPORT_BATCH_SIZE",
         "OTEL_METRIC_EXPORT_INTERVAL",
-        "OTEL_METRIC_EXPORT_TIMEOUT",
     }
     | {
         f"OTEL_EXPORTER_OTLP_{signal}{name}"
@@ -62,7 +61,6 @@ TELEMETRY_NAMES = frozenset(
             "CLIENT_CERTIFICATE",
         )
     }
-    | {"OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE"}
 )
 """Every variable that has an effect. All other OTEL_* names are ignored, above all those that
 select code: exporters, propagators, resource detectors and whatever begins with OTEL_PYTHON_."""
