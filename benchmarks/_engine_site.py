@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import _compare  # noqa: F401 - makes the tests' helpers importable
+from _compare import cpu_seconds
 from support.bao import BaoServer, running_bao
 from support.fixed_tokens import fixed_tokens
 from support.load import Load, LoadResult
@@ -71,15 +71,6 @@ class EngineSite:
         if set(result.statuses) - {200, 0} or result.statuses.get(0):
             raise SystemExit(f"{path}, {clients} clients: {result.statuses} {result.refusal}")
         return Measured(result, *(one * 1000 / result.granted for one in spent))
-
-
-def cpu_seconds(pids: list[int]) -> float:
-    """CPU seconds of processes, from their threads: to the nanosecond, where stat has ticks."""
-    total = 0
-    for thread in (one for pid in pids for one in Path(f"/proc/{pid}/task").iterdir()):
-        with contextlib.suppress(OSError):  # it has just ended
-            total += int((thread / "schedstat").read_text().split()[0])
-    return total / 1e9
 
 
 @contextlib.contextmanager

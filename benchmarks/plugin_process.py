@@ -20,8 +20,8 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from _compare import Ratio, in_turns, judge, show_medians
-from _engine_site import GO, OURS, cpu_seconds, plugins, register_peer
+from _compare import Ratio, cpu_seconds, in_turns, judge, show_medians
+from _engine_site import GO, OURS, plugins, register_peer
 from support.bao import BaoServer, running_bao
 from support.emulator import RunningEmulator, running_emulator
 from support.loaded import mount

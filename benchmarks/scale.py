@@ -26,8 +26,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import psutil
-from _compare import BIN, Ratio, judge, plain_environ
+from _compare import BIN, Ratio, cpu_seconds, judge, plain_environ
 from support.bao import BaoServer, running_bao
 from support.emulator import RunningEmulator, running_emulator
 from support.plugin import processes_of, register_skyflow
@@ -186,12 +185,10 @@ class Site:
         )
 
     def _engine_cpu(self) -> float:
-        return sum(map(_cpu, (one.pid for one in processes_of(self.server, "skyflow"))))
+        return cpu_seconds(one.pid for one in processes_of(self.server, "skyflow"))
 
     def _server_cpu(self) -> float:
-        wrapper = psutil.Process(self.server.process.pid)
-        tree = {one.pid for one in (wrapper, *wrapper.children(recursive=True))}
-        return sum(map(_cpu, tree - {one.pid for one in processes_of(self.server, "skyflow")}))
+        return cpu_seconds([self.server.process.pid])
 
 
 @contextmanager
@@ -213,11 +210,6 @@ def _peak(pid: int) -> Iterator[list[int]]:
     finally:
         ended.set()
         thread.join()
-
-
-def _cpu(pid: int) -> float:
-    times = psutil.Process(pid).cpu_times()
-    return times.user + times.system
 
 
 @dataclass
@@ -300,6 +292,8 @@ def main() -> int:
     size = int(sys.argv[1]) if len(sys.argv) > 1 else 100
     rounds = int(sys.argv[2]) if len(sys.argv) > 2 else 3
     names = sys.argv[3:] or list(COMMANDS)
+    if size < 2:
+        raise SystemExit("growth needs two mounts or more")
     found: list[dict[str, Case]] = []
     with running_emulator() as emulator:
         scopes = [f"role-{number}" for number in range(ROLES)]
