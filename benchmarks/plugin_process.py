@@ -24,7 +24,7 @@ from _compare import Ratio, cpu_seconds, in_turns, judge, show_medians
 from _engine_site import GO, OURS, plugins, register_peer
 from support.bao import BaoServer, running_bao
 from support.emulator import RunningEmulator, running_emulator
-from support.loaded import mount
+from support.loaded import mount, private_mb
 from support.plugin import processes_of, register_skyflow, wait_for
 
 from skyflowctl.skyflow.http.pool import MAXIMUM_IDLE_SECONDS
@@ -69,13 +69,6 @@ class Bench:
         register_skyflow(self.server, OURS, args=arguments, env=environ)
         register_skyflow(self.server, SHARED, args=["--shared", *arguments], env=environ)
         register_peer(self.server, self.emulator.ca)
-
-
-def private_mb(pid: int) -> float:
-    """Megabytes (10^6 bytes) that no other process shares."""
-    lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
-    found = next(line for line in lines if line.startswith("Private_Dirty:"))
-    return int(found.split()[1]) * 1024 / 1e6
 
 
 def files(pid: int) -> int:

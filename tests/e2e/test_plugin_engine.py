@@ -13,6 +13,7 @@ import pytest
 from support.bao import BaoServer, running_bao
 from support.emulator import RunningEmulator
 from support.faulty_emulator import Fault, FaultKind
+from support.loaded import private_mb
 from support.plugin import mounted, processes_of, register_skyflow, send_only, wait_for
 
 from skyflowctl.plugin.launcher import ALLOWED
@@ -53,6 +54,17 @@ def test_the_stock_client_reads_a_token(order: BaoServer):
     data = json.loads(done.stdout)["data"]
     assert data["access_token"].count(".") == 2
     assert 0 < data["ttl"] <= 3600
+
+
+def test_the_process_of_an_idle_mount_keeps_at_most_16_mb(order: BaoServer):
+    before = processes_of(order, "skyflow")
+    order.api("PUT", "sys/plugins/reload/backend", {"mounts": ["skyflow/order/"]})
+    # The engine is loaded when it has answered; a little later the start's memory is given back.
+    assert order.api("GET", "skyflow/order/roles?list=true")[0] == 200
+    wait_for(lambda: len(processes_of(order, "skyflow")) == 1)
+    (now,) = processes_of(order, "skyflow")
+    assert now not in before
+    wait_for(lambda: private_mb(now.pid) <= 16)
 
 
 def test_the_stock_client_writes_lists_and_deletes(order: BaoServer):

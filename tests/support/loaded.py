@@ -65,6 +65,13 @@ class Held:
         return cls(int(values["VmRSS"].split()[0]) / 1024, files, int(values["Threads"]))
 
 
+def private_mb(pid: int) -> float:
+    """Megabytes (10^6 bytes) that no other process shares."""
+    lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    found = next(line for line in lines if line.startswith("Private_Dirty:"))
+    return int(found.split()[1]) * 1024 / 1e6
+
+
 class Watch:
     """Looks at a process again and again while a block runs."""
 
