@@ -55,7 +55,7 @@ def measure(stack: Stack, rounds: int) -> dict[str, list[float]]:
 
 def main() -> int:
     with running_stack(apply=True) as stack:
-        found = measure(stack, rounds_wanted(21))
+        found = measure(stack, rounds_wanted(11))
     show_medians("ms of CPU a command, process start included", found)
     return judge(
         "command / bao",

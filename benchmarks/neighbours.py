@@ -65,7 +65,7 @@ def main() -> int:
 
         delay = Fault(FaultKind.DELAY, 0, seconds=9.0, client_id=crowded)
         emulator.control.add_fault(delay)
-        found = in_turns({ALONE: alone, BESIDE: beside}, rounds_wanted(11))
+        found = in_turns({ALONE: alone, BESIDE: beside}, rounds_wanted(15))
     show_medians("p99 in ms", found)
     ratio = Ratio(BESIDE, found[BESIDE], found[ALONE], at_most=1.2)
     return judge("p99 of a mount, against the same mount alone", [ratio])
