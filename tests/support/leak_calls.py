@@ -301,9 +301,16 @@ CALLS: dict[str, list[Call]] = {
         bad(dev("audit", "incident", "--app", "a", "--ctx", "b", "-o", "json")),
         bad(dev("audit", "incident", "nobody.log", "--key-id", "k")),
     ],
+    "audit who-can": [
+        dev("audit", "who-can", "order", "order-producer", "-v", "-v"),
+        dev("audit", "who-can", "order/order-producer", "-o", "json"),
+        bad(dev("audit", "who-can", "order", "order-producer", *_WRONG)),
+        bad(dev("audit", "who-can", "order")),
+    ],
     "audit tail": [
         dev("audit", "tail", "-v", "-v"),
         dev("audit", "tail", "-n", "5000", "-o", "json"),
+        dev("audit", "tail", "-n", "5000", "-o", "ocsf"),
         bad(dev("audit", "tail", "nobody.log")),
     ],
     "audit denied": [

@@ -152,6 +152,9 @@ COMMANDS = (
     CommandRow(
         "audit incident", "Show what a key, app or ctx got", "audit.incident", "incident", _READ
     ),
+    CommandRow(
+        "audit who-can", "Show who can read a role's creds", "audit.who_can", "who_can", _READ
+    ),
     CommandRow("audit tail", "Show the newest requests", "audit.tail", "tail", _READ),
     CommandRow("audit denied", "Show who was denied, and why", "audit.denied", "denied", _READ),
     CommandRow("audit unused", "Show unused roles and policies", "audit.unused", "unused", _READ),

@@ -89,6 +89,16 @@ def grants(rule: PathRule) -> bool:
     return bool(_GIVES_TOKEN & rule.capabilities)
 
 
+def opens(capabilities: frozenset[str]) -> bool:
+    """Return whether these capabilities at the path of creds give a token."""
+    return bool(_GIVES_TOKEN & capabilities)
+
+
+def may_open(rule: PathRule, path: str) -> bool:
+    """Return whether a rule with a template may match a path, whatever it grants or denies."""
+    return rule.templated and _as_pattern(rule).fullmatch(path) is not None
+
+
 def _opened(policy: Policy, paths: Sequence[str], now: datetime) -> tuple[str, ...]:
     if policy.name == "root":
         return tuple(paths)

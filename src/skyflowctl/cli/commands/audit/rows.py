@@ -6,6 +6,7 @@ from typing import Any
 
 from skyflowctl.audit.escape import csv_line
 from skyflowctl.audit.model import TokenRequest
+from skyflowctl.audit.siem import LINES
 from skyflowctl.cli.commands.audit.view import (
     FIELDS,
     StreamedTable,
@@ -48,7 +49,7 @@ class RowWriter:
 
     Args:
         run: of the command.
-        form: ``table``, ``json``, ``ndjson`` or ``csv``.
+        form: ``table``, ``json``, ``ndjson``, ``csv``, or one of ``siem.LINES``.
         in_full: write a block for each request instead of a table.
         kept: the rows of ``json``, which are written at the end.
         written: how many requests were added.
@@ -102,6 +103,8 @@ class RowWriter:
             with writing():
                 self._terminal.raw(csv_line(FIELDS))
             return lambda row: self._terminal.raw(csv_line(cells(row)))
+        if form in LINES:
+            return lambda row: self._terminal.raw(f"{LINES[form](row)}\n")
         if in_full:
             return lambda row: show_request(row, self._terminal)
         return self._table.add

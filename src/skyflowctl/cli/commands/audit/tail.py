@@ -1,7 +1,7 @@
 """``skyflowctl audit tail``."""
 
 from contextlib import suppress
-from typing import Annotated
+from typing import Annotated, Literal
 
 from skyflowctl.cli.command import command
 from skyflowctl.cli.commands.audit import options
@@ -14,9 +14,26 @@ from skyflowctl.cli.commands.audit.options import (
 )
 from skyflowctl.cli.console import Terminal
 from skyflowctl.cli.envelope import CommandResult
-from skyflowctl.cli.options import option
+from skyflowctl.cli.options import OUTPUT_PANEL, option
 from skyflowctl.cli.runner import STOPS, CommandRun, run_command, stop_code
 from skyflowctl.errors import ExitCode
+from skyflowctl.frozen import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class TailOutputOptions(RowsOutputOptions):
+    """The same with the formats of SIEMs."""
+
+    format: Annotated[
+        Literal["table", "json", "ndjson", "csv", "ocsf", "ecs", "cef"],
+        option(
+            "-o",
+            "--output",
+            help="table, json, ndjson, csv; for a SIEM: ocsf, ecs or cef, an event per line.",
+            panel=OUTPUT_PANEL,
+            metavar="FORM",
+        ),
+    ] = "table"  # type: ignore[assignment]  # more forms than elsewhere, on purpose
 
 
 @command(
@@ -24,6 +41,7 @@ from skyflowctl.errors import ExitCode
         ("skyflowctl audit tail audit.log", "the newest 20 requests"),
         ("skyflowctl audit tail -f --dev --outcome denied", "denied requests as they happen"),
         ("skyflowctl audit tail -f n1=a/audit.log n2=b/audit.log", "every node of a cluster"),
+        ("skyflowctl audit tail -f audit.log -o ocsf >> events", "for a SIEM"),
         (
             "skyflowctl audit tail -f audit.log -o json | jq .app",
             "for programs, one request per line",
@@ -33,7 +51,7 @@ from skyflowctl.errors import ExitCode
     env=["SKYFLOWCTL_AUDIT_LOG"],
 )
 def tail(
-    output: RowsOutputOptions,
+    output: TailOutputOptions,
     filters: FilterOptions,
     logs: LogsArgument = None,
     *,
