@@ -22,7 +22,6 @@ from skyflowctl.engine.mint_limiter import MintLimiter
 from skyflowctl.engine.mount import EngineMount
 from skyflowctl.engine.mount_options import earlier_cut_off
 from skyflowctl.engine.names import is_name
-from skyflowctl.engine.observed import MountTelemetry
 from skyflowctl.engine.paths.config import ConfigPath
 from skyflowctl.engine.paths.creds import CredsPath
 from skyflowctl.engine.paths.health import HealthPath
@@ -73,11 +72,8 @@ class Engine:
         )
         limiter = MintLimiter(settings.max_in_flight, settings.max_waiting, settings.max_wait)
         self._store = MountStore(storage, earlier_cut_off(options or {}))
-        self._observed = (
-            MountTelemetry(settings.telemetry, self._store, limiter, clock)
-            if settings.telemetry
-            else None
-        )
+        told = settings.telemetry
+        self._observed = told.mount(self._store, limiter, clock) if told else None
         self._exchanges = exchanges = ExchangeSet(minter, limiter, clock, self._observed)
         self._token_service = token_service
         verifier, reused = Verifier(exchanges), ReusedTokens(clock)

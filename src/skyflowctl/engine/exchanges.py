@@ -5,13 +5,13 @@ from collections import OrderedDict
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
 from datetime import timedelta
+from typing import TYPE_CHECKING
 
 from skyflowctl.clock import Clock
 from skyflowctl.engine.contract import EngineError
 from skyflowctl.engine.ctx import Ctx
 from skyflowctl.engine.masking import mask_ctx
 from skyflowctl.engine.mint_limiter import MintLimiter, NoPlaceError
-from skyflowctl.engine.observed import MountTelemetry
 from skyflowctl.frozen import dataclass
 from skyflowctl.skyflow.minting import MintedToken, Minter, MintingCredential
 from skyflowctl.skyflow.token_service import (
@@ -20,6 +20,9 @@ from skyflowctl.skyflow.token_service import (
     TokenServiceUnreachableError,
 )
 from skyflowctl.telemetry.spans import SpanKind, child_span
+
+if TYPE_CHECKING:
+    from skyflowctl.engine.observed import MountTelemetry
 
 # Far more than a mount's live and kept credentials; candidates must not accumulate.
 _REMEMBERED = 64
@@ -106,7 +109,7 @@ class ExchangeSet:
         minter: Minter,
         limiter: MintLimiter,
         clock: Clock,
-        observed: MountTelemetry | None = None,
+        observed: "MountTelemetry | None" = None,
     ) -> None:
         self.lifetimes = TokenLifetimes()
         self._minter = minter

@@ -132,6 +132,10 @@ class EngineTelemetry:
         for metric in (QUEUE_LENGTH, CREDENTIAL_AGE, CREDENTIAL_EXPIRY):
             telemetry.gauge(metric, partial(self._values, metric.name))
 
+    def mount(self, store: MountStore, limiter: MintLimiter, clock: Clock) -> "MountTelemetry":
+        """Return what measures one more mount."""
+        return MountTelemetry(self, store, limiter, clock)
+
     def _values(self, metric: str) -> list[tuple[float, dict[str, str]]]:
         # In the SDK's thread: a copy, because mounts come and go meanwhile.
         found = [(mount.gauges().get(metric), mount.path) for mount in list(self.mounts)]

@@ -1,10 +1,13 @@
 """The settings of the plugin, the same for all of its mounts."""
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
-from skyflowctl.engine.observed import EngineTelemetry
 from skyflowctl.frozen import dataclass
 from skyflowctl.skyflow.token_uri import SKYFLOW_HOSTS
+
+if TYPE_CHECKING:
+    from skyflowctl.engine.observed import EngineTelemetry
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,4 +38,4 @@ class EngineSettings:
     max_wait: float = 10.0
     health_ttl: float = 30.0
     process: Mapping[str, bool] | None = None
-    telemetry: EngineTelemetry | None = None
+    telemetry: "EngineTelemetry | None" = None

@@ -46,6 +46,10 @@ def engine_factory(settings: PluginSettings) -> EngineFactory:
 
 def _telemetry() -> "EngineTelemetry | None":
     """Return the telemetry of this process; None, and no library of it loaded: it is off."""
+    from skyflowctl.telemetry.settings import telemetry_is_on
+
+    if not telemetry_is_on(os.environ):
+        return None
     from skyflowctl.engine.observed import EngineTelemetry
     from skyflowctl.telemetry.start import start_telemetry
 

@@ -334,9 +334,9 @@ def launch(
     finder: Any = CoveredOnly(modules)
     sys.meta_path.insert(0, finder)
     from skyflowctl.plugin.__main__ import main
-    from skyflowctl.telemetry.settings import telemetry_settings
+    from skyflowctl.telemetry.settings import telemetry_is_on
 
-    if telemetry and telemetry_settings(os.environ):
+    if telemetry and telemetry_is_on(os.environ):
         refusal = _difference(telemetry, telemetry_expected)
         if refusal:
             return refuse(refusal)

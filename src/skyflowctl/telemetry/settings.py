@@ -12,7 +12,7 @@ from skyflowctl.frozen import dataclass
 from skyflowctl.telemetry.spans import Sampler
 
 _LOG = logging.getLogger(__name__)
-_TRUE, _FALSE = frozenset({"true", "1"}), frozenset({"false", "0"})
+_TRUE, _FALSE = frozenset({"true", "1", "yes", "on"}), frozenset({"false", "0", "no", "off"})
 # Environments in which the Go plugin ignores RUNTIME_LOCAL.
 _NEVER_LOCAL = frozenset({"prod", "cug"})
 _ENDPOINTS = (
@@ -85,8 +85,11 @@ class TelemetrySettings:
 
 def telemetry_settings(environ: Mapping[str, str]) -> TelemetrySettings | None:
     """Return the settings, or None if no telemetry is asked for."""
-    if not _is_on(environ):
+    if not telemetry_is_on(environ):
         return None
+    for name in ("TELEMETRY_ENABLED", "OTEL_SDK_DISABLED", "RUNTIME_LOCAL"):
+        if environ.get(name) and _flag(environ, name) is None:
+            _LOG.warning("telemetry: %s is neither true nor false, and is ignored", name)
     shared = environ.get("OTEL_EXPORTER_OTLP_PROTOCOL", "")
     return TelemetrySettings(
         environ.get("ENV", ""),
@@ -96,7 +99,7 @@ def telemetry_settings(environ: Mapping[str, str]) -> TelemetrySettings | None:
     )
 
 
-def _is_on(environ: Mapping[str, str]) -> bool:
+def telemetry_is_on(environ: Mapping[str, str]) -> bool:
     """Return whether telemetry is asked for: by name, or by the address of a collector.
 
     ``ENV=dev`` alone turns nothing on, and does not turn off what is asked for by name.
@@ -111,8 +114,6 @@ def _is_on(environ: Mapping[str, str]) -> bool:
 
 def _flag(environ: Mapping[str, str], name: str) -> bool | None:
     value = environ.get(name, "").strip().lower()
-    if value and value not in _TRUE | _FALSE:
-        _LOG.warning("telemetry: %s is neither true nor false, and is ignored", name)
     return value in _TRUE if value in _TRUE | _FALSE else None
 
 

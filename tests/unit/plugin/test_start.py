@@ -37,6 +37,8 @@ _LATER = (
     "skyflowctl.skyflow.http.token_service",
     "skyflowctl.skyflow.emulator",
     "skyflowctl.skyflow.management",
+    "skyflowctl.engine.observed",
+    "skyflowctl.telemetry.start",
     "argparse",
     "email",
     "http.client",
