@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from support.bao import BaoServer, running_bao
 from support.emulator import RunningEmulator
-from support.otlp import OtlpReceiver, otlp_receiver
+from support.otlp import OtlpReceiver, grpc_receiver, otlp_receiver
 from support.plugin import build_from, copy_source, processes_of, register
 
 pytestmark = pytest.mark.real_server
@@ -97,6 +97,17 @@ def test_a_trace_and_the_metrics_of_a_token_reach_the_receiver(server, launcher,
         assert CTX.encode() not in sent
         assert token["access_token"].encode() not in sent
         assert b"nobody-has-this" not in sent
+
+
+def test_the_plugin_sends_over_grpc_too(server, launcher, emulator):
+    with grpc_receiver() as receiver:
+        env = [f"OTEL_EXPORTER_OTLP_ENDPOINT={receiver.url}", "OTEL_EXPORTER_OTLP_PROTOCOL=grpc"]
+        with mount(server, launcher, emulator, "grpc", [*env, *OFTEN]) as path:
+            read(server, f"{path}/creds/reader", Traceparent=f"00-{TRACE}-{CALLER}-01")
+            receiver.wait_for(
+                lambda found: len([s for s in found.spans if s.trace_id == TRACE]) > 1
+            )
+            receiver.wait_for(lambda found: found.last("skyflow.token.requests"))
 
 
 def check_trace(receiver: OtlpReceiver, path: str) -> None:

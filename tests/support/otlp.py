@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from gzip import decompress
@@ -154,3 +155,37 @@ def otlp_receiver(answer: int = 200) -> Iterator[OtlpReceiver]:
         server.shutdown()
         server.server_close()
         thread.join()
+
+
+@contextmanager
+def grpc_receiver() -> Iterator[OtlpReceiver]:
+    """A receiver over gRPC, on a free port of the loopback."""
+    import grpc
+    from opentelemetry.proto.collector.metrics.v1 import metrics_service_pb2_grpc as metrics
+    from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
+        ExportMetricsServiceResponse,
+    )
+    from opentelemetry.proto.collector.trace.v1 import trace_service_pb2_grpc as traces
+    from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
+
+    receiver = OtlpReceiver()
+
+    class Traces(traces.TraceServiceServicer):
+        def Export(self, request: Any, context: Any) -> Any:
+            receiver.take("/v1/traces", request.SerializeToString())
+            return ExportTraceServiceResponse()
+
+    class Metrics(metrics.MetricsServiceServicer):
+        def Export(self, request: Any, context: Any) -> Any:
+            receiver.take("/v1/metrics", request.SerializeToString())
+            return ExportMetricsServiceResponse()
+
+    server = grpc.server(ThreadPoolExecutor(2))
+    traces.add_TraceServiceServicer_to_server(Traces(), server)
+    metrics.add_MetricsServiceServicer_to_server(Metrics(), server)
+    receiver.url = f"http://127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
+    server.start()
+    try:
+        yield receiver
+    finally:
+        server.stop(0).wait(5)
