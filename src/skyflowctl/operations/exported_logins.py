@@ -10,7 +10,7 @@ KEPT: Mapping[str, Any] = {"live": True}
 """In place of what cannot be read, or be written into a manifest: the server's value is kept."""
 
 _SPANS = ("token_ttl", "token_max_ttl")
-_NO_CLAIM = "it is bound to no claim, or to values of other forms"
+_CONTROLS_NOTE = "it is bound to no claim, or to values of other forms"
 
 
 class NotExpressibleError(Exception):
@@ -80,7 +80,7 @@ def _jwt(live: Mapping[str, Any]) -> dict[str, Any]:
         if texts and not subject and set(names[:2]) <= set(claims) <= set(names):
             return {"preset": preset, **_preset_claims(claims), **found}
     if not (claims or subject) or not all(isinstance(one, list) for one in claims.values()):
-        raise NotExpressibleError(_NO_CLAIM)
+        raise NotExpressibleError(_CONTROLS_NOTE)
     return {"bound_claims": dict(claims), "bound_subject": subject, **found}
 
 
@@ -174,7 +174,7 @@ _CONFIGS: Mapping[str, Callable[[Mapping[str, Any], int], dict[str, Any]]] = {
 def _preset_claims(claims: Mapping[str, str]) -> dict[str, Any]:
     protected = claims.get("ref_protected")
     if protected not in {None, "true", "false"}:
-        raise NotExpressibleError(_NO_CLAIM)
+        raise NotExpressibleError(_CONTROLS_NOTE)
     return {
         name: value == "true" if name == "ref_protected" else value
         for name, value in claims.items()

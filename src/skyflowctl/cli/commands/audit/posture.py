@@ -78,13 +78,25 @@ LogOption = Annotated[
 ]
 
 
+ProfileOption = Annotated[
+    Literal["pci", "soc2", "hipaa", "gdpr"] | None,
+    option(
+        "--profile",
+        help="Also show which checks support which control: pci, soc2, hipaa or gdpr. It is no "
+        "claim of compliance.",
+        panel=OUTPUT_PANEL,
+        metavar="NAME",
+    ),
+]
+
+
 @command(
     examples=[
         ("skyflowctl audit posture", "all checks that need only the server"),
         ("skyflowctl audit posture -f mounts.yaml", "also compare with the manifest"),
         ("skyflowctl audit posture --fail-on high -q", "in a nightly job: exit 6"),
         ("skyflowctl audit posture --log '/var/log/openbao/audit.log*'", "also find unused roles"),
-        ("skyflowctl audit posture -o sarif > posture.sarif", "for a dashboard"),
+        ("skyflowctl audit posture --profile pci -o json > pci.json", "by control, for auditors"),
     ],
     exits=[ExitCode.NOT_PERMITTED, ExitCode.UNHEALTHY, ExitCode.INVALID],
 )
@@ -97,6 +109,7 @@ def posture(
     allow_unchecked: AllowUncheckedOption = False,
     log: LogOption = None,
     max_readers: MaxReadersOption = 5,
+    profile: ProfileOption = None,
     parallelism: ParallelismOption = 10,
 ) -> None:
     """Check the security of the setup: audit devices, TLS, seal, the engine on every node, the
@@ -112,6 +125,7 @@ def posture(
 
     def work(run: CommandRun) -> CommandResult:
         from skyflowctl.cli.commands.audit.posture_view import posture_json
+        from skyflowctl.posture.controls import profile_json
         from skyflowctl.posture.model import Severity
         from skyflowctl.posture.sarif import to_sarif
 
@@ -122,7 +136,10 @@ def posture(
         problems = list(_problems(report, limit, allow_unchecked=allow_unchecked))
         status: Status = "unhealthy" if problems else "ok"
         code = ExitCode.UNHEALTHY if problems else ExitCode.OK
-        return CommandResult(posture_json(report, server), status, code, problems)
+        data = {**posture_json(report, server), "profile": None}
+        if profile is not None:
+            data["profile"] = profile_json(profile, report)
+        return CommandResult(data, status, code, problems)
 
     def view(result: CommandResult, terminal: Terminal) -> None:
         from skyflowctl.cli.commands.audit.posture_view import show_posture

@@ -66,6 +66,8 @@ def show_posture(data: Mapping[str, Any], terminal: Terminal) -> None:
     if missed:
         _show_missed(missed, terminal)
     _show_checks(data["checks"], terminal)
+    if data.get("profile"):
+        _show_profile(data["profile"], terminal)
     terminal.line(*_summary(data))
 
 
@@ -122,6 +124,18 @@ def _show_checks(checks: Sequence[Mapping[str, Any]], terminal: Terminal) -> Non
         if one["result"] == CheckStatus.SKIPPED.value:
             text = f"{one['title']}: needs {one['wants']}"
             terminal.line(Styled("Not asked".ljust(_LEFT + 6), "dim"), text)
+    terminal.line()
+
+
+def _show_profile(profile: Mapping[str, Any], terminal: Terminal) -> None:
+    """Write the controls, each with the checks that support it."""
+    terminal.line(Styled(profile["standard"], "bold"))
+    width = max(columns(one["id"]) for one in profile["controls"])
+    for one in profile["controls"]:
+        checks = ", ".join(f"{each['id']} {each['result']}" for each in one["checks"])
+        terminal.line("  ", Styled(one["id"].ljust(width), "bold"), "  ", one["title"])
+        _wrapped((" " * (width + 4),), width + 4, checks, terminal)
+    _wrapped(("  ",), 2, profile["note"], terminal)
     terminal.line()
 
 

@@ -58,7 +58,7 @@ def who_can(
             raise UsageError(
                 "who-can needs a mount and a role",
                 why="only one name is given",
-                fix="for example: skyflowctl audit who-can order order-producer",
+                fix="name both: skyflowctl audit who-can MOUNT ROLE",
             )
         path = manifests.resolve_path(name, file)
         with gateways.open_gateway(target, run) as gateway:
@@ -80,7 +80,7 @@ def _role_warning(gateway: Any, path: str, role: str) -> list[Problem]:
             "no-such-role",
             f"{path} has no role {role} now",
             "the answer is who could read it if it existed",
-            "skyflowctl role list shows the roles",
+            f"'skyflowctl role list {path}' shows its roles",
         )
     ]
 
