@@ -1,10 +1,10 @@
 """Exchanges of one mount with the token service, limited in number."""
 
-import time
 from collections import OrderedDict
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
 from datetime import timedelta
+from functools import partial
 from typing import TYPE_CHECKING
 
 from skyflowctl.clock import Clock
@@ -19,7 +19,6 @@ from skyflowctl.skyflow.token_service import (
     TokenServiceRefusedError,
     TokenServiceUnreachableError,
 )
-from skyflowctl.telemetry.spans import SpanKind, child_span
 
 if TYPE_CHECKING:
     from skyflowctl.engine.observed import MountTelemetry
@@ -158,21 +157,7 @@ class ExchangeSet:
         """
         if self._observed is None:
             return await self._exchange(credential, role_id, ctx)
-        started, reason = time.perf_counter(), "cancelled"
-        try:
-            with child_span("token service exchange", SpanKind.CLIENT) as span:
-                try:
-                    token = await self._exchange(credential, role_id, ctx)
-                    reason = ""
-                except MintFailedError as error:
-                    reason = error.failure.reason()
-                    raise
-                finally:
-                    span.fail(reason)
-                span.set("skyflow.token_service.request_id", token.request_id)
-                return token
-        finally:
-            self._observed.exchanged(time.perf_counter() - started, reason)
+        return await self._observed.exchange(partial(self._exchange, credential, role_id, ctx))
 
     async def _exchange(
         self, credential: MintingCredential, role_id: str | None, ctx: Ctx | None

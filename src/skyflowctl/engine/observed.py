@@ -19,8 +19,10 @@ from skyflowctl.engine.contract import (
     Operation,
     StorageError,
 )
+from skyflowctl.engine.exchanges import MintFailedError
 from skyflowctl.engine.mint_limiter import MintLimiter
 from skyflowctl.engine.store import MountStore
+from skyflowctl.skyflow.minting import MintedToken
 from skyflowctl.telemetry.spans import SpanKind, TraceSpan, child_span
 from skyflowctl.telemetry.start import Metric, Telemetry
 
@@ -241,12 +243,22 @@ class MountTelemetry:
         finally:
             self._shared.queue_wait(time.perf_counter() - started, {_MOUNT: self.path})
 
-    def exchanged(self, seconds: float, reason: str) -> None:
-        """Record an exchange with the token service; the reason is empty if it gave a token."""
-        attributes = {_MOUNT: self.path}
-        if reason:
-            attributes[_ERROR] = reason
-        self._shared.exchange_duration(seconds, attributes)
+    async def exchange(self, mint: Callable[[], Awaitable[MintedToken]]) -> MintedToken:
+        """Make an exchange with the token service, and record it; errors are those of ``mint``."""
+        started, reason = time.perf_counter(), "cancelled"
+        with child_span("token service exchange", SpanKind.CLIENT) as span:
+            try:
+                token = await mint()
+                reason = ""
+            except MintFailedError as error:
+                reason = error.failure.reason()
+                raise
+            finally:
+                span.fail(reason)
+                attributes = {_MOUNT: self.path, _ERROR: reason} if reason else {_MOUNT: self.path}
+                self._shared.exchange_duration(time.perf_counter() - started, attributes)
+            span.set("skyflow.token_service.request_id", token.request_id)
+            return token
 
     def gauges(self) -> dict[str, float]:
         """Return the present values by metric, without asking the storage."""

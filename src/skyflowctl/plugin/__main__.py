@@ -46,7 +46,7 @@ def engine_factory(settings: PluginSettings) -> EngineFactory:
 
 def _telemetry() -> "EngineTelemetry | None":
     """Return the telemetry of this process; None, and no library of it loaded: it is off."""
-    from skyflowctl.telemetry.settings import telemetry_is_on
+    from skyflowctl.telemetry.switch import telemetry_is_on
 
     if not telemetry_is_on(os.environ):
         return None

@@ -334,7 +334,7 @@ def launch(
     finder: Any = CoveredOnly(modules)
     sys.meta_path.insert(0, finder)
     from skyflowctl.plugin.__main__ import main
-    from skyflowctl.telemetry.settings import telemetry_is_on
+    from skyflowctl.telemetry.switch import telemetry_is_on
 
     if telemetry and telemetry_is_on(os.environ):
         refusal = _difference(telemetry, telemetry_expected)

@@ -1,4 +1,4 @@
-"""Whether this process sends telemetry, by its environment.
+"""How this process sends telemetry, by its environment.
 
 The names are OpenTelemetry's own, and three of the public Go plugin's: ``TELEMETRY_ENABLED``,
 ``ENV`` and ``RUNTIME_LOCAL``. What the SDK reads by itself (endpoints, headers, certificates,
@@ -10,16 +10,9 @@ from collections.abc import Mapping
 
 from skyflowctl.frozen import dataclass
 from skyflowctl.telemetry.spans import Sampler
+from skyflowctl.telemetry.switch import telemetry_flag, telemetry_is_on
 
 _LOG = logging.getLogger(__name__)
-_TRUE, _FALSE = frozenset({"true", "1", "yes", "on"}), frozenset({"false", "0", "no", "off"})
-# Environments in which the Go plugin ignores RUNTIME_LOCAL.
-_NEVER_LOCAL = frozenset({"prod", "cug"})
-_ENDPOINTS = (
-    "OTEL_EXPORTER_OTLP_ENDPOINT",
-    "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT",
-    "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT",
-)
 _SAMPLERS = {
     "always_on": Sampler(1.0, parent_based=False),
     "always_off": Sampler(0.0, parent_based=False),
@@ -88,7 +81,7 @@ def telemetry_settings(environ: Mapping[str, str]) -> TelemetrySettings | None:
     if not telemetry_is_on(environ):
         return None
     for name in ("TELEMETRY_ENABLED", "OTEL_SDK_DISABLED", "RUNTIME_LOCAL"):
-        if environ.get(name) and _flag(environ, name) is None:
+        if environ.get(name) and telemetry_flag(environ, name) is None:
             _LOG.warning("telemetry: %s is neither true nor false, and is ignored", name)
     shared = environ.get("OTEL_EXPORTER_OTLP_PROTOCOL", "")
     return TelemetrySettings(
@@ -97,24 +90,6 @@ def telemetry_settings(environ: Mapping[str, str]) -> TelemetrySettings | None:
         _protocol(environ.get("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL") or shared),
         _protocol(environ.get("OTEL_EXPORTER_OTLP_METRICS_PROTOCOL") or shared),
     )
-
-
-def telemetry_is_on(environ: Mapping[str, str]) -> bool:
-    """Return whether telemetry is asked for: by name, or by the address of a collector.
-
-    ``ENV=dev`` alone turns nothing on, and does not turn off what is asked for by name.
-    """
-    wanted = _flag(environ, "TELEMETRY_ENABLED")
-    if wanted is False or _flag(environ, "OTEL_SDK_DISABLED"):
-        return False
-    if _flag(environ, "RUNTIME_LOCAL") and environ.get("ENV", "") not in _NEVER_LOCAL:
-        return False
-    return bool(wanted) or any(environ.get(name) for name in _ENDPOINTS)
-
-
-def _flag(environ: Mapping[str, str], name: str) -> bool | None:
-    value = environ.get(name, "").strip().lower()
-    return value in _TRUE if value in _TRUE | _FALSE else None
 
 
 def _protocol(text: str) -> str:
