@@ -1,4 +1,4 @@
-"""The printed configurations with the programs that read them: bao agent, bao proxy, a shell."""
+"""The printed texts with what reads them: bao agent, bao proxy, a shell, Node, Java and Go."""
 
 from __future__ import annotations
 
@@ -13,11 +13,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import jwt
 import pytest
 import trustme
 import yaml
 from support.bao import free_port_pair
 from support.identity import Issuer, client_certificate
+from support.recipes import LANGUAGES, running_recipe
 from support.stack import BIN, Stack, running_stack
 
 pytestmark = [pytest.mark.real_server, pytest.mark.slow]
@@ -194,3 +196,21 @@ def test_the_script_of_the_gitlab_job_reads_a_token(stack, tmp_path):
     )
     assert done.returncode == 0, done.stderr
     assert TOKEN.fullmatch(done.stdout)
+
+
+@pytest.mark.needs("node", "javac", "go")
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_a_recipe_logs_in_and_reads_a_token(stack, login, language):
+    words = ("--role", "order/producer", "--ctx", CTX)
+    text = snippet(stack, language, *words).replace("/etc/order-service/", f"{login}/")
+    with running_recipe(language, text, login, Path(stack.exports["BAO_CACERT"])) as source:
+        first, second, other, refused = source.tokens(CTX, CTX, "order:2", "payment:1")
+    assert first == second
+    assert all(TOKEN.fullmatch(one) for one in (first, other)), (first, other)
+    assert [claims(one)["ctx"] for one in (first, other)] == [CTX, "order:2"]
+    assert refused.startswith("error: ")
+    assert "permission denied" in refused  # the login's policy has the pattern of the ctx
+
+
+def claims(token: str) -> dict[str, Any]:
+    return jwt.decode(token, options={"verify_signature": False})

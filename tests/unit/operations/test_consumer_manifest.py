@@ -29,7 +29,13 @@ from skyflowctl.operations.consumer_manifest.write import (
 ADDRESS = "https://bao.shop.example:8200"
 # Breaks any text that is glued and not quoted: of YAML, HCL, Go templates, JSON, shells, URLs.
 HOSTILE = "order:a\"b\\c'd: #e | {{ .X }} ${y} $Z; `id` @f=1 & ü"
-FITS = [(program, kind) for program, one in FAMILIES.items() for kind in one.types]
+RECIPES = [program for program, one in FAMILIES.items() if one.comment == "//"]
+FITS = [
+    (program, kind)
+    for program, one in FAMILIES.items()
+    for kind in one.types
+    if program not in RECIPES
+]
 REFUSED = [
     (program, kind)
     for program, one in FAMILIES.items()
@@ -160,6 +166,26 @@ def test_a_required_ctx_that_was_not_given_is_a_blank(program: str, kind: str) -
     assert "FILL_IN_ADDRESS" in made.blanks
     # It breaks the pattern, so that a forgotten blank is refused by the server.
     assert not "FILL_IN_CTX".startswith("order:")
+
+
+@pytest.mark.parametrize("program", RECIPES)
+def test_a_recipe_has_the_consumers_names_and_its_example_the_ctx(program: str) -> None:
+    made = written(program, "approle", ctx=HOSTILE)
+    assert made.refresh == "55m"
+    example = re.search(r'ource\.[Tt]oken\((".*")\)', made.text.partition("\n\n")[0])
+    assert json.loads(example[1]) == HOSTILE
+    names = (f"{ADDRESS}", "auth/approle/login", "skyflow/order/creds/producer")
+    assert all(json.dumps(one) in made.text for one in (*names, "/etc/order-service/"))
+    assert "@" not in made.text.replace(json.dumps(HOSTILE, ensure_ascii=program == "java"), "")
+    assert 'oken("")' in written(program, "approle").text
+    assert made.text.replace("\n", "").isprintable()  # the terminal would escape a tab
+
+
+def test_the_blanks_of_a_recipe_are_in_comments_of_its_language() -> None:
+    required = manifest(DeclaredCtx(required=True))
+    made = write_snippet(required, consumer("approle"), SnippetOptions("go"))
+    assert made.text.startswith("// Replace FILL_IN_ADDRESS: the server's address")
+    assert sorted(made.blanks) == ["FILL_IN_ADDRESS", "FILL_IN_CTX"]
 
 
 @pytest.mark.parametrize(("program", "kind"), FITS)

@@ -1,4 +1,4 @@
-"""The page on onboarding an application: each of its snippets is what its command prints."""
+"""The pages on onboarding an application: each of their snippets is what its command prints."""
 
 from __future__ import annotations
 
@@ -16,10 +16,11 @@ from skyflowctl.operations.consumer_manifest.write import FAMILIES
 
 PAGE = (HOW_TO / "onboard-application.md").read_text()
 SNIPPET = re.compile(
-    r"^```sh\n(skyflowctl consumer manifest [^\n]*)\n```\n\n```(?:hcl|yaml)\n(.*?)^```$",
+    r"^```sh\n(skyflowctl consumer manifest [^\n]*)\n```\n\n```(?:hcl|yaml|js|java|go)\n(.*?)^```$",
     re.MULTILINE | re.DOTALL,
 )
-SNIPPETS = SNIPPET.findall(PAGE)
+IN_CODE = (HOW_TO / "token-in-code.md").read_text()
+SNIPPETS = SNIPPET.findall(PAGE) + SNIPPET.findall(IN_CODE)
 
 
 @pytest.fixture
@@ -43,7 +44,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_the_page_has_a_snippet_for_each_platform() -> None:
+def test_the_pages_have_a_snippet_for_each_platform_and_language() -> None:
     named = [re.search(r"--for (\w+)", line)[1] for line, _ in SNIPPETS]
     assert named == list(FAMILIES)
 
@@ -55,6 +56,12 @@ def test_a_snippet_of_the_page_is_what_its_command_prints(
     done = invoke(*shlex.split(line)[1:], "-f", str(folder / "mounts.yaml"))
     assert done.exit_code == 0, done.stderr
     assert done.stdout == snippet
+
+
+def test_a_recipe_has_at_most_sixty_lines() -> None:
+    recipes = [text for _, text in SNIPPET.findall(IN_CODE)]
+    assert recipes
+    assert all(len(text.splitlines()) <= 60 for text in recipes)
 
 
 def test_a_token_is_exported_before_the_next_command_reads_it() -> None:

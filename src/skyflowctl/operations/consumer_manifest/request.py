@@ -79,12 +79,16 @@ class Family:
         types: the types of login that it supports.
         render: returns the snippet.
         keeps_login: whether it makes many requests with one login.
+        comment: what begins a comment in the snippet.
+        refresh: how often it reads a token.
     """
 
     title: str
     types: tuple[str, ...]
     render: Callable[[SnippetRequest], str]
     keeps_login: bool = True
+    comment: str = "#"
+    refresh: str = REFRESH
 
 
 def present(**fields: Any) -> dict[str, Any]:

@@ -8,10 +8,9 @@ from skyflowctl.errors import UsageError
 from skyflowctl.frozen import dataclass
 from skyflowctl.manifest.logins import APPLICATIONS
 from skyflowctl.manifest.model import Consumer, Manifest, Mount, Role
-from skyflowctl.operations.consumer_manifest import agent, ci, kubernetes
+from skyflowctl.operations.consumer_manifest import agent, ci, kubernetes, recipes
 from skyflowctl.operations.consumer_manifest.request import (
     BLANKS,
-    REFRESH,
     Family,
     SnippetRequest,
 )
@@ -29,6 +28,9 @@ FAMILIES: Mapping[str, Family] = {
     "csi": Family("the CSI provider", ("kubernetes",), kubernetes.csi, False),
     "github": Family("the GitHub action", ("jwt",), ci.github, False),
     "gitlab": Family("GitLab CI", ("jwt",), ci.gitlab, False),
+    "node": recipes.recipe_family("Node.js", recipes.node_recipe),
+    "java": recipes.recipe_family("Java", recipes.java_recipe),
+    "go": recipes.recipe_family("Go", recipes.go_recipe),
 }
 
 
@@ -69,8 +71,8 @@ def write_snippet(manifest: Manifest, consumer: Consumer, options: SnippetOption
     blanks = {word: BLANKS[word] for word in words}
     if role.ctx.pattern and "FILL_IN_CTX" in blanks:
         blanks["FILL_IN_CTX"] += f"; its pattern is {role.ctx.pattern}"
-    head = "".join(f"# Replace {word}: {by}.\n" for word, by in blanks.items())
-    return Snippet(request.path, head + text, REFRESH, blanks)
+    head = "".join(f"{family.comment} Replace {word}: {by}.\n" for word, by in blanks.items())
+    return Snippet(request.path, head + text, family.refresh, blanks)
 
 
 def _address(given: str) -> str:

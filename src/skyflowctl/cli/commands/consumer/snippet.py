@@ -11,7 +11,9 @@ from skyflowctl.cli.options import FileOption, OutputOptions, option
 from skyflowctl.cli.runner import CommandRun, run_command
 from skyflowctl.errors import ExitCode, Problem
 
-Program = Literal["agent", "proxy", "injector", "vso", "eso", "csi", "github", "gitlab"]
+Program = Literal[
+    "agent", "proxy", "injector", "vso", "eso", "csi", "github", "gitlab", "node", "java", "go"
+]
 
 
 @command(
@@ -20,6 +22,10 @@ Program = Literal["agent", "proxy", "injector", "vso", "eso", "csi", "github", "
         (
             "skyflowctl consumer manifest order-service --for eso --ctx order:nightly",
             "objects for the External Secrets Operator",
+        ),
+        (
+            "skyflowctl consumer manifest order-service --for node --ctx order:nightly",
+            "a token source for Node.js",
         ),
         (
             "skyflowctl consumer manifest order-service --for proxy -o json",
@@ -37,7 +43,7 @@ def consumer_manifest(
         option(
             "--for",
             help="Who reads: agent, proxy (bao), injector, vso, eso, csi (Kubernetes), github,"
-            " gitlab (jobs).",
+            " gitlab (jobs), node, java, go (source code).",
             metavar="PROGRAM",
         ),
     ],
