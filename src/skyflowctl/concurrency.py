@@ -7,6 +7,7 @@ single hanging mount would delay the whole command by up to a request's timeout.
 import threading
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future
+from contextvars import copy_context
 from functools import partial
 from queue import SimpleQueue
 from types import TracebackType
@@ -36,10 +37,13 @@ class Workers:
         self._futures: list[Future[object]] = []
 
     def submit(self, work: Callable[..., _T], *arguments: object) -> Future[_T]:
-        """Run a call in a thread; the future has its result or its error."""
+        """Run a call in a thread; the future has its result or its error.
+
+        The call has the context variables of its caller, such as the current span.
+        """
         future: Future[_T] = Future()
         self._futures.append(future)  # type: ignore[arg-type]  # only ever cancelled there
-        self._calls.put(partial(_do, future, work, arguments))
+        self._calls.put(partial(copy_context().run, _do, future, work, arguments))
         if len(self._threads) < self._number:
             thread = threading.Thread(target=self._serve, daemon=not self._writes)
             self._threads.append(thread)

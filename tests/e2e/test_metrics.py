@@ -9,23 +9,10 @@ import urllib.request
 from collections.abc import Iterator
 
 import pytest
-import yaml
 from support.plugin import wait_for
-from support.stack import BIN, REPO, Stack, running_stack
+from support.stack import BIN, Stack, running_stack
 
 pytestmark = pytest.mark.real_server
-RULES = REPO / "examples" / "prometheus" / "alerts.yaml"
-# Series that make each alert fire, and the number of minutes after which it does.
-FIRES = {
-    "SkyflowServerUnread": ("skyflow_up", "0", 6),
-    "SkyflowMetricsMissing": ("other", "1", 31),
-    "SkyflowMountNotHealthy": ('skyflow_mount_health{path="p",state="ok"}', "0", 6),
-    "SkyflowMountRevoked": ('skyflow_mount_revoked{path="p"}', "1", 0),
-    "SkyflowRotationDue": ('skyflow_rotation_due{path="p"}', "1", 1441),
-    "SkyflowCredentialExpires": (
-        'skyflow_credential_expiry_timestamp_seconds{path="p"}', "604000", 0),
-    "SkyflowDrift": ('skyflow_drift{kind="undeclared"}', "1", 61),
-}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -112,41 +99,3 @@ def test_a_manifest_on_standard_input_cannot_be_read_for_every_scrape(stack):
     named = {"SKYFLOWCTL_FILE": "-"}
     done = stack.cli("metrics", "--serve", "127.0.0.1:0", exported=True, env=named, check=64)
     assert "only once" in done.stderr
-
-
-@pytest.mark.needs("promtool")
-def test_each_alert_fires_on_the_metric_that_it_names(tmp_path):
-    rules = yaml.safe_load(RULES.read_text())["groups"][0]["rules"]
-    assert {one["alert"] for one in rules} == FIRES.keys()
-    tests = [
-        {
-            "interval": "1m",
-            "input_series": [{"series": series, "values": f"{value}x2000"}],
-            "alert_rule_test": [
-                {
-                    "eval_time": f"{minutes}m",
-                    "alertname": name,
-                    "exp_alerts": [expected(one, series)],
-                }
-            ],
-        }
-        for one in rules
-        for name, (series, value, minutes) in FIRES.items()
-        if one["alert"] == name
-    ]
-    file = tmp_path / "tests.yaml"
-    file.write_text(yaml.safe_dump({"rule_files": [str(RULES)], "tests": tests}))
-    done = subprocess.run(
-        ["promtool", "test", "rules", str(file)], text=True, capture_output=True, check=False
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-
-
-def expected(rule: dict, series: str) -> dict:
-    """The alert as it fires: the labels of its series, unless the rule adds them up."""
-    labels = dict(re.findall(r'(\w+)="(\w+)"', series)) if "sum(" not in rule["expr"] else {}
-    texts = {
-        name: text.replace("{{ $labels.path }}", labels.get("path", ""))
-        for name, text in rule["annotations"].items()
-    }
-    return {"exp_labels": {**labels, **rule["labels"]}, "exp_annotations": texts}

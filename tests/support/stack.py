@@ -138,10 +138,18 @@ def example_with_consumer(name: str) -> str:
 
 
 @contextlib.contextmanager
-def running_stack(manifest: Path | None = EXAMPLE, *, apply: bool = False) -> Iterator[Stack]:
-    """Run a dev stack in a short temporary folder; everything is gone afterwards."""
+def running_stack(
+    manifest: Path | None = EXAMPLE,
+    *,
+    apply: bool = False,
+    environ: Mapping[str, str] | None = None,
+) -> Iterator[Stack]:
+    """Run a dev stack in a short temporary folder; everything is gone afterwards.
+
+    ``environ``: further variables of the stack and of every command.
+    """
     folder = Path(tempfile.mkdtemp(prefix="sfs"))
-    stack = Stack(folder, clean_environ() | {"HOME": str(folder)})
+    stack = Stack(folder, {**clean_environ(), "HOME": str(folder), **(environ or {})})
     down = [str(BIN / "skyflowctl"), "dev", "down"]
     with ended_with_us(down, environ=stack.environ, cwd=folder):
         try:

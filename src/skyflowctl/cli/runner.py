@@ -20,6 +20,7 @@ from skyflowctl.cli.console import Terminal, clipped, mask_tokens
 from skyflowctl.cli.envelope import CommandResult, EventStream, envelope, safe_json, status_of
 from skyflowctl.cli.problems import show_problems, show_warnings
 from skyflowctl.cli.streams import drop_stdout, output_failed
+from skyflowctl.cli.tracing import command_trace, record_result
 from skyflowctl.clock import Clock, SystemClock
 from skyflowctl.errors import ExitCode, Problem, RefusedError, SkyflowctlError, os_reason
 
@@ -157,9 +158,12 @@ def run_command(
         SystemClock(),
         output.json,
     )
-    result, failed = _result_of(run, work)
-    failure_view = _fail_in_eval if for_eval else None
-    sys.exit(_write_out(run, result, failure_view if failed else view))
+    with command_trace(name, run.id) as span:
+        result, failed = _result_of(run, work)
+        record_result(span, result)
+        failure_view = _fail_in_eval if for_eval else None
+        code = _write_out(run, result, failure_view if failed else view)
+    sys.exit(code)
 
 
 def _fail_in_eval(result: CommandResult, terminal: Terminal) -> None:

@@ -31,6 +31,7 @@ from skyflowctl.executor.steps import StepContext, action_mount_path, run_step, 
 from skyflowctl.executor.stop import Stop
 from skyflowctl.executor.waves import NumberedAction, waves
 from skyflowctl.planner.plan import Action, ActionType, ObjectKind, Plan
+from skyflowctl.telemetry.spans import TraceSpan, child_span
 from skyflowctl.vault.errors import VaultError
 from skyflowctl.vault.gateway import Gateway
 from skyflowctl.vault.parked import PendingError
@@ -81,6 +82,13 @@ def execute(
     results = tuple(run.results[index] for index, _ in numbered)
     overwritten = tuple(run.overwritten.values())
     return ApplyOutcome(results, interrupted=run.stop.asked, overwritten=overwritten)
+
+
+def _record(span: TraceSpan, result: ActionResult) -> None:
+    span.set("skyflow.path", result.action.path)
+    span.set("skyflow.result", result.result)
+    if result.result == "failed" and result.problem:
+        span.fail(result.problem.code)
 
 
 def _wait_for(futures: Sequence[Future[None]]) -> None:
@@ -135,7 +143,9 @@ class _Run:
     def unit(self, actions: Sequence[NumberedAction]) -> None:
         """Execute the actions of one unit in order."""
         for index, action in actions:
-            result = self._one(action)
+            with child_span(f"{action.action} {action.kind}") as span:
+                result = self._one(action)
+                _record(span, result)
             with self._lock:
                 self.results[index] = result
                 if result.result != "done":

@@ -18,6 +18,7 @@ from skyflowctl.rotation.heartbeat import Heartbeat
 from skyflowctl.rotation.model import MountOutcome, Result, RotationJob, Step, StepName
 from skyflowctl.rotation.ports import Dependencies
 from skyflowctl.rotation.serving import Serving, serving, serving_per_health
+from skyflowctl.telemetry.spans import child_span
 from skyflowctl.vault.engine_api import EngineClient
 from skyflowctl.vault.errors import OutcomeUnknownError, ServerUnreachableError, VaultError
 from skyflowctl.vault.gateway import Gateway
@@ -127,7 +128,10 @@ class RotationSession:
         self.deps.listener(StepStarted(self.job.name, name))
         started, report = self.deps.clock.monotonic(), StepReport()
         try:
-            yield report
+            with child_span(name) as span:
+                yield report
+                if not report.ok:
+                    span.fail("step_failed")
         except BaseException as error:
             report.ok = False
             if isinstance(error, SkyflowctlError):
@@ -279,6 +283,16 @@ def conclude(session: RotationSession, work: Callable[[], Result]) -> MountOutco
 
     After a failure the mount is asked whether it serves.
     """
+    with child_span("rotation") as span:
+        outcome = _concluded(session, work)
+        span.set("skyflow.mount", session.path)
+        span.set("skyflow.result", outcome.result.value)
+        if outcome.problems:
+            span.fail(outcome.problems[0].code)
+        return outcome
+
+
+def _concluded(session: RotationSession, work: Callable[[], Result]) -> MountOutcome:
     try:
         result = work()
     except RotationAborted as aborted:

@@ -207,7 +207,13 @@ def child_span(name: str, kind: SpanKind = SpanKind.INTERNAL) -> TraceSpan:
 def outgoing_traceparent() -> str | None:
     """Return the ``traceparent`` of a request that is sent now; None without telemetry."""
     current = _CURRENT.get()
-    return current.context.traceparent() if current else None
+    return current.context.traceparent() if current else _PASSED_ON.get()
+
+
+def pass_on(traceparent: str) -> None:
+    """Have requests of this process name the caller's span, because it records none of its own."""
+    if parse_traceparent(traceparent):
+        _PASSED_ON.set(traceparent)
 
 
 def _new_id(size: int) -> int:
@@ -215,6 +221,7 @@ def _new_id(size: int) -> int:
     return int.from_bytes(os.urandom(size)) or 1
 
 
+_PASSED_ON: ContextVar[str | None] = ContextVar("skyflowctl_traceparent", default=None)
 _CURRENT: ContextVar[TraceSpan | None] = ContextVar("skyflowctl_span", default=None)
 NO_SPAN: TraceSpan = _NoSpan(
     "", SpanKind.INTERNAL, TraceContext(0, 0, sampled=False), None, lambda _: None

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, assert_never
 
 from skyflowctl.errors import Problem
 from skyflowctl.retry import retry
+from skyflowctl.telemetry.spans import SpanKind, child_span
 from skyflowctl.vault.answer_reader import AnswerReader, as_answer, origin
 from skyflowctl.vault.call import (
     CallDone,
@@ -25,14 +26,22 @@ from skyflowctl.vault.call import (
 )
 from skyflowctl.vault.connection import NoResponseError, NotSentError, TargetPool
 from skyflowctl.vault.consistency import INDEX_HEADER, ConsistencyIndex
-from skyflowctl.vault.errors import BusyError
+from skyflowctl.vault.errors import BusyError, VaultError
 from skyflowctl.vault.foreign_answers import ServerAnswer, is_the_servers_redirect, not_a_server
 from skyflowctl.vault.guards import Guards
 from skyflowctl.vault.namespaces import NAMESPACE_HEADER, namespace_of
 from skyflowctl.vault.no_response import no_connection, no_response_error, unnamed_host
 from skyflowctl.vault.retry_rules import Disposition, RetryBudget
 from skyflowctl.vault.target import Target, check_address
-from skyflowctl.vault.transport import Reply, Request, ServerInfo, encode_body, holds_secret
+from skyflowctl.vault.transport import (
+    Reply,
+    Request,
+    ServerInfo,
+    encode_body,
+    holds_secret,
+    record_request,
+    trace_headers,
+)
 from skyflowctl.vault.waits import WaitMonitor, seconds_left
 from skyflowctl.vault.wrapping import given_up, is_delivered
 
@@ -134,19 +143,35 @@ class HttpTransport:
         address = check_address(address)
         if address not in self._addresses:
             raise unnamed_host("GET", "", address, "it is listed by the cluster, not by you")
+        return self._made_for(replace(self._target, address=address, nodes=()), local=True)
+
+    def _made_for(self, target: Target, *, local: bool = False) -> HttpTransport:
         return HttpTransport(
-            replace(self._target, address=address, nodes=()),
+            target,
             run_id=self._always[RUN_HEADER],
             application_source=self._always[SOURCE_HEADER],
             timeout=self._timeout,
-            local=True,
+            local=local,
             waits=self._waits,
         )
 
     def send(self, request: Request) -> Reply:
-        """Send one request and return its good answer; see :class:`Transport`."""
+        """Send one request and return its good answer; see :class:`Transport`.
+
+        It is one span with all its retries. The server's request id joins it with the audit log.
+        """
         with self._lock:
             self._made += 1
+        with child_span(request.method, SpanKind.CLIENT) as span:
+            try:
+                reply = self._send_one(request)
+            except VaultError as error:
+                record_request(span, request, error.status, error.request_id)
+                raise
+            record_request(span, request, reply.status, reply.request_id)
+            return reply
+
+    def _send_one(self, request: Request) -> Reply:
         path, body = request.path, request.body
         call = OutgoingRequest(
             method=request.method,
@@ -208,7 +233,7 @@ class HttpTransport:
         return CallPending(done.reply, info)
 
     def _request_headers(self, request: Request) -> dict[str, str]:
-        headers = dict(self._always)
+        headers = self._always | trace_headers()
         if within := namespace_of(request.path, self._target.namespace):
             headers[NAMESPACE_HEADER] = within
         if request.body is not None:
@@ -223,13 +248,7 @@ class HttpTransport:
         target = replace(self._target, token=token)
         if certificate:
             target = replace(target, client_cert="", client_key="", client_pem=certificate)
-        made = HttpTransport(
-            target,
-            run_id=self._always[RUN_HEADER],
-            application_source=self._always[SOURCE_HEADER],
-            timeout=self._timeout,
-            waits=self._waits,
-        )
+        made = self._made_for(target)
         made._reader.server_was_seen = self._reader.server_was_seen  # noqa: SLF001 - its own
         return made
 
@@ -371,7 +390,7 @@ class HttpTransport:
                 address,
                 "GET",
                 "sys/health",
-                headers={},
+                headers=trace_headers(),
                 params={"standbyok": "true"},
                 seconds=max(0.1, seconds_left(min(_HEALTH_SECONDS, self._timeout))),
                 with_token=False,

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 from skyflowctl.errors import Problem
 from skyflowctl.frozen import dataclass
 from skyflowctl.secret import Secret
+from skyflowctl.telemetry.spans import TraceSpan, outgoing_traceparent
 
 READS = frozenset({"GET", "LIST"})
 
@@ -172,6 +173,30 @@ class Transport(Protocol):
 
     def close(self) -> None:
         """Close its connections."""
+
+
+def trace_headers() -> dict[str, str]:
+    """Return the header by which the server's engine continues the current trace, if there is
+    one."""
+    traceparent = outgoing_traceparent()
+    return {"Traceparent": traceparent} if traceparent else {}
+
+
+def record_request(span: TraceSpan, request: Request, status: int, request_id: str) -> None:
+    """Record a request in its span; a query or body is never recorded.
+
+    Args:
+        span: the request's.
+        request: what was sent.
+        status: the answer's HTTP status; 0: there was none.
+        request_id: the server's id, which its audit log and the engine's span have too.
+    """
+    span.set("http.request.method", request.method)
+    span.set("url.path", f"/v1/{request.path}")
+    if status:
+        span.set("http.response.status_code", status)
+    if request_id:
+        span.set("skyflow.request_id", request_id)
 
 
 class TransportWrapper:

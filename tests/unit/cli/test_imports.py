@@ -21,7 +21,7 @@ print(json.dumps(sorted({name.split(".")[0] for name in sys.modules})), file=sys
 """
 HEAVY = {
     "cryptography", "grpclib", "h11", "hpack", "hvac", "jinja2", "jsonschema", "keyring", "pydantic",
-    "requests", "rich", "skyflow", "yaml",
+    "opentelemetry", "requests", "rich", "skyflow", "yaml",
 }  # fmt: skip
 
 

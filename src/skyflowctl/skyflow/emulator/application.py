@@ -21,6 +21,7 @@ from skyflowctl.skyflow.emulator.refusal import ExchangeRefusedError
 from skyflowctl.skyflow.emulator.replies import json_reply, refusal_reply
 from skyflowctl.skyflow.emulator.rules import ExchangeForm
 from skyflowctl.skyflow.emulator.state import EmulatorState
+from skyflowctl.telemetry.spans import SpanKind, Tracer
 
 CONTROL_PREFIX = "_emu"
 _VAULT_HOST_SUFFIX = ".vault.skyflowapis.com"
@@ -37,6 +38,7 @@ class Application:
         control_token: what opens it.
         management: the Management API.
         own_uris: the token URIs under which this server is reached.
+        tracer: records a span for each exchange; None: nothing is recorded.
     """
 
     state: EmulatorState
@@ -44,6 +46,7 @@ class Application:
     control_token: Secret
     management: ManagementEndpoint
     own_uris: frozenset[str]
+    tracer: Tracer | None = None
 
     def open_session(self) -> Callable[[HttpRequest], Awaitable[HttpReply]]:
         """Return what answers the requests of one new connection."""
@@ -71,7 +74,7 @@ class _Session:
 
     async def _route(self, request: HttpRequest, request_id: str) -> HttpReply:
         if request.target == ENDPOINT_PATH:
-            return self._token(request, request_id)
+            return self._traced_token(request, request_id)
         url = urlsplit(request.target)
         segments = _segments(url.path)
         match segments:
@@ -87,6 +90,22 @@ class _Session:
             case _:
                 return json_reply(self._app.state.now(), request_id, {}, 404)
         return json_reply(self._app.state.now(), request_id, body)
+
+    def _traced_token(self, request: HttpRequest, request_id: str) -> HttpReply:
+        """Answer in a span that continues the caller's trace; a refusal makes it a failed one."""
+        if self._app.tracer is None:
+            return self._token(request, request_id)
+        caller = request.headers.get("traceparent")
+        name = f"POST {ENDPOINT_PATH}"
+        with self._app.tracer.span(name, SpanKind.SERVER, caller) as span:
+            span.set("skyflow.token_service.request_id", request_id)
+            try:
+                reply = self._token(request, request_id)
+            except ExchangeRefusedError as refusal:
+                span.set("http.response.status_code", refusal.status)
+                raise
+            span.set("http.response.status_code", reply.status)
+            return reply
 
     def _token(self, request: HttpRequest, request_id: str) -> HttpReply:
         if request.method != "POST":

@@ -10,6 +10,7 @@ import ssl
 import sys
 import tempfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +26,14 @@ from skyflowctl.skyflow.emulator.keys import generate_key, private_pem, read_pri
 from skyflowctl.skyflow.emulator.management import ManagementEndpoint
 from skyflowctl.skyflow.emulator.refusal import ExchangeRefusedError
 from skyflowctl.skyflow.emulator.state import EmulatorState
+from skyflowctl.telemetry.start import start_telemetry
+from skyflowctl.version import __version__
 
 _ACCOUNTS = "accounts.json"
 _SIGNING_KEY = "signing-key.pem"
 _CONTROL_TOKEN = "control-token"  # noqa: S105 - a file's name
 _READY = "ready.json"
+_FLUSH_SECONDS = 1.0
 
 
 class StateFolder:
@@ -143,6 +147,9 @@ async def serve(settings: ServerSettings, assemble: Assemble | None = None) -> N
     listener = socket.create_server((settings.host, settings.port), family=family)
     port = listener.getsockname()[1]
     application = (assemble or assemble_application)(settings, folder, port)
+    telemetry = start_telemetry("skyflow-emulator", __version__)
+    if telemetry is not None:
+        application = replace(application, tracer=telemetry.tracer)
     server = HttpServer(application.open_session)
     await server.start(listener, _tls(settings))
     _announce(settings, folder, port)
@@ -150,6 +157,8 @@ async def serve(settings: ServerSettings, assemble: Assemble | None = None) -> N
         await stopped.wait()
     finally:
         await server.stop()
+        if telemetry is not None:
+            telemetry.flush(_FLUSH_SECONDS)
 
 
 def token_uris(settings: ServerSettings, port: int) -> tuple[str, ...]:

@@ -1,0 +1,68 @@
+"""Traces a command, if the environment asks for it.
+
+Without OTEL_* and TELEMETRY_ENABLED nothing is imported or started: a caller's TRACEPARENT is then
+only passed on with each request.
+"""
+
+import os
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from skyflowctl.cli.envelope import CommandResult
+    from skyflowctl.telemetry.spans import TraceSpan
+    from skyflowctl.telemetry.start import Telemetry
+
+SERVICE = "skyflowctl"
+# They read logs in forked processes, which must not be forked beside the threads of an exporter.
+_FORKING = "audit "
+FLUSH_SECONDS = 1.0
+"""The longest that a command waits at its end for a collector that does not answer."""
+
+
+def command_trace(command: str, run_id: str) -> "AbstractContextManager[TraceSpan | None]":
+    """Return what is the command's span while its block runs; it yields None without telemetry."""
+    caller = os.environ.get("TRACEPARENT")
+    if _is_asked_for() and not command.startswith(_FORKING):
+        from skyflowctl.telemetry.start import start_telemetry
+        from skyflowctl.version import __version__
+
+        telemetry = start_telemetry(SERVICE, __version__)
+        if telemetry is not None:
+            return _traced(telemetry, command, run_id, caller)
+    if caller:
+        from skyflowctl.telemetry.spans import pass_on
+
+        pass_on(caller)
+    return nullcontext()
+
+
+def _is_asked_for() -> bool:
+    """Whether the settings are worth reading; most names of OpenTelemetry turn nothing on."""
+    return "TELEMETRY_ENABLED" in os.environ or any(
+        name.startswith("OTEL_EXPORTER_OTLP_") for name in os.environ
+    )
+
+
+@contextmanager
+def _traced(
+    telemetry: "Telemetry", command: str, run_id: str, caller: str | None
+) -> "Iterator[TraceSpan]":
+    try:
+        with telemetry.tracer.span(f"skyflowctl {command}", traceparent=caller) as span:
+            span.set("skyflow.run", run_id)
+            yield span
+    finally:
+        # The work is done and its result is shown: a signal now ends only the wait.
+        with suppress(KeyboardInterrupt):
+            telemetry.flush(FLUSH_SECONDS)
+
+
+def record_result(span: "TraceSpan | None", result: "CommandResult") -> None:
+    """Record how a command ended."""
+    if span is None:
+        return
+    span.set("process.exit.code", int(result.exit_code))
+    if result.problems:
+        span.fail(result.problems[0].code)
