@@ -119,7 +119,7 @@ def check_trace(receiver: OtlpReceiver, path: str) -> None:
     outer, inner = spans["creds read"], spans["token service exchange"]
     assert (outer.parent_id, inner.parent_id) == (CALLER, outer.span_id)
     assert (outer.kind, inner.kind, outer.failed) == (2, 3, False)
-    assert outer.attributes["skyflow.mount"] == f"{path}/"
+    assert outer.attributes["skyflow.mount"] == path
     assert outer.attributes["skyflow.role"] == "reader"
     assert outer.attributes["skyflow.application"] == "shop"
     assert outer.start <= inner.start <= inner.end <= outer.end
@@ -130,7 +130,7 @@ def check_trace(receiver: OtlpReceiver, path: str) -> None:
 
 
 def check_metrics(receiver: OtlpReceiver, path: str) -> None:
-    mount = {"skyflow.mount": f"{path}/"}
+    mount = {"skyflow.mount": path}
     of_role = {**mount, "skyflow.role": "reader"}
     of_caller = {**of_role, "skyflow.application": "shop"}
 

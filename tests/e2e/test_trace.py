@@ -72,7 +72,7 @@ def test_four_hops_of_one_token(stack: Stack, collector: OtlpReceiver):
 
 
 def test_an_apply_has_its_actions_and_a_rotation_its_steps(stack: Stack, collector: OtlpReceiver):
-    stack.api("DELETE", "skyflow/order/roles/order-consumer")
+    stack.api("DELETE", "skyflow/order/roles/order-consumer-support")
     done = stack.json("apply", "-y")
     spans = trace_of(collector, done["run_id"], "skyflowctl apply")
     (action,) = [one for one in spans if one.name == "create role"]

@@ -49,7 +49,7 @@ def drawn(spans: Iterable[ReceivedSpan], log: Path) -> list[str]:
 
     def add(depth: int, service: str, text: str, start: int, end: int) -> None:
         at, spent = (start - first) / _MILLION, (end - start) / _MILLION
-        lines.append(f"{'  ' * depth + service:<26}{text:<48}{at:>8.1f} ms {spent:>8.1f} ms")
+        lines.append(f"{'  ' * depth + service:<28}{text:<48}{at:>8.1f} ms {spent:>8.1f} ms")
 
     def visit(span: ReceivedSpan, depth: int) -> None:
         service = span.resource["service.name"]

@@ -168,7 +168,7 @@ class MountTelemetry:
         self, request: EngineRequest, answer: Callable[[EngineRequest], Awaitable[EngineReply]]
     ) -> EngineReply:
         """Answer a request and record it; errors are those of ``answer``."""
-        self.path = self.path or request.mount_point
+        self.path = self.path or request.mount_point.strip("/")
         name, role = _operation(request.path)
         parent = request.headers.get("traceparent")
         started, reason, reply = time.perf_counter(), "", None

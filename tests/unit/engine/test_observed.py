@@ -16,7 +16,7 @@ from skyflowctl.telemetry.spans import Sampler, SpanKind, Tracer, TraceSpan
 from skyflowctl.telemetry.start import Attributes, Gauge, Metric
 
 PARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
-MOUNT = {"skyflow.mount": "skyflow/order/"}
+MOUNT = {"skyflow.mount": "skyflow/order"}
 WRITER = {**MOUNT, "skyflow.role": "writer"}
 
 

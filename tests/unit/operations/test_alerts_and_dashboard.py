@@ -25,8 +25,8 @@ MOUNT = MountStatus("a", "skyflow/a", "skyflow", "v1", "refused", FULL_API, ("r"
 GAUGES = (observed.QUEUE_LENGTH, observed.CREDENTIAL_AGE, observed.CREDENTIAL_EXPIRY)
 ENGINE_LABELS = {
     name.replace(".", "_")
-    for name in (observed.MOUNT, observed.ROLE, observed.APPLICATION, observed.OPERATION,
-                 observed.STATE, observed.ERROR)
+    for name in (observed._MOUNT, observed._ROLE, observed._APPLICATION, observed._OPERATION,
+                 observed._STATE, observed._ERROR)
 }  # fmt: skip
 
 
