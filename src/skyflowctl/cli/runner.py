@@ -17,10 +17,10 @@ from types import FrameType
 from typing import TYPE_CHECKING, NoReturn
 
 from skyflowctl.cli.console import Terminal, clipped, mask_tokens
+from skyflowctl.cli.context.tracing import command_trace, record_result
 from skyflowctl.cli.envelope import CommandResult, EventStream, envelope, safe_json, status_of
 from skyflowctl.cli.problems import show_problems, show_warnings
 from skyflowctl.cli.streams import drop_stdout, output_failed
-from skyflowctl.cli.tracing import command_trace, record_result
 from skyflowctl.clock import Clock, SystemClock
 from skyflowctl.errors import ExitCode, Problem, RefusedError, SkyflowctlError, os_reason
 

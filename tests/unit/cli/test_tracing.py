@@ -12,7 +12,7 @@ from support.cli import checked_envelope, invoke
 from support.otlp import otlp_receiver
 from support.reached import reached
 
-from skyflowctl.cli import tracing
+from skyflowctl.cli.context import tracing
 from skyflowctl.telemetry.spans import pass_on
 from skyflowctl.vault.transport import trace_headers
 

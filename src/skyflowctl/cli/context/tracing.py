@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from skyflowctl.telemetry.spans import TraceSpan
     from skyflowctl.telemetry.start import Telemetry
 
-SERVICE = "skyflowctl"
+_SERVICE = "skyflowctl"
 # They read logs in forked processes, which must not be forked beside the threads of an exporter.
 _FORKING = "audit "
 FLUSH_SECONDS = 1.0
@@ -28,7 +28,7 @@ def command_trace(command: str, run_id: str) -> "AbstractContextManager[TraceSpa
         from skyflowctl.telemetry.start import start_telemetry
         from skyflowctl.version import __version__
 
-        telemetry = start_telemetry(SERVICE, __version__)
+        telemetry = start_telemetry(_SERVICE, __version__)
         if telemetry is not None:
             return _traced(telemetry, command, run_id, caller)
     if caller:
