@@ -100,12 +100,12 @@ class Site:
 
     def command(self, name: str) -> Spent:
         """Run the command of a case."""
-        return self._measured([str(BIN / "skyflowctl"), *COMMANDS[name]])
+        return self.measured([str(BIN / "skyflowctl"), *COMMANDS[name]])
 
     def raw(self, name: str) -> Spent:
         """Run the floor of a case."""
         work = self._work(CONNECTIONS[name], getattr(self, f"_{name}_chains")())
-        return self._measured([sys.executable, str(RAW)], work)
+        return self.measured([sys.executable, str(RAW)], work)
 
     def _work(self, connections: int, chains: list) -> str:
         work = {
@@ -150,7 +150,7 @@ class Site:
         work = self._work(8, chains)
         subprocess.run([sys.executable, str(RAW)], input=work, text=True, check=True)
 
-    def _measured(self, command: Sequence[str], given: str = "") -> Spent:
+    def measured(self, command: Sequence[str], given: str = "") -> Spent:
         log = self.server.audit_log
         read_from, engine, server = log.stat().st_size, self._engine_cpu(), self._server_cpu()
         with tempfile.TemporaryFile() as output, tempfile.TemporaryFile("w+") as source:
