@@ -118,10 +118,8 @@ def main() -> int:
                 found.setdefault(name, []).append(run())
     print(f"{size} mounts: medians of {rounds} rounds   wall s   CPU s  requests")
     for name, spent in found.items():
-        wall, cpu, rss, requests = (
-            median(spent, one) for one in ("wall", "cpu", "rss", "requests")
-        )
-        print(f"  {name:<32}{wall:14.2f}{cpu:8.2f}{rss:8.0f}{requests:10.0f}")
+        wall, cpu, requests = (median(spent, one) for one in ("wall", "cpu", "requests"))
+        print(f"  {name:<30}{wall:9.2f}{cpu:8.2f}{requests:10.0f}")
     ratios = [
         Ratio(f"{name}, {what}", *([getattr(one, what) for one in found[f"{who} {name}"]]
                                    for who in ("skyflowctl", "terraform")))
