@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 from skyflowctl.cli.command import command
 from skyflowctl.cli.console import Terminal
-from skyflowctl.cli.context import credential_sources, gateways, manifests
-from skyflowctl.cli.context.plan_options import plan_options
+from skyflowctl.cli.context import gateways, manifests
+from skyflowctl.cli.context.planning import PlanRequest, plan_live
 from skyflowctl.cli.envelope import CommandResult, status_of
 from skyflowctl.cli.options import (
     AllowHostOption,
@@ -152,24 +152,18 @@ class _Scrape:
         self, gateway: "Gateway", live: "LiveState | None"
     ) -> tuple[dict[str, int] | None, int | None]:
         """Return the drift by kind, and the number of actions; None if not all could be read."""
-        from skyflowctl.operations.plan import plan
-
-        run = self.run
-        manifest = manifests.load_named_manifest(self.file, run).manifest
-        resolver = credential_sources.reference_resolver(run, self.references, gateway)
-        source = credential_sources.credentials_for(
-            manifest, gateway, run, self.allow_host, resolver
+        loaded = manifests.load_named_manifest(self.file, self.run)
+        request = PlanRequest(
+            self.file,
+            self.mounts,
+            PermitOptions(),
+            self.references,
+            self.allow_host,
+            self.parallelism,
         )
-        made = plan(
-            credential_sources.manifest_for(manifest, source, run),
-            gateway,
-            source,
-            plan_options(manifest, self.mounts, PermitOptions()),
-            parallelism=self.parallelism,
-            live=live,
-        ).plan
+        made = plan_live(request, loaded, gateway, self.run, live).result.plan
         if made.unreadable:
-            run.notice(f"drift is not counted: {made.unreadable[0].summary}")
+            self.run.notice(f"drift is not counted: {made.unreadable[0].summary}")
             return None, None
         return dict(Counter(one.kind.value for one in made.drift)), len(made.actions)
 

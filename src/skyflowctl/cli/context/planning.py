@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from skyflowctl.operations.plan import PlanResult
     from skyflowctl.planner.plan import PlanOptions
     from skyflowctl.vault.gateway import Gateway
+    from skyflowctl.vault.live import LiveState
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,9 +69,13 @@ class LivePlan:
 
 
 def plan_live(
-    request: PlanRequest, loaded: "LoadedManifest", gateway: "Gateway", run: CommandRun
+    request: PlanRequest,
+    loaded: "LoadedManifest",
+    gateway: "Gateway",
+    run: CommandRun,
+    live: "LiveState | None" = None,
 ) -> LivePlan:
-    """Plan a manifest on a server.
+    """Plan a manifest on a server; ``live``: its state, if it was read already.
 
     Raises:
         SkyflowctlError: as for :func:`skyflowctl.operations.plan.plan`.
@@ -88,5 +93,6 @@ def plan_live(
         source,
         request.options(manifest),
         parallelism=request.parallelism,
+        live=live,
     )
     return LivePlan(request, loaded, gateway, source, planned)
