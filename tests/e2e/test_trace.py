@@ -34,7 +34,10 @@ def trace_of(collector: OtlpReceiver, run: str, last: str) -> list[ReceivedSpan]
         spans = list(receiver.spans)
         ids = {one.trace_id for one in spans if one.attributes.get("skyflow.run") == run}
         mine = [one for one in spans if one.trace_id in ids]
-        return mine if last in {one.name for one in mine} else []
+        known = {one.span_id for one in mine}
+        # Each process sends its own spans, in its own time.
+        whole = all(one.parent_id in known for one in mine if one.parent_id)
+        return mine if whole and last in {one.name for one in mine} else []
 
     return collector.wait_for(found)
 

@@ -13,6 +13,7 @@ from support.otlp import otlp_receiver
 from support.reached import reached
 
 from skyflowctl.cli.context import tracing
+from skyflowctl.telemetry import export
 from skyflowctl.telemetry.spans import pass_on
 from skyflowctl.vault.transport import trace_headers
 
@@ -32,12 +33,21 @@ def server(tmp_path, monkeypatch):
     return reached(tmp_path, monkeypatch)
 
 
+@pytest.fixture
+def collector(monkeypatch):
+    """A collector that the command waits for, however busy the machine is."""
+    monkeypatch.setattr(tracing, "FLUSH_SECONDS", 30.0)
+    # Exporters of other tests in this process may still fail, and would be taken for ours.
+    monkeypatch.setattr(export._Problems, "recent", lambda _: False)
+    with otlp_receiver() as receiver:
+        yield receiver
+
+
 @pytest.mark.usefixtures("server")
-def test_an_apply_is_a_trace_with_a_span_for_each_action(monkeypatch):
-    with otlp_receiver() as collector:
-        monkeypatch.setenv(ENDPOINT, collector.url)
-        monkeypatch.setenv("TRACEPARENT", CALLER)
-        done = invoke("apply", "-y", "-o", "json")
+def test_an_apply_is_a_trace_with_a_span_for_each_action(monkeypatch, collector):
+    monkeypatch.setenv(ENDPOINT, collector.url)
+    monkeypatch.setenv("TRACEPARENT", CALLER)
+    done = invoke("apply", "-y", "-o", "json")
     envelope = checked_envelope(done.stdout)
     assert envelope["status"] == "ok"
     (root,) = collector.named("skyflowctl apply")
@@ -56,10 +66,9 @@ def test_an_apply_is_a_trace_with_a_span_for_each_action(monkeypatch):
 
 
 @pytest.mark.usefixtures("server")
-def test_a_failed_command_is_a_failed_span(monkeypatch):
-    with otlp_receiver() as collector:
-        monkeypatch.setenv(ENDPOINT, collector.url)
-        assert invoke("health", "ordr").exit_code == 64
+def test_a_failed_command_is_a_failed_span(monkeypatch, collector):
+    monkeypatch.setenv(ENDPOINT, collector.url)
+    assert invoke("health", "ordr").exit_code == 64
     (root,) = collector.named("skyflowctl health")
     assert root.failed
     assert root.attributes["process.exit.code"] == 64

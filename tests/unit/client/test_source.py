@@ -201,7 +201,7 @@ def test_fifteen_minutes_of_outage_with_a_warm_cache(server, clock):
                 assert source.token(MOUNT, ROLE).seconds_left() > 0
                 settle(source)
             server.before = lambda _seen: None
-            clock.now += 60
+            clock.now += 90  # a pause after a failure is at most 75 s
             settle(source)
 
 
