@@ -65,13 +65,22 @@ def test_an_address_costs_no_request(server) -> None:
         ("mount", "enable", "order"),
         ("config", "revoke", "order", "--reason", "x", "--allow-destroy=skyflow/order"),
         ("role", "delete", "order", "writer", "-y"),
+        ("config", "write", "order", "--description", "x"),
+        ("config", "verify", "order"),
+        ("config", "rollback", "skyflow/order"),
+        ("creds", "order", "writer"),
+        ("creds", "skyflow/order", "writer"),
+        ("sign", "order", "writer", "token"),
+        ("exec", "order", "writer", "--", "true"),
+        ("token-file", "order", "writer", "--once", "--path", "token"),
     ],
     ids=lambda words: " ".join(words[:2]),
 )
 @pytest.mark.parametrize("named", ["other", "https://bao.shop.example:8201", "http://x:99999999"])
 def test_every_other_server_is_refused_before_anything_is_written(server, command, named) -> None:
     declare(named)
-    done = run(*command, "-f", "mounts.yaml", "-o", "json")
+    cut = command.index("--") if "--" in command else len(command)
+    done = run(*command[:cut], "-f", "mounts.yaml", "-o", "json", *command[cut:])
     whole = checked_envelope(done.stdout)
     assert (done.exit_code, server.writes()) == (5, []), whole
     (problem,) = whole["errors"]

@@ -92,7 +92,7 @@ def sign(
     def work(run: CommandRun) -> CommandResult:
         checked = parse_ctx(ctx)
         seconds = None if ttl is None else int(span_seconds(ttl, "--ttl"))
-        path = manifests.resolve_path(mount, file)
+        path = manifests.resolve_path(mount, file, run)
         with gateways.open_gateway(target, run) as gateway:
             made = sign_data_tokens(gateway, path, role, data_tokens, ctx=checked, ttl=seconds)
         return CommandResult(

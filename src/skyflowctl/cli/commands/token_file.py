@@ -76,7 +76,11 @@ def token_file(
     def work(run: CommandRun) -> CommandResult:
         from skyflowctl.operations.keep_token import TokenKeeper
 
-        checked, mount_path, where = parse_ctx(ctx), manifests.resolve_path(mount, file), Path(path)
+        checked, mount_path, where = (
+            parse_ctx(ctx),
+            manifests.resolve_path(mount, file, run),
+            Path(path),
+        )
         _check_place(where)
 
         def ask(gateway: "Gateway") -> "Creds":

@@ -23,6 +23,7 @@ _DEFAULTS_BLOCK = re.compile(
 )
 # A mount with a path of its own.
 _OWN_PATH = re.compile(r"""\bpath["']?[ \t]*:""")
+_SERVERS = re.compile(r"""["']?\bservers["']?[ \t]*:""")
 _PREFIX_LINE = re.compile(
     r"^[ \t]+path_prefix:[ \t]*([\"']?)([a-z0-9][a-z0-9_/-]*)\1[ \t]*(?:#.*)?$", re.MULTILINE
 )
@@ -64,20 +65,28 @@ def optional_manifest(
     return load_named_manifest(files, run) if files else None
 
 
-def resolve_path(mount: str, flag_values: Sequence[str] | None = None) -> str:
+def resolve_path(
+    mount: str, flag_values: Sequence[str] | None = None, run: CommandRun | None = None
+) -> str:
     """Return the path of a MOUNT argument: itself if it has a slash, else the manifest's path of
     that mount, else below its ``path_prefix``, else below ``skyflow``.
+
+    ``run`` is that of a command that writes or mints: it is held to the manifest's ``servers``.
 
     Raises:
         UsageError: it is neither a name nor a path.
         InvalidInputError: a manifest was named and cannot be read.
+        RefusedError: the manifest is not for the server that the command has connected to.
     """
     from skyflowctl.operations.mounts import resolve_mount_path
 
+    files = existing_files(tuple(flag_values or ()), os.environ)
+    text = _text_of(files)
+    if run is not None and text is not None and _SERVERS.search(text):
+        load_named_manifest(files, run)
     if "/" in mount:
         return resolve_mount_path(mount, "")
-    files = existing_files(tuple(flag_values or ()), os.environ)
-    prefix = _scanned_prefix(files) if files else DEFAULT_PREFIX
+    prefix = _scanned_prefix(text) if files else DEFAULT_PREFIX
     if prefix is not None:
         return resolve_mount_path(mount, prefix)
     from skyflowctl.manifest.load import load_manifest as load
@@ -93,14 +102,14 @@ def mount_name(mount: str, path: str, flag_values: Sequence[str] | None = None) 
     if "/" not in mount:
         return mount
     files = existing_files(tuple(flag_values or ()), os.environ)
-    prefix = (_scanned_prefix(files) if files else None) or DEFAULT_PREFIX
+    prefix = (_scanned_prefix(_text_of(files)) if files else None) or DEFAULT_PREFIX
     return path.removeprefix(f"{prefix}/")
 
 
 def path_prefix(flag_values: Sequence[str] | None = None) -> str:
     """Return the manifest's ``path_prefix`` if there is a manifest, else ``skyflow``."""
     files = existing_files(tuple(flag_values or ()), os.environ)
-    found = _scanned_prefix(files) if files else DEFAULT_PREFIX
+    found = _scanned_prefix(_text_of(files)) if files else DEFAULT_PREFIX
     if found is None:
         from skyflowctl.manifest.load import load_manifest as load
 
@@ -108,22 +117,25 @@ def path_prefix(flag_values: Sequence[str] | None = None) -> str:
     return found
 
 
-def _scanned_prefix(files: Sequence[str]) -> str | None:
-    """Return the prefix if a text search proves it for every mount, or None."""
+def _text_of(files: Sequence[str]) -> str | None:
+    """Return the text of manifest files; None if they cannot be read twice, or not at all."""
     if "-" in files:
         return None
     try:
-        texts = [Path(file).read_text(encoding="utf-8") for file in files]
+        return "\n".join(Path(file).read_text(encoding="utf-8") for file in files)
     except (OSError, UnicodeDecodeError):
         return None
-    whole = "\n".join(texts)
-    if _OWN_PATH.search(whole):
+
+
+def _scanned_prefix(text: str | None) -> str | None:
+    """Return the prefix if a text search proves it for every mount, or None."""
+    if text is None or _OWN_PATH.search(text):
         return None
-    if "path_prefix" not in whole:
+    if "path_prefix" not in text:
         return DEFAULT_PREFIX
-    blocks = _DEFAULTS_BLOCK.findall(whole + "\n")
+    blocks = _DEFAULTS_BLOCK.findall(text + "\n")
     lines = [match[1] for block in blocks for match in _PREFIX_LINE.findall(block)]
-    return lines[0] if len(lines) == whole.count("path_prefix") == 1 else None
+    return lines[0] if len(lines) == text.count("path_prefix") == 1 else None
 
 
 def named_mounts(manifest: "Manifest", names: Sequence[str] | None) -> frozenset[str] | None:

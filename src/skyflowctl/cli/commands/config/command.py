@@ -197,7 +197,7 @@ def config_write(
         allowed = frozenset(allow_revoked_key or ())
         patch = write.ConfigPatch(description, tags, new, allowed)
         _something_to_write(patch)
-        path = manifests.resolve_path(mount, file)
+        path = manifests.resolve_path(mount, file, run)
         with gateways.open_gateway(target, run) as gateway:
             resolver.transport = gateway.transport
             done = write.write_config(gateway, path, patch)
@@ -276,7 +276,7 @@ def config_verify(
     def work(run: CommandRun) -> CommandResult:
         from skyflowctl.operations.config_show import verify_config
 
-        path = manifests.resolve_path(mount, file)
+        path = manifests.resolve_path(mount, file, run)
         with gateways.open_gateway(target, run) as gateway:
             report = verify_config(gateway, path)
         data = {"mount": mount, "path": path, **asdict(report)}

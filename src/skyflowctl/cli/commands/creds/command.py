@@ -107,7 +107,7 @@ def creds(
                 return credential_sources.manifest_credentials(manifest, run, allow_host, resolver)
 
             return CommandResult(past(mount, role, checked, file, run, source_of=source_of))
-        path = manifests.resolve_path(mount, file)
+        path = manifests.resolve_path(mount, file, run)
         with gateways.open_gateway(target, run) as gateway:
             if wrap_ttl is not None:
                 _check_wrap(wrap_ttl, output)

@@ -108,7 +108,7 @@ def exec_command(
 
         checked, number = parse_ctx(ctx), _signal_number(send, watch=watch, serve=serve)
         found = supervise.find_program(program)
-        path = manifests.resolve_path(mount, file)
+        path = manifests.resolve_path(mount, file, run)
 
         def ask(gateway: "Gateway") -> "Creds":
             return read_creds(gateway, path, role, checked)
