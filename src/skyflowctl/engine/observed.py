@@ -176,6 +176,7 @@ class MountTelemetry:
         with self._shared.sink.tracer.span(
             title, SpanKind.SERVER, parent[0] if parent else None
         ) as span:
+            known = self._store.knows_role(role)
             try:
                 reply = await answer(request)
             except EngineError as error:
@@ -188,7 +189,7 @@ class MountTelemetry:
                 reason = "cancelled"
                 raise
             finally:
-                done = _Observed(request, name, role, reason, reply)
+                done = _Observed(request, name, role, reason, reply, known=known)
                 self._record(span, done, time.perf_counter() - started)
         return reply
 
@@ -282,20 +283,26 @@ class MountTelemetry:
 
 
 class _Observed:
-    """A request that was answered; ``reason`` is empty if it succeeded."""
+    """A request that was answered; ``reason`` is empty if it succeeded, and ``known`` tells
+    whether the mount had this role before."""
 
     def __init__(
-        self, request: EngineRequest, name: str, role: str, reason: str, reply: EngineReply | None
+        self,
+        request: EngineRequest,
+        name: str,
+        role: str,
+        reason: str,
+        reply: EngineReply | None,
+        *,
+        known: bool,
     ) -> None:
         self.request = request
         self.name = name
         self.role = role
         self.reason = reason
         self._data = reply.data if reply and reply.data else {}
-        # Its answer, or the fact that it deleted, shows that the role exists or did.
-        self.has_role = bool(self._data) or (
-            reply is not None and request.operation is Operation.DELETE
-        )
+        # An answer with data shows that the role exists.
+        self.has_role = known or bool(self._data)
 
     def field(self, name: str) -> object:
         """Return a field of the answer; None: it has none."""

@@ -5,6 +5,7 @@ none is looked up. Exports run in the SDK's own threads. A collector that fails 
 and one line of the log in ten minutes, never a request.
 """
 
+import io
 import logging
 import os
 import socket
@@ -12,7 +13,7 @@ import ssl
 import threading
 import time
 from collections.abc import Callable
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 from uuid import uuid4
 
@@ -47,6 +48,7 @@ _LOG = logging.getLogger(__name__)
 _SAY_AGAIN_SECONDS = 600.0
 _FAILING_SECONDS = 60.0
 _TIMEOUT, _INTERVAL = 10.0, 60.0
+_LONGEST_ANSWER = 1 << 16  # bytes; a collector's answer has a few
 _SAMPLED = TraceFlags(TraceFlags.SAMPLED)
 _KINDS = {kind.value: kind for kind in SdkSpanKind}
 _UNSET, _ERROR = Status(StatusCode.UNSET), Status(StatusCode.ERROR)
@@ -256,7 +258,9 @@ def _span_exporter(protocol: str) -> SpanExporter:
     from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 
     return OTLPSpanExporter(
-        session=_session(), certificate_file=_trusted("TRACES_"), timeout=_timeout("TRACES_")
+        session=_session(_timeout("TRACES_")),
+        certificate_file=_trusted("TRACES_"),
+        timeout=_timeout("TRACES_"),
     )
 
 
@@ -270,16 +274,33 @@ def _metric_exporter(protocol: str) -> MetricExporter:
     from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
 
     return OTLPMetricExporter(
-        session=_session(), certificate_file=_trusted("METRICS_"), timeout=_timeout("METRICS_")
+        session=_session(_timeout("METRICS_")),
+        certificate_file=_trusted("METRICS_"),
+        timeout=_timeout("METRICS_"),
     )
 
 
-def _session() -> requests.Session:
-    """Return a session that reads no .netrc and follows no redirect."""
+def _session(seconds: float) -> requests.Session:
+    """Return a session that reads no .netrc, follows no redirect, and reads an answer's beginning
+    only, for at most these seconds: a collector must not fill the memory of its sender."""
     session = requests.Session()
     session.auth = lambda request: request
     session.max_redirects = 0
+    session.hooks["response"] = [partial(_keep_beginning, seconds)]
     return session
+
+
+def _keep_beginning(seconds: float, response: requests.Response, **_: object) -> requests.Response:
+    ends, whole, found = time.monotonic() + seconds, response.raw, b""
+    while len(found) < _LONGEST_ANSWER and time.monotonic() < ends:
+        part = whole.read1(_LONGEST_ANSWER - len(found))
+        if not part:
+            break
+        found += part
+    else:
+        whole.close()
+    response.raw = io.BytesIO(found)
+    return response
 
 
 def _trusted(signal: str) -> str | None:
