@@ -103,7 +103,7 @@ def apply(
     role of the manifest mints once: a role that the token service refuses causes exit 3. If
     an apply was interrupted or failed in part, run it again. Instead of mounts, the argument may be
     a plan that plan --out saved: it is made again, and applied without a question if nothing
-    differs; then it is used up."""
+    differs. A saved plan can be applied once."""
 
     request = ApplyRequest(
         target,
