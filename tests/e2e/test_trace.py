@@ -28,7 +28,7 @@ def stack(collector: OtlpReceiver) -> Iterator[Stack]:
 
 
 def trace_of(collector: OtlpReceiver, run: str, last: str) -> list[ReceivedSpan]:
-    """The spans of one run of skyflowctl, as soon as ``last`` is among them."""
+    """The spans of one run of skyflowctl, as soon as ``last`` and all parents are there."""
 
     def found(receiver: OtlpReceiver) -> list[ReceivedSpan]:
         spans = list(receiver.spans)
@@ -92,3 +92,12 @@ def test_an_apply_has_its_actions_and_a_rotation_its_steps(stack: Stack, collect
     (root,) = [one for one in spans if one.name == "skyflowctl rotate"]
     assert {one.trace_id for one in spans} == {root.trace_id}
     assert {one.parent_id for one in spans if one is not root} <= {one.span_id for one in spans}
+
+
+def test_exec_sends_its_span_before_the_program_replaces_it(stack: Stack, collector: OtlpReceiver):
+    seen = len(collector.spans)
+    words = ("exec", "order", "order-consumer-analytics", "--", "echo", "ran")
+    assert stack.cli(*words, exported=True).stdout == "ran\n"
+    (root,) = [one for one in collector.spans[seen:] if one.name == "skyflowctl exec"]
+    (client,) = [one for one in collector.spans[seen:] if one.parent_id == root.span_id]
+    assert client.attributes["url.path"] == "/v1/skyflow/order/creds/order-consumer-analytics"

@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from types import FrameType
 from typing import TYPE_CHECKING, NoReturn
 
@@ -63,6 +63,7 @@ class CommandRun:
             work.
         manifest: the manifest that the command read; ``gateway``: its connection to the server.
             ``cli.context.bound_manifests`` holds one to the other.
+        trace: its ``close`` ends and sends the command's span, for work that never returns.
     """
 
     id: str
@@ -74,6 +75,7 @@ class CommandRun:
     done: str = ""
     manifest: "Manifest | None" = None
     gateway: "Gateway | None" = None
+    trace: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
 
     def notice(self, text: str) -> None:
         """Write a notice to stderr."""
@@ -158,7 +160,8 @@ def run_command(
         SystemClock(),
         output.json,
     )
-    with command_trace(name, run.id) as span:
+    with run.trace:
+        span = run.trace.enter_context(command_trace(name, run.id))
         result, failed = _result_of(run, work)
         record_result(span, result)
         failure_view = _fail_in_eval if for_eval else None

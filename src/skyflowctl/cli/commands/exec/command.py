@@ -116,7 +116,9 @@ def exec_command(
         kept = watch or serve is not None
         read = gateways.reconnecting(target, run, ask, again=kept)
         if not kept:
-            supervise.become(found, program, _environment(read()))
+            environ = _environment(read())
+            run.trace.close()
+            supervise.become(found, program, environ)
         job = _Kept(run, read, serve)
         raise SystemExit(job.run(found, program, restarts=watch, signal_number=number))
 
