@@ -53,7 +53,8 @@ class TokenFigures:
     """The tokens of one mount, or of one app on one role.
 
     Args:
-        tokens: how many, signatures included; ``signatures`` are the requests to sign.
+        tokens: how many, signatures included; ``signatures`` are the requests to sign, ``reused``
+            those answered with a bearer that was returned before.
         first: when the first was requested; ``last``: the last.
         alive_until: when the last of them expires, of those whose end is known.
         end_unknown: how many have an end that the log does not show.
@@ -61,6 +62,7 @@ class TokenFigures:
 
     tokens: int = 0
     signatures: int = 0
+    reused: int = 0
     first: datetime | None = None
     last: datetime | None = None
     alive_until: datetime | None = None
@@ -72,6 +74,7 @@ class TokenFigures:
         """Add a token."""
         self.tokens += 1
         self.signatures += one.path == "sign"
+        self.reused += one.reused
         self.first = min(self.first or one.time, one.time)
         self.last = max(self.last or one.time, one.time)
         if one.expires_at is None:
@@ -266,12 +269,16 @@ class IncidentReader:
             self._add(one)
         return [one.request_id for one in found]
 
-    def _lives(self, mount: str) -> Iterator[tuple[float, bool]]:
-        """Yield the times at which the logs show a mount's live key, and whether it is ours."""
-        yield from ((at, True) for at in self._times.get(mount, ()))
+    def _lives(self, mount: str) -> Iterator[tuple[float, bool, bool]]:
+        """Yield the times at which the logs show a mount's live key, whether it is ours, and
+        whether it was before."""
+        yield from ((at, True, True) for at in self._times.get(mount, ()))
         for change in self._of_mount(mount):
-            if change.kind in _MAKES_LIVE or change.kind is ChangeKind.REVOKED:
-                yield change.time.timestamp(), change.key_id in self._query.keys
+            ours = change.key_id in self._query.keys
+            if change.kind is ChangeKind.REVOKED:
+                yield change.time.timestamp(), ours, ours
+            elif change.kind in _MAKES_LIVE:
+                yield change.time.timestamp(), ours, False
 
     def _of_mount(self, mount: str) -> Iterator[CredentialChange]:
         """Yield the changes that were made of a mount's credential, by time."""
@@ -319,8 +326,8 @@ class IncidentReader:
             yield f"{out} later changes are not listed"
 
 
-def _is_live(shown: Sequence[tuple[float, bool]], time: datetime) -> bool:
+def _is_live(shown: Sequence[tuple[float, bool, bool]], time: datetime) -> bool:
     """Whether the key was live: the last sight of it before tells, and if there is none, the
-    first one after, unless that one is a change."""
-    at = bisect_right(shown, (time.timestamp(), True))
-    return bool(shown) and shown[max(0, at - 1)][1]
+    first one after; a change that made it live shows that another one was live before."""
+    at = bisect_right(shown, (time.timestamp(), True, True))
+    return shown[at - 1][1] if at else bool(shown) and shown[0][2]

@@ -142,6 +142,11 @@ def _of_tokens(incident: Incident, found: Search) -> Iterator[Gap]:
             yield Gap(code, f"{counted(number, 'token')} {what}" + (f": {why}" if why else ""))
     if incident.subject.kind is not SubjectKind.KEY:
         return
+    yield Gap(
+        "no-answer-no-key",
+        "requests without an answer in the log name no key, so none of them is listed: --app or "
+        "--ctx finds them",
+    )
     if number := incident.unplaced + tallies["wrapped-left-out"]:
         yield Gap(
             "wrapped-key",

@@ -64,6 +64,7 @@ def incident_json(incident: Incident, unknown: Sequence[Gap]) -> dict[str, Any]:
         "summary": {
             **_figures(total),
             "signatures": total.signatures,
+            "reused": total.reused,
             "apps": len({(key[3], key[4]) for key, _ in incident.groups}),
             "mounts": len(incident.mounts),
             "listed": len(incident.tokens),

@@ -150,6 +150,24 @@ def test_a_request_without_an_answer_may_have_got_a_token(log):
     assert "no-answer" in codes(data)
 
 
+def test_a_key_s_requests_without_an_answer_are_named_as_not_known(log):
+    assert "no-answer-no-key" in codes(incident(log, "--key-id", OLD))
+    assert "no-answer-no-key" not in codes(incident(log, "--ctx", "order:1"))
+
+
+def test_a_wrapped_token_from_before_the_key_was_live_is_not_of_it(tmp_path):
+    told = Story(plain_ctx=True)
+    told.login(ORDERS)
+    told.creds(ORDERS, "order:1", wrap="w1")
+    told.rotation(to=NEW, run="run-rotate")
+    told.wait(minutes=1)
+    told.creds(ORDERS, "order:2", key_id=NEW)
+    log = written(tmp_path, "audit.log", told.device())
+    data = incident(log, "--key-id", NEW)
+    assert [one["ctx"] for one in data["tokens"]] == ["order:2"]
+    assert "wrapped-key" in codes(data)
+
+
 def test_a_rotation_ends_no_app(log):
     data = incident(log, "--app", "orders")
     assert [(one["mount"], one["ended_by"]) for one in data["mounts"]] == [("skyflow/order", None)]

@@ -43,6 +43,8 @@ def _head(summary: Mapping[str, Any], attempts: Sequence[AuditRow]) -> list[tupl
     tokens = counted(summary["tokens"], "token")
     if summary["signatures"]:
         tokens += f", {summary['signatures']} of them requests to sign"
+    if summary["reused"]:
+        tokens += f", {summary['reused']} of them with a bearer that was issued before"
     pairs: list[tuple[str, object]] = [("issued", tokens)]
     if summary["tokens"]:
         apps, mounts = counted(summary["apps"], "app"), counted(summary["mounts"], "mount")
