@@ -6,11 +6,11 @@ import threading
 import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
-from concurrent.futures import Future
+from concurrent.futures import Future, InvalidStateError
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from typing import Any, NamedTuple
 
-from .errors import ServerUnavailableError, TokenSourceError
+from .errors import ServerUnavailableError, TokenSourceError, closed_error
 from .values import Moment, SystemTime
 
 _logger = logging.getLogger(__name__.rpartition(".")[0])
@@ -90,11 +90,16 @@ class RefreshingCache:
         self.changed = threading.Condition()
 
     def close(self) -> None:
-        """End the workers and drop every value."""
+        """End the workers, drop every value, and end the waits for those that are being read."""
         with self.changed:
             self._closed = True
+            flights = [kept.flight for kept in self._kept.values() if kept.flight is not None]
+            for kept in self._kept.values():
+                kept.held = None
             self._kept.clear()
             self.changed.notify_all()
+        for flight in flights:
+            _end(flight, None, closed_error())
 
     def forget_threads(self) -> None:
         """Begin anew in the child of a fork, which has the values but no other thread."""
@@ -139,8 +144,13 @@ class RefreshingCache:
             key: what is asked for.
             fetch: reads it.
             workers: a worker carries out every read.
+
+        Raises:
+            TokenSourceError: the cache is closed.
         """
         with self.changed:
+            if self._closed:
+                raise closed_error()
             kept = self._entry(key, fetch)
             kept.used = True
             held = kept.held
@@ -165,10 +175,19 @@ class RefreshingCache:
         kept = self._kept.get(key)
         if kept is None:
             kept = self._kept[key] = _Kept(fetch)
-            while len(self._kept) > self._size:
-                self._kept.popitem(last=False)
+            self._evict(kept)
         self._kept.move_to_end(key)
         return kept
+
+    def _evict(self, spared: _Kept) -> None:
+        """Drop the keys used longest ago that are too many. A key that is being read, or waits for
+        a worker, stays: workers find their work here."""
+        excess = len(self._kept) - self._size
+        if excess <= 0:
+            return
+        idle = [key for key, one in self._kept.items() if one.flight is None and one is not spared]
+        for key in idle[:excess]:
+            del self._kept[key]
 
     def _fly(self, kept: _Kept, flight: "Future[Held]") -> None:
         """Read a value and give it to all who wait for it."""
@@ -192,7 +211,9 @@ class RefreshingCache:
     ) -> None:
         with self.changed:
             kept.flight, kept.wanted = None, False
-            if held is not None:
+            if self._closed:
+                held, error = None, closed_error()
+            elif held is not None:
                 kept.held, kept.failures, kept.used = held, 0, False
                 self._wake()
             elif error is not None:
@@ -202,10 +223,8 @@ class RefreshingCache:
                 kept.pauses_until = self._clock.monotonic() + pause
                 if kept.usable():
                     _logger.warning("the value in use is not renewed yet: %s", error)
-        if held is not None:
-            flight.set_result(held)
-        else:
-            flight.set_exception(error or _AbandonedError())
+            self._evict(kept)
+        _end(flight, held, error or _AbandonedError())
 
     # The workers.
 
@@ -263,6 +282,17 @@ class RefreshingCache:
 
 class _AbandonedError(Exception):
     """The thread that read a value was interrupted."""
+
+
+def _end(flight: "Future[Held]", held: Held | None, error: Exception) -> None:
+    """Give the value, else the error, to all who wait; whoever is first decides."""
+    try:
+        if held is not None:
+            flight.set_result(held)
+        else:
+            flight.set_exception(error)
+    except InvalidStateError:  # it was closed meanwhile
+        return
 
 
 def kept_value(kept: _Kept, error: TokenSourceError) -> Any:

@@ -39,3 +39,8 @@ class RequestRefusedError(TokenSourceError):
 class ServerUnavailableError(TokenSourceError):
     """No usable answer within the attempts and the deadline: unreachable, sealed, electing a
     leader, or the token service does not answer."""
+
+
+def closed_error() -> TokenSourceError:
+    """Return what every call of a closed source raises."""
+    return TokenSourceError("the token source is closed")

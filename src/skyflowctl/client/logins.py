@@ -116,6 +116,8 @@ class FixedToken(ServerLogin):
     """
 
     def __init__(self, token: str) -> None:
+        if not token.strip():
+            raise ClientSettingsError("the token is empty")
         if not (token.strip().isprintable() and token.isascii()):
             raise ClientSettingsError("the token has characters that no header may have")
         self._token = MaskedText(token.strip())

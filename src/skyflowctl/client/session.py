@@ -13,6 +13,7 @@ from .errors import (
     RequestRefusedError,
     ServerUnavailableError,
     TokenSourceError,
+    closed_error,
 )
 from .logins import ServerLogin
 from .server import ServerEndpoint
@@ -90,9 +91,12 @@ class ServerSession:
         self._failures = 0
         self._denied: dict[str, float] = {}
         self._index = ""
+        self._closed = False
 
     def close(self) -> None:
-        """Close the connections. The login ends by itself."""
+        """Close the connections, and send nothing more. The login ends by itself."""
+        self._closed = True
+        self._current = None
         self._pool.close()
 
     def call(self, request: ServerRequest) -> Mapping[str, Any]:
@@ -172,6 +176,8 @@ class ServerSession:
         started = self._clock.monotonic()
         reason, status = "there was no time to ask", 0
         for attempt in range(self._limits.attempts):
+            if self._closed:
+                raise closed_error()
             round_ = self._asked(request, ends)
             if isinstance(round_, ServerReply):
                 return round_

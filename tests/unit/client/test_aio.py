@@ -23,6 +23,7 @@ from skyflowctl.client import (
     RequestRefusedError,
     ServerEndpoint,
     ServerUnavailableError,
+    TokenSourceError,
 )
 
 
@@ -135,3 +136,51 @@ def test_one_source_serves_several_loops(server):
     first = asyncio.run(source.token(MOUNT, ROLE))
     assert asyncio.run(source.token(MOUNT, ROLE)) is first
     asyncio.run(source.close())
+
+
+def test_more_keys_than_are_kept_are_all_read(server):
+    """A key that waits for a worker is not evicted before it was read."""
+
+    async def work() -> None:
+        async with source_for(server, entries=4) as source:
+            wanted = [source.token(MOUNT, ROLE, f"c{number}") for number in range(32)]
+            found = await asyncio.wait_for(asyncio.gather(*wanted), 30)
+            assert [one.access_token.rpartition("-")[2] for one in found] == [
+                f"c{number}" for number in range(32)
+            ]
+            assert len(source._cache._kept) <= 4
+
+    asyncio.run(work())
+    assert server.creds == 32
+
+
+def test_closing_ends_waits_at_once_and_keeps_nothing(server):
+    entered, release = threading.Event(), threading.Event()
+
+    def held(seen):
+        if "/creds/" in seen.path:
+            entered.set()
+            release.wait(10)
+
+    server.before = held
+
+    async def work() -> None:
+        source = source_for(server)
+        waits = [asyncio.create_task(source.token(MOUNT, ROLE, str(n))) for n in range(12)]
+        while not entered.is_set():
+            await asyncio.sleep(0.01)
+        await source.close()
+        ended = await asyncio.wait_for(asyncio.gather(*waits, return_exceptions=True), 5)
+        assert {str(one) for one in ended} == {"the token source is closed"}
+        assert all(isinstance(one, TokenSourceError) for one in ended)
+        assert not release.is_set()
+        release.set()
+        for call in (source.token(MOUNT, ROLE), source.sign(MOUNT, ROLE, ["tok-1"])):
+            with pytest.raises(TokenSourceError, match="the token source is closed"):
+                await call
+        assert not source._cache._kept
+
+    try:
+        asyncio.run(work())
+    finally:
+        release.set()

@@ -26,6 +26,7 @@ from support.token_server import (
 from skyflowctl.client import (
     AppRole,
     ClientSettingsError,
+    FixedToken,
     LoginRefusedError,
     PermissionDeniedError,
     RequestRefusedError,
@@ -403,3 +404,22 @@ def test_a_fork_begins_anew_with_the_tokens_that_are_kept(server, clock):
         os.waitpid(child, 0)
         assert source.token(MOUNT, ROLE) is first
     assert server.logins == 2
+
+
+def test_a_closed_source_raises_and_sends_nothing(server, clock):
+    with source_of(server, clock) as source:
+        source.token(MOUNT, ROLE)
+    for call in (
+        lambda: source.token(MOUNT, ROLE),
+        lambda: source.secrets("secret/backend"),
+        lambda: source.sign(MOUNT, ROLE, ["tok-1"]),
+    ):
+        with pytest.raises(TokenSourceError, match="the token source is closed"):
+            call()
+    assert (len(server.reads), kept(source)) == (1, [])
+
+
+@pytest.mark.parametrize("token", ["", " ", "\n"])
+def test_an_empty_token_is_refused(token):
+    with pytest.raises(ClientSettingsError, match="empty"):
+        FixedToken(token)
