@@ -106,10 +106,28 @@ def test_a_template_cannot_be_decided(place: Place):
     place.admin.do("DELETE", "auth/approle/role/a-template")
 
 
-def test_what_cannot_be_read_makes_the_answer_incomplete(place: Place):
+def test_a_login_that_may_read_nothing_is_not_permitted(place: Place):
     app = place.apps[0]
     env = {"BAO_TOKEN": app.token}
     words = ("audit", "who-can", f"order/{ROLE}", "-o", "json")
-    done = place.stack.cli(*words, exported=True, env=env)
+    done = place.stack.cli(*words, exported=True, env=env, check=4)
     assert '"complete": false' in done.stdout or '"complete":false' in done.stdout
     assert "sys/policies" in done.stdout
+
+
+def test_what_cannot_be_read_makes_the_answer_partial(place: Place):
+    place.stack.api("PUT", "sys/policies/acl/lists", {"policy": 'path "sys/auth" {\n'
+        '  capabilities = ["read"]\n}\npath "auth/userpass/users*" {\n'
+        '  capabilities = ["read", "list"]\n}'})  # fmt: skip
+    made = place.stack.api("POST", "auth/token/create", {"policies": ["lists"], "ttl": "10m"})
+    env = {"BAO_TOKEN": made["auth"]["client_token"]}
+    words = ("audit", "who-can", f"order/{ROLE}", "-o", "json")
+    done = place.stack.cli(*words, exported=True, env=env, check=3)
+    assert '"status": "partial"' in done.stdout
+    assert '"complete": false' in done.stdout
+
+
+def test_a_mount_that_is_not_there_is_a_usage_error(place: Place):
+    done = place.stack.json("audit", "who-can", "skyflow/none", ROLE, check=64)
+    assert [one["code"] for one in done["errors"]] == ["not-mounted"]
+    place.stack.json("audit", "who-can", "order", "../x", check=64)

@@ -38,7 +38,8 @@ _DIGEST_BYTES = 1 << 20
 _GATHERED_BYTES = 256 << 10
 """How much is found before it is passed on."""
 _TOKEN_TYPE = b'"token_type":"'
-_HASH_START = HASH_PREFIX.encode()
+_HASHED_TOKEN = b'"access_token":"' + HASH_PREFIX.encode()
+"""A text in every answer with a token. Answers of the server's own also have a ``token_type``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,7 +173,7 @@ class Sifter:
         foreign = 0
         if texts.device_hashes:
             ours = sum(block.count(_TOKEN_TYPE + one, 0, size) for one in texts.device_hashes)
-            foreign = block.count(_TOKEN_TYPE + _HASH_START, 0, size) - ours
+            foreign = max(0, block.count(_HASHED_TOKEN, 0, size) - ours)
         noticed = tuple(text for text in self._not_noticed if find(text, 0) >= 0)
         if noticed:
             # One occurrence in all the parts that this process reads is enough.

@@ -4,6 +4,7 @@ Policies are decided with the server's order of precedence (``posture.acl``). Wh
 or decided is part of the answer.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import field
 from datetime import datetime
@@ -21,14 +22,13 @@ from skyflowctl.posture.collect.reads import (
     policies,
     read_fresh,
 )
-from skyflowctl.posture.facts import Login, NotRead
+from skyflowctl.posture.facts import Login, NotRead, Tokens
 from skyflowctl.posture.grants import may_open, opens
 from skyflowctl.posture.policies import Policy, parse_policy
 from skyflowctl.vault.gateway import Gateway
 from skyflowctl.vault.transport import Transport
 
 Decision = Literal["yes", "maybe", "no"]
-_IDENTITY_KINDS = frozenset({"entity", "group"})
 _NAMED_BY_ALIAS = frozenset({"userpass user", "ldap user"})
 
 
@@ -97,9 +97,13 @@ class _Identity:
     external: tuple[tuple[str, frozenset[str]], ...] = ()
     not_read: tuple[NotRead, ...] = ()
 
+    def at(self, mount: str) -> list[_Entity]:
+        """Return the entities with an alias on an auth mount."""
+        return [one for one in self.entities if any(a.mount == mount for a in one.aliases)]
+
 
 @dataclass(frozen=True, slots=True)
-class _Judge:
+class _Decider:
     """Decides about the path for sets of policies."""
 
     path: str
@@ -159,7 +163,7 @@ def who_can(
         for one in parsed.values()
         if one.problem
     ]
-    found = logins(transport, tokens, known, parallelism)
+    found = logins(transport, tokens, known, parallelism, identities=False)
     identity = _identity(transport, parallelism)
     not_read += [*found.not_read, *identity.not_read]
     if found.left_out:
@@ -167,50 +171,87 @@ def who_can(
     if not isinstance(tokens, NotRead) and tokens.total > len(tokens.found):
         why = f"{tokens.total - len(tokens.found)} live tokens are beyond the limit"
         not_read.append(NotRead("auth/token/accessors", why=why))
-    judge = _Judge(path, parsed, now)
-    examined = [one for one in found.found if one.kind not in _IDENTITY_KINDS]
+    decider = _Decider(path, parsed, now)
+    aliases = _aliases(transport, found.found, identity, parallelism)
+    not_read += [one for one in aliases.values() if isinstance(one, NotRead)]
     readers = [
-        reader for login in examined for reader in _readers(transport, login, identity, judge)
+        reader
+        for login in found.found
+        for reader in _readers(login, aliases.get(login), identity, decider)
     ]
-    readers += _of_groups(identity, judge)
+    readers += _of_groups(identity, decider)
+    readers += _of_earlier_logins(tokens, found.found, identity, decider)
     ordered = sorted(
         dict.fromkeys(readers), key=lambda one: (one.decision != "yes", one.kind, one.name)
     )
-    return WhoCan(path, tuple(ordered), len(examined), tuple(dict.fromkeys(not_read)))
+    return WhoCan(path, tuple(ordered), len(found.found), tuple(dict.fromkeys(not_read)))
 
 
 def _readers(
-    transport: Transport, login: Login, identity: _Identity, judge: _Judge
+    login: Login, alias: str | NotRead | None, identity: _Identity, decider: _Decider
 ) -> Iterator[Reader]:
-    """Yield a login's rows: alone, and with the policies of the entities that may log in by it."""
+    """Yield a login's rows: alone, and with the policies of the entities that log in by it, or may.
+
+    Args:
+        login: the login.
+        alias: its own alias in identities; None or unread: it is not known which entities log in
+            by it.
+        identity: the entities.
+        decider: decides.
+    """
     names = frozenset(login.policies)
     if login.any_of:
         for name in login.policies:
-            yield from _row(login, {name, "default"}, judge)
+            yield from _row(login, {name, "default"}, decider)
         return
-    mount = login.name.rpartition("/")[0]
-    there = [one for one in identity.entities if any(a.mount == mount for a in one.aliases)]
-    alias = _alias_of(transport, login) if there else None
-    if alias is not None:
-        there = [one for one in there if _Alias(mount, alias) in one.aliases]
-    if alias is None or not there:
-        yield from _row(login, names, judge)
-    alone = judge.decide(names)[0]
-    for entity in there:
-        together = names | entity.policies
-        if alias is not None or judge.decide(together)[0] != alone:
-            yield from _row(login, together, judge, entity.name)
+    there = identity.at(_mount_of(login))
+    if isinstance(alias, str):
+        there = [one for one in there if _Alias(_mount_of(login), alias) in one.aliases]
+        for entity in there:
+            yield from _row(login, names | entity.policies, decider, entity.name)
+        if not there:
+            yield from _row(login, names, decider)
+        return
+    alone = decider.decide(names)[0]
+    differing = [one for one in there if decider.decide(names | one.policies)[0] != alone]
+    denied = [one.name for one in differing if decider.decide(names | one.policies)[0] == "no"]
+    why = f"not if {' or '.join(denied)} logs in through it" if denied else ""
+    yield from _row(login, names, decider, maybe=why)
+    for entity in differing:
+        why = f"only if {entity.name} logs in through it"
+        yield from _row(login, names | entity.policies, decider, entity.name, maybe=why)
 
 
-def _row(login: Login, names: Iterable[str], judge: _Judge, entity: str = "") -> Iterator[Reader]:
-    decision, why, guarded = judge.decide(names)
+def _row(
+    login: Login,
+    names: Iterable[str],
+    decider: _Decider,
+    entity: str = "",
+    *,
+    maybe: str = "",
+) -> Iterator[Reader]:
+    """Yield the row of a login with these policies; ``maybe``: why that is not certain."""
+    decision, why, guarded = decider.decide(names)
     if decision != "no":
-        by = judge.allowing(names)
-        yield Reader(login.kind, login.name, decision, by, entity, why, guarded)
+        by = decider.allowing(names)
+        sure: Decision = "maybe" if maybe else decision
+        yield Reader(login.kind, login.name, sure, by, entity, maybe or why, guarded)
 
 
-def _alias_of(transport: Transport, login: Login) -> str | None:
-    """Return the alias that a login has in identities; None if each login has its own."""
+def _mount_of(login: Login) -> str:
+    return login.name.rpartition("/")[0]
+
+
+def _aliases(
+    transport: Transport, found: Sequence[Login], identity: _Identity, parallelism: int
+) -> dict[Login, str | NotRead | None]:
+    """Return the aliases that logins have in identities; None if each person has one of his own."""
+    asked = [one for one in found if not one.any_of and identity.at(_mount_of(one))]
+    with Workers(parallelism) as pool:
+        return dict(zip(asked, pool.map(lambda one: _alias_of(transport, one), asked), strict=True))
+
+
+def _alias_of(transport: Transport, login: Login) -> str | NotRead | None:
     mount, _, name = login.name.rpartition("/")
     if login.kind in _NAMED_BY_ALIAS:
         return name
@@ -218,15 +259,36 @@ def _alias_of(transport: Transport, login: Login) -> str | None:
         return None
     path = f"auth/{mount}/role/{name}/role-id"
     found = or_not_read(lambda: read_fresh(transport, path), path, "read")
-    return None if isinstance(found, NotRead) else str(found.get("role_id") or "") or None
+    return found if isinstance(found, NotRead) else str(found.get("role_id") or "") or None
 
 
-def _of_groups(identity: _Identity, judge: _Judge) -> Iterator[Reader]:
+def _of_earlier_logins(
+    tokens: Tokens | NotRead, found: Sequence[Login], identity: _Identity, decider: _Decider
+) -> Iterator[Reader]:
+    """Yield live tokens of logins that would not get these policies today: a token keeps its own
+    policies until it ends."""
+    if isinstance(tokens, NotRead):
+        return
+    today = {frozenset(one.policies) for one in found if not one.any_of}
+    today |= {one | entity.policies for one in today for entity in identity.entities}
+    seen: Counter[tuple[str, frozenset[str]]] = Counter(
+        (one.display_name, frozenset(one.policies))
+        for one in tokens.found
+        if not one.created_by.startswith("auth/token/")
+    )
+    for (name, names), number in sorted(seen.items(), key=lambda one: one[0][0]):
+        if names not in today:
+            many = f" ({number} tokens)" if number > 1 else ""
+            login = Login("live token", f"{name}{many}", tuple(names))
+            yield from _row(login, names, decider)
+
+
+def _of_groups(identity: _Identity, decider: _Decider) -> Iterator[Reader]:
     for name, names in identity.external:
-        decision, why, guarded = judge.decide(names)
+        decision, why, guarded = decider.decide(names)
         if decision != "no":
             why = why or "its members are known only when they log in"
-            yield Reader("external group", name, "maybe", judge.allowing(names), "", why, guarded)
+            yield Reader("external group", name, "maybe", decider.allowing(names), "", why, guarded)
 
 
 def _identity(transport: Transport, parallelism: int) -> _Identity:
@@ -250,14 +312,29 @@ def _identity(transport: Transport, parallelism: int) -> _Identity:
             )
             not_read += [one for one in read if isinstance(one, NotRead)]
             found[kind] = [one for one in read if not isinstance(one, NotRead)]
-    by_id = {str(one.get("id")): _names(one) for one in found["group"]}
+    raw = {str(one.get("id")): one for one in found["group"]}
+    by_id = {id_: _inherited(id_, raw) for id_ in raw}
     entities = tuple(_entity(one, by_id) for one in found["entity"] if not one.get("disabled"))
     external = tuple(
-        (str(one.get("name")), _names(one))
+        (str(one.get("name")), by_id[str(one.get("id"))])
         for one in found["group"]
         if one.get("type") == "external"
     )
     return _Identity(entities, external, tuple(not_read))
+
+
+def _inherited(group: str, raw: Mapping[str, Mapping[str, Any]]) -> frozenset[str]:
+    """Return the policies of a group and of all groups that it is a member of."""
+    found: set[str] = set()
+    seen: set[str] = set()
+    left = [group]
+    while left:
+        one = left.pop()
+        if one not in seen and one in raw:
+            seen.add(one)
+            found |= _names(raw[one])
+            left += [str(parent) for parent in raw[one].get("parent_group_ids") or ()]
+    return frozenset(found)
 
 
 def _entity(raw: Mapping[str, Any], groups: Mapping[str, frozenset[str]]) -> _Entity:

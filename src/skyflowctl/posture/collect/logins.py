@@ -59,7 +59,12 @@ class _Entry:
 
 
 def logins(
-    transport: Transport, tokens: Tokens | NotRead, policies: Iterable[str], parallelism: int
+    transport: Transport,
+    tokens: Tokens | NotRead,
+    policies: Iterable[str],
+    parallelism: int,
+    *,
+    identities: bool = True,
 ) -> ServerLogins:
     """Return every login, in 1 + 2 requests per kind and one for each login.
 
@@ -68,11 +73,13 @@ def logins(
         tokens: live tokens; those that were created without a login count as logins.
         policies: names of all policies, for token roles that allow them by a pattern.
         parallelism: how many requests run at once.
+        identities: also return entities and groups.
     """
     found: list[Login] = []
     not_read: list[NotRead] = []
     with Workers(parallelism) as pool:
         folders, unknown = _folders(transport)
+        folders += [(kind, kind.folder) for kind in _IDENTITIES if identities]
         not_read += unknown
         entries: list[_Entry] = []
         for one in pool.map(lambda pair: _entries(transport, *pair), folders):
@@ -94,7 +101,7 @@ def logins(
 
 def _folders(transport: Transport) -> tuple[list[tuple[_Kind, str]], list[NotRead]]:
     """Return the folders to list, and the auth methods whose logins are not supported."""
-    folders = [(kind, kind.folder) for kind in _IDENTITIES]
+    folders: list[tuple[_Kind, str]] = []
     mounted = or_not_read(lambda: read_fresh(transport, "sys/auth"), "sys/auth", "read")
     if isinstance(mounted, NotRead):
         return folders, [mounted]

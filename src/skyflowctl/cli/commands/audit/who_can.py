@@ -10,12 +10,14 @@ from skyflowctl.cli.context import gateways, manifests
 from skyflowctl.cli.envelope import CommandResult
 from skyflowctl.cli.options import FileOption, OutputOptions, TargetOptions
 from skyflowctl.cli.runner import CommandRun, run_command
-from skyflowctl.errors import Problem, UsageError
+from skyflowctl.engine.names import FOREIGN_NAME
+from skyflowctl.errors import ExitCode, Problem, UsageError
 from skyflowctl.text import counted
 
 if TYPE_CHECKING:
     from skyflowctl.operations.audit_who_can import WhoCan
     from skyflowctl.posture.facts import NotRead
+    from skyflowctl.vault.gateway import Gateway
 
 MountOrPath = Annotated[
     str, typer.Argument(metavar="MOUNT", help="A mount's name or path, or MOUNT/ROLE alone.")
@@ -31,7 +33,7 @@ RoleArgument = Annotated[
         ("skyflowctl audit who-can order/order-producer --dev", "in one word"),
         ("skyflowctl audit who-can order order-producer -o json", "for programs"),
     ],
-    exits=READ_EXITS,
+    exits=[ExitCode.PARTIAL, *READ_EXITS],
 )
 def who_can(
     mount: MountOrPath,
@@ -47,7 +49,7 @@ def who_can(
 
     'maybe' cannot be decided from outside: a policy with a template, an identity that may log
     in through several roles, a group whose members are known only at login. If something
-    cannot be read, it is named, and the answer is not complete. Address ranges, quotas and
+    cannot be read, it is named, and the answer is partial (3). Address ranges, quotas and
     rules about the ctx are not considered."""
 
     def work(run: CommandRun) -> CommandResult:
@@ -60,26 +62,45 @@ def who_can(
                 why="only one name is given",
                 fix="name both: skyflowctl audit who-can MOUNT ROLE",
             )
+        if not FOREIGN_NAME.fullmatch(asked):
+            raise UsageError(
+                f"{asked} is not the name of a role",
+                why="a name has letters, digits, _ . and -",
+                fix=f"'skyflowctl role list {name}' shows the roles",
+            )
         path = manifests.resolve_path(name, file)
         with gateways.open_gateway(target, run) as gateway:
-            found = ask(gateway, path, asked, run.clock.now())
             missing = _role_warning(gateway, path, asked)
-        return CommandResult(_data(found), warnings=[*map(_not_read, found.not_read), *missing])
+            found = ask(gateway, path, asked, run.clock.now())
+        data, warnings = _data(found), [*map(_not_read, found.not_read), *missing]
+        if found.complete:
+            return CommandResult(data, warnings=warnings)
+        if found.examined or found.readers:
+            return CommandResult(data, "partial", ExitCode.PARTIAL, warnings=warnings)
+        return CommandResult(data, "error", ExitCode.NOT_PERMITTED, warnings)
 
     run_command("audit who-can", output, work, _view)
 
 
-def _role_warning(gateway: Any, path: str, role: str) -> list[Problem]:
-    from skyflowctl.posture.collect.reads import or_not_read
+def _role_warning(gateway: "Gateway", path: str, role: str) -> list[Problem]:
+    """Return a warning if the mount has no such role.
 
-    roles = or_not_read(lambda: gateway.engine(path).roles(), f"{path}/roles", "list")
-    if not isinstance(roles, dict) or role in roles:
+    Raises:
+        VaultError: nothing is mounted there, or it cannot be asked.
+    """
+    from skyflowctl.vault.errors import ForbiddenError
+
+    try:
+        roles = gateway.engine(path).roles()
+    except ForbiddenError:
+        return []
+    if role in roles:
         return []
     return [
         Problem(
             "no-such-role",
             f"{path} has no role {role} now",
-            "the answer is who could read it if it existed",
+            "the answer is for a role of that name",
             f"'skyflowctl role list {path}' shows its roles",
         )
     ]

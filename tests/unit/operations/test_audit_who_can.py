@@ -1,0 +1,101 @@
+"""Which logins can read: what follows from policies, identities and tokens that are known."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import pytest
+
+from skyflowctl.operations.audit_who_can import (
+    _Alias,
+    _Decider,
+    _Entity,
+    _Identity,
+    _inherited,
+    _of_earlier_logins,
+    _readers,
+)
+from skyflowctl.posture.facts import LiveToken, Login, NotRead, Tokens
+from skyflowctl.posture.policies import parse_policy
+
+PATH = "skyflow/order/creds/producer"
+TEXTS = {
+    "pay": f'path "{PATH}" {{ capabilities = ["read"] }}',
+    "stop": f'path "{PATH}" {{ capabilities = ["deny"] }}',
+    "lint": 'path "secret/x" { capabilities = ["read"] }',
+    "default": "",
+}
+
+
+@pytest.fixture
+def decider() -> _Decider:
+    return _Decider(
+        PATH, {name: parse_policy(name, text) for name, text in TEXTS.items()}, datetime.now(UTC)
+    )
+
+
+def entity(name: str, *policies: str, mount: str = "jwt", alias: str = "x") -> _Entity:
+    return _Entity(name, frozenset(policies), (_Alias(mount, alias),))
+
+
+def rows(decider: _Decider, login: Login, alias: str | NotRead | None, *entities: _Entity) -> list:
+    found = _readers(login, alias, _Identity(entities), decider)
+    return [(one.decision, one.entity, one.why) for one in found]
+
+
+CI = Login("jwt role", "jwt/ci", ("default", "lint"))
+PAYS = Login("jwt role", "jwt/pay", ("default", "pay"))
+
+
+def test_a_login_whose_identity_is_not_known_may_read_by_it(decider) -> None:
+    found = rows(decider, CI, None, entity("alice", "pay"))
+    assert found == [("maybe", "alice", "only if alice logs in through it")]
+
+
+def test_a_login_that_an_identity_may_be_denied_is_not_certain(decider) -> None:
+    found = rows(decider, PAYS, None, entity("bob", "stop"), entity("carol"))
+    assert found == [("maybe", "", "not if bob logs in through it")]
+
+
+def test_an_alias_that_could_not_be_read_is_as_one_that_is_not_known(decider) -> None:
+    login = Login("approle role", "approle/app", ("default", "lint"))
+    found = rows(decider, login, NotRead("role-id"), entity("alice", "pay", mount="approle"))
+    assert [one[0] for one in found] == ["maybe"]
+
+
+def test_a_known_alias_is_certain(decider) -> None:
+    login = Login("userpass user", "userpass/alice", ("default", "lint"))
+    mine = entity("alice", "pay", mount="userpass", alias="alice")
+    other = entity("bob", "pay", mount="userpass", alias="bob")
+    assert rows(decider, login, "alice", mine, other) == [("yes", "alice", "")]
+
+
+def test_a_group_has_the_policies_of_every_group_that_it_is_in() -> None:
+    groups = {
+        "a": {"policies": ["one"], "parent_group_ids": ["b"]},
+        "b": {"policies": ["two"], "parent_group_ids": ["c", "a"]},
+        "c": {"policies": ["three"], "parent_group_ids": None},
+    }
+    assert _inherited("a", groups) == {"one", "two", "three"}
+    assert _inherited("c", groups) == {"three"}
+
+
+def token(name: str, *policies: str, by: str = "auth/approle/login") -> LiveToken:
+    return LiveToken(name, name, policies, "", by)
+
+
+def earlier(decider: _Decider, *tokens: LiveToken) -> list[tuple[str, str]]:
+    found = _of_earlier_logins(Tokens(tokens, len(tokens)), (CI, PAYS), _Identity(), decider)
+    return [(one.name, one.decision) for one in found]
+
+
+def test_a_token_from_before_its_login_was_narrowed_still_reads(decider) -> None:
+    kept = token("approle", "default", "lint", "pay")
+    assert earlier(decider, kept) == [("approle", "yes")]
+    assert earlier(decider, kept, kept) == [("approle (2 tokens)", "yes")]
+
+
+def test_a_token_that_its_login_explains_is_not_told_twice(decider) -> None:
+    assert earlier(decider, token("jwt", "default", "pay")) == []
+    assert earlier(decider, token("jwt", "default")) == []
+    assert earlier(decider, token("root", "pay", by="auth/token/create")) == []
