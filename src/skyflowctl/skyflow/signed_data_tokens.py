@@ -1,7 +1,8 @@
 """Signed data tokens: a data token and who may use it, signed with a service account's key.
 
-The claims are those of the vendor's Python SDK (``tests/contract`` holds ours to them). No
-request is sent: Skyflow checks the signature when the token is used.
+The claims are those of the vendor's Python SDK (``tests/contract`` holds ours to them, and to
+the Node and Java SDKs' with their differences: ADR 0037). No request is sent: Skyflow checks
+the signature when the token is used.
 """
 
 from collections.abc import Mapping
