@@ -161,7 +161,7 @@ def run_command(
         output.json,
     )
     with run.trace:
-        span = run.trace.enter_context(command_trace(name, run.id))
+        span = run.trace.enter_context(command_trace(name, run.id, run.notice))
         result, failed = _result_of(run, work)
         record_result(span, result)
         failure_view = _fail_in_eval if for_eval else None

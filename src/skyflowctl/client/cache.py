@@ -85,7 +85,7 @@ class RefreshingCache:
         self._size, self._longest_wait, self._clock = size, longest_wait, clock
         self._kept: OrderedDict[Hashable, _Kept] = OrderedDict()
         self._workers = 0
-        self._idle = 0
+        self._sleeper: object | None = None  # the worker that rests and was not woken yet
         self._closed = False
         self.changed = threading.Condition()
 
@@ -104,7 +104,7 @@ class RefreshingCache:
     def forget_threads(self) -> None:
         """Begin anew in the child of a fork, which has the values but no other thread."""
         self.changed = threading.Condition()
-        self._workers = self._idle = 0
+        self._workers, self._sleeper = 0, None
         for kept in self._kept.values():
             kept.flight, kept.wanted = None, False
 
@@ -230,7 +230,8 @@ class RefreshingCache:
 
     def _wake(self) -> None:
         """Let a worker look for work; there is always one, and more while all are busy."""
-        if self._idle:
+        if self._sleeper is not None:
+            self._sleeper = None  # it has the lock only later: the next call needs another worker
             self.changed.notify()
         elif self._workers < _WORKERS and not self._closed:
             thread = threading.Thread(
@@ -265,19 +266,20 @@ class RefreshingCache:
         self._fly(kept, flight)
         return True
 
-    def rest(self) -> float | None:
+    def rest(self, worker: object) -> float | None:
         """Return how long a worker may sleep; None: it ends. The lock is held."""
-        if self._closed or self._idle:
+        if self._closed or self._sleeper is not None:
             self._workers -= 1
             return None
-        self._idle += 1
+        self._sleeper = worker
         now = self._clock.monotonic()
         waits = [kept.seconds_to_refresh(now) for kept in self._kept.values()]
         return max(0.01, min([_LOOK_AGAIN, *(one for one in waits if one is not None)]))
 
-    def rested(self) -> None:
-        """A worker is back. The lock is held."""
-        self._idle -= 1
+    def rested(self, worker: object) -> None:
+        """A worker is back, woken or not. The lock is held."""
+        if self._sleeper is worker:
+            self._sleeper = None
 
 
 class _AbandonedError(Exception):
@@ -308,16 +310,17 @@ def kept_value(kept: _Kept, error: TokenSourceError) -> Any:
 
 def _work(reference: "weakref.ref[RefreshingCache]") -> None:
     """Read what is due until the cache is closed or dropped; it holds no cache while it sleeps."""
+    worker = object()
     while (cache := reference()) is not None:
         if cache.work_once():
             continue
         changed = cache.changed
         with changed:
-            seconds = cache.rest()
+            seconds = cache.rest(worker)
             if seconds is None:
                 return
             del cache
             changed.wait(seconds)
             if (cache := reference()) is not None:
-                cache.rested()
+                cache.rested(worker)
         del cache

@@ -75,7 +75,7 @@ class SourceCore:
         self._cache.close()
         self._session.close()
 
-    def begin_anew(self) -> None:
+    def restart(self) -> None:
         """Let go of what belongs to the parent, in the child of a fork."""
         self._session.close()
         self._session = self._new_session()
@@ -218,12 +218,12 @@ class TokenSource(SourceCore):
 _SOURCES: "weakref.WeakSet[SourceCore]" = weakref.WeakSet()
 
 
-def _begin_anew_after_fork() -> None:
+def _restart_after_fork() -> None:
     for source in list(_SOURCES):
-        source.begin_anew()
+        source.restart()
 
 
-os.register_at_fork(after_in_child=_begin_anew_after_fork)
+os.register_at_fork(after_in_child=_restart_after_fork)
 
 
 class MaskedObject(dict[str, Any]):

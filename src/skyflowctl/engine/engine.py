@@ -72,8 +72,8 @@ class Engine:
         )
         limiter = MintLimiter(settings.max_in_flight, settings.max_waiting, settings.max_wait)
         self._store = MountStore(storage, earlier_cut_off(options or {}))
-        told = settings.telemetry
-        self._observed = told.mount(self._store, limiter, clock) if told else None
+        telemetry = settings.telemetry
+        self._observed = telemetry.mount(self._store, limiter, clock) if telemetry else None
         self._exchanges = exchanges = ExchangeSet(minter, limiter, clock, self._observed)
         self._token_service = token_service
         verifier, reused = Verifier(exchanges), ReusedTokens(clock)

@@ -102,14 +102,14 @@ def test_a_collector_that_fails_costs_no_more_than_the_flush(monkeypatch, listen
 def test_without_being_asked_nothing_is_recorded(monkeypatch, environ):
     for name, value in environ.items():
         monkeypatch.setenv(name, value)
-    with tracing.command_trace("plan", "run-1") as span:
+    with tracing.command_trace("plan", "run-1", print) as span:
         assert span is None
         assert trace_headers() == {}
 
 
 def test_commands_that_fork_are_not_traced(monkeypatch):
     monkeypatch.setenv(ENDPOINT, "http://127.0.0.1:1")
-    with tracing.command_trace("audit who", "run-1") as span:
+    with tracing.command_trace("audit who", "run-1", print) as span:
         assert span is None
 
 
@@ -120,3 +120,21 @@ def test_without_telemetry_the_caller_s_trace_is_passed_on_as_it_is():
     context.run(pass_on, "00-nonsense")
     assert context.run(trace_headers) == {"Traceparent": CALLER}
     assert trace_headers() == {}
+
+
+@pytest.mark.usefixtures("server")
+def test_the_environment_of_a_command_stays_as_it_was(monkeypatch, collector):
+    monkeypatch.setenv(ENDPOINT, collector.url)
+    monkeypatch.setenv("OTEL_PROPAGATORS", "b3")
+    before = dict(os.environ)
+    done = invoke("plan")
+    assert dict(os.environ) == before
+    assert "OTEL_PROPAGATORS" not in done.stderr
+
+
+@pytest.mark.usefixtures("server")
+@pytest.mark.parametrize(("flags", "lines"), [((), 1), (("-q",), 0)])
+def test_a_collector_that_is_not_there_is_a_notice(monkeypatch, flags, lines):
+    monkeypatch.setattr(tracing, "FLUSH_SECONDS", 30.0)
+    monkeypatch.setenv(ENDPOINT, "http://127.0.0.1:1")
+    assert invoke("plan", *flags).stderr.count("telemetry: the collector") == lines
