@@ -217,6 +217,8 @@ class RefreshingCache:
                 kept.held, kept.failures, kept.used = held, 0, False
                 self._wake()
             elif error is not None:
+                if not isinstance(error, ServerUnavailableError):
+                    kept.held = None  # the server decided: what it gave before is over
                 kept.failures += 1
                 pause = min(_FIRST_PAUSE * 2.0 ** min(kept.failures - 1, 10), _LONGEST_PAUSE)
                 pause *= random.uniform(0.75, 1.25)  # noqa: S311 - a spread, no secret
@@ -298,13 +300,14 @@ def _end(flight: "Future[Held]", held: Held | None, error: Exception) -> None:
 
 
 def kept_value(kept: _Kept, error: TokenSourceError) -> Any:
-    """Return the value that is still usable.
+    """Return the value that is still usable although the server does not answer.
 
     Raises:
-        TokenSourceError: the given one, if there is no such value.
+        TokenSourceError: the given one, if there is no such value, or the server did answer.
     """
-    if kept.held is not None and kept.usable():
-        return kept.held.value
+    held = kept.held
+    if isinstance(error, ServerUnavailableError) and held is not None and kept.usable():
+        return held.value
     raise error
 
 

@@ -163,9 +163,11 @@ class ServerSession:
         auth = reply.data.get("auth")
         if reply.status != 200 or not isinstance(auth, dict) or not auth.get("client_token"):
             raise LoginRefusedError(f"{asked.path}: {_said(reply)}", reply.status)
-        lasts = float(auth.get("lease_duration") or 0)
+        lasts = auth.get("lease_duration") or 0
+        if not isinstance(lasts, int | float) or not isinstance(auth["client_token"], str):
+            raise LoginRefusedError(f"{asked.path}: the answer is malformed", reply.status)
         used = max(lasts - _RENEW_EARLY, lasts * 0.9) if lasts else None
-        return _LoggedIn(MaskedText(str(auth["client_token"])), made, used, requested=True)
+        return _LoggedIn(MaskedText(auth["client_token"]), made, used, requested=True)
 
     def _answered(self, request: ServerRequest, ends: float) -> ServerReply:
         """Return an answer that another attempt would not change.

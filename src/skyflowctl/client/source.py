@@ -1,7 +1,6 @@
 """Tokens and secrets for an application, read through the server and kept until they end."""
 
 import base64
-import binascii
 import json
 import os
 import random
@@ -95,7 +94,8 @@ class SourceCore:
     def _read_token(self, request: ServerRequest) -> Held:
         asked = Moment(self._clock)
         data = self._session.call(request)
-        if not data.get("access_token"):
+        token_text = data.get("access_token")
+        if not isinstance(token_text, str) or not token_text:
             raise RequestRefusedError(f"{request.path}: the answer has no token", 200)
         ttl = _seconds(data, self._clock)
         token = BearerToken(data, ttl, asked)
@@ -119,7 +119,10 @@ class SourceCore:
         fields, metadata = data.get("data"), data.get("metadata")
         if not isinstance(fields, dict) or not isinstance(metadata, dict):
             raise RequestRefusedError(f"{request.path}: it is deleted, or no KV v2 secret", 200)
-        value = SecretFields(fields, int(metadata.get("version") or 0))
+        version = metadata.get("version", 0)
+        if not isinstance(version, int):
+            raise RequestRefusedError(f"{request.path}: the answer's version is no number", 200)
+        value = SecretFields(fields, version)
         fresh = self._limits.secrets_fresh
         return Held(value, asked, fresh * 0.6, fresh, fresh + self._limits.secrets_stale)
 
@@ -136,8 +139,7 @@ class SourceCore:
         for first in range(0, len(tokens), _MOST_DATA_TOKENS):
             part = [MaskedText(one) for one in tokens[first : first + _MOST_DATA_TOKENS]]
             request = ServerRequest("POST", path, body={**body, "data_tokens": part})
-            answered = self._session.call(request).get("signed_data_tokens") or ()
-            signed += [SignedToken(one["data_token"], one["signed_data_token"]) for one in answered]
+            signed += _signed_tokens(path, self._session.call(request))
         if len(signed) != len(tokens):
             raise RequestRefusedError(f"{path}: the answer does not have every data token", 200)
         return signed
@@ -277,6 +279,23 @@ def _clean(path: str) -> str:
     return clean
 
 
+def _signed_tokens(path: str, data: Mapping[str, Any]) -> list[SignedToken]:
+    """Return what was signed.
+
+    Raises:
+        RequestRefusedError: the answer is malformed.
+    """
+    answered = data.get("signed_data_tokens")
+    signed: list[SignedToken] = []
+    for one in answered if isinstance(answered, list) else [None]:
+        texts = one if isinstance(one, dict) else {}
+        plain, sealed = texts.get("data_token"), texts.get("signed_data_token")
+        if not (isinstance(plain, str) and isinstance(sealed, str) and plain and sealed):
+            raise RequestRefusedError(f"{path}: the answer has no signed data tokens", 200)
+        signed.append(SignedToken(plain, sealed))
+    return signed
+
+
 def _seconds(data: Mapping[str, Any], clock: SystemTime) -> float:
     """Return how long a token lives: what the engine says, else what is left to its own ``exp``;
     0, so that it is not kept, if neither says."""
@@ -287,5 +306,5 @@ def _seconds(data: Mapping[str, Any], clock: SystemTime) -> float:
         payload = str(data["access_token"]).split(".")[1]
         claims = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
         return float(claims["exp"]) - clock.wall()
-    except (IndexError, ValueError, KeyError, TypeError, binascii.Error):
+    except (IndexError, ValueError, KeyError, TypeError, OverflowError, RecursionError):
         return 0.0

@@ -423,3 +423,72 @@ def test_a_closed_source_raises_and_sends_nothing(server, clock):
 def test_an_empty_token_is_refused(token):
     with pytest.raises(ClientSettingsError, match="empty"):
         FixedToken(token)
+
+
+@pytest.mark.parametrize(
+    ("status", "error"), [(403, PermissionDeniedError), (404, RequestRefusedError)]
+)
+def test_what_the_server_takes_back_is_not_handed_out_any_more(server, clock, status, error):
+    """A denial is no outage: neither a worker's nor a caller's leaves the value in use."""
+    with source_of(server, clock) as source:
+        source.token(MOUNT, ROLE)
+        source.secrets("secret/backend")
+        server.before = lambda _seen: refusal(status, "gone")
+        clock.now += 3400
+        for call in (
+            lambda: source.token(MOUNT, ROLE),
+            lambda: source.secrets("secret/backend"),
+        ):
+            for _ in range(2):
+                with pytest.raises(error, match="gone"):
+                    call()
+        assert all(one.held is None for one in kept(source))
+        server.before = down
+        with pytest.raises(ServerUnavailableError):
+            source.secrets("secret/backend")
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        {"data": {}, "metadata": {"version": "x"}},
+        {"data": {}, "metadata": []},
+        {"data": [], "metadata": {}},
+        {"access_token": ["a"]},
+        {"signed_data_tokens": "soon"},
+        {"signed_data_tokens": ["soon"]},
+        {"signed_data_tokens": [{"data_token": "tok-1"}]},
+        {"signed_data_tokens": [{"data_token": "tok-1", "signed_data_token": 7}]},
+        {},
+        [],
+    ],
+)
+def test_a_malformed_answer_is_an_error_of_the_source(server, clock, data):
+    server.before = lambda _seen: Answer(200, {"data": data})
+    with source_of(server, clock) as source:
+        for call in (
+            lambda: source.token(MOUNT, ROLE),
+            lambda: source.secrets("secret/backend"),
+            lambda: source.sign(MOUNT, ROLE, ["tok-1"]),
+        ):
+            with pytest.raises(RequestRefusedError):
+                call()
+
+
+@pytest.mark.parametrize(
+    "auth",
+    [
+        {"client_token": "t", "lease_duration": "soon"},
+        {"client_token": "t", "lease_duration": [1]},
+        {"client_token": ["t"], "lease_duration": 60},
+        ["t"],
+        {},
+    ],
+)
+def test_a_malformed_answer_to_a_login_is_a_refused_login(server, clock, auth):
+    server.before = lambda _seen: Answer(200, {"auth": auth})
+    with (
+        source_of(server, clock, AppRole("order", SECRET_ID)) as source,
+        pytest.raises(LoginRefusedError),
+    ):
+        source.token(MOUNT, ROLE)
