@@ -159,6 +159,21 @@ def test_posts_that_store_nothing_are_answered_by_the_node_that_was_asked(config
         assert {name: one["ok"] for name, one in roles.items()} == dict.fromkeys(ROLES, True)
 
 
+def test_every_node_signs_data_tokens_itself_without_an_exchange(configured: Tenant):
+    tokens = ["4111-tok", "9999-tok", "4111-tok"]
+    before = configured.exchanges()
+    for node in configured.cluster.nodes:
+        body = {"data_tokens": tokens}
+        status, data, served = configured.call(node, "POST", "sign/reader", body)
+        assert (status, served) == (200, node.name), data
+        assert [one["data_token"] for one in data["signed_data_tokens"]] == tokens
+        # A node that tried to write would have an answer that sends the request to the leader.
+        seen = audited(node, f"{configured.path}/sign/reader")
+        assert seen
+        assert READ_ONLY not in json.dumps(seen)
+    assert configured.exchanges() == before
+
+
 def test_a_role_change_on_the_leader_soon_counts_on_every_node(configured: Tenant):
     """The standbys hold the role in memory: only InvalidateKey can make them forget it."""
     cluster = configured.cluster
