@@ -87,7 +87,7 @@ PreparedByOption = Annotated[
         ("skyflowctl audit incident --dev --app order-service", "a login was taken over"),
         ("skyflowctl audit incident audit.log --ctx order:ORD-42", "whose data was it?"),
         (
-            "skyflowctl audit incident 'audit.log*' --key-id K --evidence found",
+            "skyflowctl audit incident 'audit.log*' --key-id K --evidence incident",
             "with a page to sign, and digests",
         ),
         (
