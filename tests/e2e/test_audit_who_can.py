@@ -131,3 +131,26 @@ def test_a_mount_that_is_not_there_is_a_usage_error(place: Place):
     done = place.stack.json("audit", "who-can", "skyflow/none", ROLE, check=64)
     assert [one["code"] for one in done["errors"]] == ["not-mounted"]
     place.stack.json("audit", "who-can", "order", "../x", check=64)
+
+
+def test_a_token_of_a_role_that_was_narrowed_is_named_although_another_role_has_its_policies(
+    place: Place,
+):
+    def kept() -> list[str]:
+        data = place.stack.json("audit", "who-can", "order", ROLE)["data"]
+        return [
+            one["name"]
+            for one in data["readers"]
+            if one["kind"] == "live token" and one["policies"] == ["exact"]
+        ]
+
+    before = kept()
+    assert not [name for name in before if name.startswith("approle")]
+    place.admin.do("POST", "auth/approle/role/a-twin", {"token_policies": ["exact"]})
+    place.admin.do("POST", "auth/approle/role/a-exact", {"token_policies": ["other"]})
+    try:
+        assert place.reads(place.apps[0])
+        assert [name for name in kept() if name not in before] == ["approle"]
+    finally:
+        place.admin.do("POST", "auth/approle/role/a-exact", {"token_policies": ["exact"]})
+        place.admin.do("DELETE", "auth/approle/role/a-twin")

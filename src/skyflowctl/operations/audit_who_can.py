@@ -22,7 +22,7 @@ from skyflowctl.posture.collect.reads import (
     policies,
     read_fresh,
 )
-from skyflowctl.posture.facts import Login, NotRead, Tokens
+from skyflowctl.posture.facts import LiveToken, Login, NotRead, Tokens
 from skyflowctl.posture.grants import may_open, opens
 from skyflowctl.posture.policies import Policy, parse_policy
 from skyflowctl.vault.gateway import Gateway
@@ -265,22 +265,30 @@ def _alias_of(transport: Transport, login: Login) -> str | NotRead | None:
 def _of_earlier_logins(
     tokens: Tokens | NotRead, found: Sequence[Login], identity: _Identity, decider: _Decider
 ) -> Iterator[Reader]:
-    """Yield live tokens of logins that would not get these policies today: a token keeps its own
-    policies until it ends."""
+    """Yield live tokens whose own login would not get these policies today, or is not known: a
+    token keeps its own policies until it ends."""
     if isinstance(tokens, NotRead):
         return
-    today = {frozenset(one.policies) for one in found if not one.any_of}
-    today |= {one | entity.policies for one in today for entity in identity.entities}
+    today = {one.name: one for one in found if not one.any_of}
     seen: Counter[tuple[str, frozenset[str]]] = Counter(
         (one.display_name, frozenset(one.policies))
         for one in tokens.found
-        if not one.created_by.startswith("auth/token/")
+        if not one.created_by.startswith("auth/token/") and not _explained(one, today, identity)
     )
     for (name, names), number in sorted(seen.items(), key=lambda one: one[0][0]):
-        if names not in today:
-            many = f" ({number} tokens)" if number > 1 else ""
-            login = Login("live token", f"{name}{many}", tuple(names))
-            yield from _row(login, names, decider)
+        many = f" ({number} tokens)" if number > 1 else ""
+        login = Login("live token", f"{name}{many}", tuple(names))
+        yield from _row(login, names, decider)
+
+
+def _explained(token: LiveToken, today: Mapping[str, Login], identity: _Identity) -> bool:
+    """Whether the login that a token came from would get the same policies today."""
+    mount = token.created_by.removeprefix("auth/").rpartition("/login")[0]
+    login = today.get(f"{mount}/{token.login}")
+    if login is None:
+        return False
+    alone, names = frozenset(login.policies), frozenset(token.policies)
+    return names == alone or any(names == alone | one.policies for one in identity.at(mount))
 
 
 def _of_groups(identity: _Identity, decider: _Decider) -> Iterator[Reader]:

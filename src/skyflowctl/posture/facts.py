@@ -182,7 +182,13 @@ class ServerLogins:
 
 @dataclass(frozen=True, slots=True)
 class LiveToken:
-    """A live token; ``expires``: RFC 3339, empty if it never expires."""
+    """A live token.
+
+    Args:
+        expires: RFC 3339; empty if it never expires.
+        created_by: the path of the request that created it.
+        login: the role or user of its login, as the auth method notes it; empty if it does not.
+    """
 
     accessor: str
     display_name: str
@@ -190,6 +196,7 @@ class LiveToken:
     expires: str
     created_by: str
     own: bool = False
+    login: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -80,12 +80,16 @@ def test_a_group_has_the_policies_of_every_group_that_it_is_in() -> None:
     assert _inherited("c", groups) == {"three"}
 
 
-def token(name: str, *policies: str, by: str = "auth/approle/login") -> LiveToken:
-    return LiveToken(name, name, policies, "", by)
+def token(name: str, *policies: str, by: str = "auth/approle/login", login: str = "") -> LiveToken:
+    return LiveToken(name, name, policies, "", by, login=login)
 
 
-def earlier(decider: _Decider, *tokens: LiveToken) -> list[tuple[str, str]]:
-    found = _of_earlier_logins(Tokens(tokens, len(tokens)), (CI, PAYS), _Identity(), decider)
+def earlier(
+    decider: _Decider, *tokens: LiveToken, entities: tuple[_Entity, ...] = ()
+) -> list[tuple[str, str]]:
+    found = _of_earlier_logins(
+        Tokens(tokens, len(tokens)), (CI, PAYS), _Identity(entities), decider
+    )
     return [(one.name, one.decision) for one in found]
 
 
@@ -96,6 +100,22 @@ def test_a_token_from_before_its_login_was_narrowed_still_reads(decider) -> None
 
 
 def test_a_token_that_its_login_explains_is_not_told_twice(decider) -> None:
-    assert earlier(decider, token("jwt", "default", "pay")) == []
+    mine = token("jwt", "default", "pay", by="auth/jwt/login", login="pay")
+    assert earlier(decider, mine) == []
     assert earlier(decider, token("jwt", "default")) == []
     assert earlier(decider, token("root", "pay", by="auth/token/create")) == []
+
+
+def test_a_token_is_not_hidden_by_another_login_with_its_policies(decider) -> None:
+    narrowed = token("jwt", "default", "pay", by="auth/jwt/login", login="ci")
+    assert earlier(decider, narrowed) == [("jwt", "yes")]
+    elsewhere = token("approle", "default", "pay", login="pay")
+    assert earlier(decider, elsewhere) == [("approle", "yes")]
+    assert earlier(decider, token("jwt", "default", "pay", by="auth/jwt/login")) == [("jwt", "yes")]
+
+
+def test_a_token_is_explained_by_an_entity_of_its_own_mount_only(decider) -> None:
+    mine = token("jwt", "default", "lint", "pay", by="auth/jwt/login", login="ci")
+    assert earlier(decider, mine, entities=(entity("alice", "pay"),)) == []
+    other = entity("alice", "pay", mount="userpass")
+    assert earlier(decider, mine, entities=(other,)) == [("jwt", "yes")]

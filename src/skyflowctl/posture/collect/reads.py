@@ -221,4 +221,11 @@ def _token(transport: Transport, path: str, accessor: str, own: str) -> LiveToke
         expires=str(data.get("expire_time") or ""),
         created_by=str(data.get("path") or ""),
         own=accessor == own,
+        login=_login_of(data.get("meta") or {}),
     )
+
+
+def _login_of(meta: Mapping[str, Any]) -> str:
+    """Return the role or user in a token's metadata; auth methods name the field differently."""
+    names = (meta.get(one) for one in ("role_name", "role", "username", "cert_name"))
+    return next((str(one) for one in names if one), "")
