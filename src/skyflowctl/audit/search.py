@@ -101,7 +101,7 @@ class Search:
                 "not certain",
                 "another server hashed them, or an audit device that is gone: the server that "
                 "was asked hashes the same text to another value",
-                "name the server that wrote the log, or search by --mount, --role, --app, --since",
+                "name the server that wrote the log (--address)",
             )
         if not self._query.ctx or not (self._hashed_seen or HASHED_CTX in self._scan.noticed):
             return

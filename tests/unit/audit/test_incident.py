@@ -297,3 +297,18 @@ def test_without_a_cut_off_or_a_token_nothing_fails(tmp_path):
     done = invoke("audit", "incident", log, "--key-id", OLD, "--evidence", str(tmp_path / "e"))
     assert done.exit_code == 0
     assert "no token" in done.stderr
+
+
+def test_an_app_is_one_name_and_no_pattern(log):
+    done = invoke("audit", "incident", log, "--app", "ord*", "-o", "json")
+    assert done.exit_code == 64
+    assert "--app has a wildcard" in done.stdout
+
+
+def test_the_table_of_evidence_says_of_a_key_what_the_answer_says(log, tmp_path):
+    folder = tmp_path / "found"
+    data = incident(log, "--app", "orders", "--evidence", str(folder))
+    lines = (folder / "tokens.csv").read_text().splitlines()
+    at = lines[0].split(",").index("key_inferred")
+    assert {line.split(",")[at].lower() for line in lines[1:]} == {"false"}
+    assert {one["key_inferred"] for one in data["tokens"]} == {False}

@@ -129,17 +129,19 @@ def incident(
         check_evidence(evidence)
         names = options.plugin_names(plugin)
         author = (prepared_by or _user()) if evidence is not None else ""
-        with _Files(evidence) as files:
+        with _Files(evidence, of_key=key_id is not None) as files:
             return _answer(run, patterns, names, (asked, query), files=files, author=author)
 
     run_command("audit incident", output, work, _view)
 
 
 class _Files:
-    """The folder of ``--evidence``; without one, nothing is written."""
+    """The folder of ``--evidence``; without one, nothing is written. ``of_key``: the incident is
+    about a key."""
 
-    def __init__(self, folder: str | None) -> None:
+    def __init__(self, folder: str | None, *, of_key: bool) -> None:
         self.folder = folder
+        self._of_key = of_key
         self._writing: Writing | None = None
         self._row: Callable[[Mapping[str, Any]], None] | None = None
 
@@ -161,7 +163,7 @@ class _Files:
         if self._row is not None:
             from skyflowctl.audit.incident_json import token_json
 
-            self._row(token_json(token, inferred=token.wrapped and not token.key_id))
+            self._row(token_json(token, inferred=self._of_key and not token.key_id))
 
     def finish(self, run: CommandRun, evidence: "Evidence") -> None:
         """Write the rest, and move the folder into place."""
@@ -235,6 +237,7 @@ def _asked(key_id: str | None, app: str | None, ctx: str | None) -> "IncidentSub
     Raises:
         UsageError: it is about nothing, or about several things.
     """
+    from skyflowctl.audit.globs import is_glob
     from skyflowctl.audit.incident import IncidentSubject, SubjectKind
 
     given = [
@@ -249,6 +252,13 @@ def _asked(key_id: str | None, app: str | None, ctx: str | None) -> "IncidentSub
             if len(given) != 1
             else "the value is empty",
             fix="give one of --key-id ID, --app APP and --ctx CTX",
+            code="incident-subject",
+        )
+    if given[0].kind is SubjectKind.APP and is_glob(given[0].value):
+        raise UsageError(
+            "--app has a wildcard",
+            why="an incident is about one login, by its exact name",
+            fix="give the name as 'skyflowctl audit who --app' prints it",
             code="incident-subject",
         )
     return given[0]
