@@ -296,7 +296,7 @@ CALLS: dict[str, list[Call]] = {
         bad(dev("audit", "who", "nobody.log")),
     ],
     "audit incident": [
-        dev("audit", "incident", "--app", "*", "-v", "-v", "--evidence", "incident"),
+        dev("audit", "incident", "--ctx", "order:1", "-v", "-v", "--evidence", "incident"),
         dev("audit", "incident", "--ctx", "order:1", "-o", "json"),
         bad(dev("audit", "incident", "--app", "a", "--ctx", "b", "-o", "json")),
         bad(dev("audit", "incident", "nobody.log", "--key-id", "k")),
