@@ -274,7 +274,7 @@ def test_a_token_file_is_kept_fresh_until_stopped(stack):
     assert run.returncode == 143
     assert {one["type"] for one in events[1:-1]} == {"token_written"}
     assert (events[0]["type"], events[-1]["type"]) == ("version", "result")
-    assert len(events) >= 5
+    assert len(events) >= 4  # the signal may arrive after the third file and before its event
     assert path.exists()
     assert list(path.parent.glob(".kept*")) == []
 

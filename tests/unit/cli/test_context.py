@@ -58,7 +58,7 @@ def run(json=False):
 def test_the_prefix_is_scanned_only_where_it_is_beyond_doubt(defaults, scanned, folder):
     file = folder / "mounts.yaml"
     file.write_text(FIRST + defaults + MOUNTS)
-    assert manifests._scanned_prefix([str(file)]) == scanned
+    assert manifests._scanned_prefix(manifests._text_of([str(file)])) == scanned
     whole = manifests.load_named_manifest(None, run()).manifest.path_prefix
     assert manifests.path_prefix() == whole
     assert scanned in {None, whole}
