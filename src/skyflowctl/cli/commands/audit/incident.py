@@ -258,7 +258,7 @@ def _asked(key_id: str | None, app: str | None, ctx: str | None) -> "IncidentSub
         raise UsageError(
             "--app has a wildcard",
             why="an incident is about one login, by its exact name",
-            fix="give the name as 'skyflowctl audit who --app' prints it",
+            fix="give one name; 'skyflowctl audit who' shows them",
             code="incident-subject",
         )
     return given[0]
