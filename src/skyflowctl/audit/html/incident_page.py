@@ -4,11 +4,10 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from skyflowctl.audit.html import OPENING, labels
-from skyflowctl.audit.html.page import environment, own_source, policy
+from skyflowctl.audit.html import labels
+from skyflowctl.audit.html.page import rendered
 from skyflowctl.audit.incident import Incident, SubjectKind
 from skyflowctl.frozen import dataclass
-from skyflowctl.version import __version__
 
 _ROWS_MAX = 2_000
 """The most tokens on the page; ``tokens.csv`` beside it has all."""
@@ -32,21 +31,12 @@ def render_incident(incident: Incident, data: Mapping[str, Any], made: PagePrepa
         data: the same as in the command's JSON, with what is not known and the files.
         made: who made it.
     """
-    style, script = own_source("style.css"), own_source("script.js")
-    return (
-        environment()
-        .get_template("incident.html.j2")
-        .render(
-            opening=OPENING,
-            policy=policy(style, script),
-            style=style,
-            script=script,
-            version=__version__,
-            title=_TITLES[incident.subject.kind],
-            about=labels.INCIDENT_COLUMNS,
-            incident=incident,
-            tokens=incident.tokens[:_ROWS_MAX],
-            data=data,
-            made=made,
-        )
+    return rendered(
+        "incident.html.j2",
+        title=_TITLES[incident.subject.kind],
+        about=labels.INCIDENT_COLUMNS,
+        incident=incident,
+        tokens=incident.tokens[:_ROWS_MAX],
+        data=data,
+        made=made,
     )

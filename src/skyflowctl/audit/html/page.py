@@ -9,6 +9,7 @@ from base64 import b64encode
 from datetime import timedelta
 from hashlib import sha256
 from importlib.resources import files
+from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
@@ -36,30 +37,29 @@ def render(report: Report) -> str:
     Every text of the report is escaped, lone surrogates too, so that the page can be
     written as UTF-8 whatever the log holds.
     """
-    style, script = own_source("style.css"), own_source("script.js")
     heaviest = sorted(
         report.usage,
         key=lambda row: (-row.tally.requests, row.mount, row.role, row.app, row.auth),
     )
-    return (
-        environment()
-        .get_template("page.html.j2")
-        .render(
-            opening=OPENING,
-            policy=policy(style, script),
-            style=style,
-            script=script,
-            version=__version__,
-            report=report,
-            span=_span(report),
-            rows=heaviest,
-            applied=[rule for rule in report.rules if not rule.not_applied],
-            skipped=[rule for rule in report.rules if rule.not_applied],
-            timeline_chart=timeline(report.series),
-            heat_charts=charts.heat_maps(report.heat),
-            apps_chart=charts.top_apps(report.top_apps),
-        )
+    return rendered(
+        "page.html.j2",
+        report=report,
+        span=_span(report),
+        rows=heaviest,
+        applied=[rule for rule in report.rules if not rule.not_applied],
+        skipped=[rule for rule in report.rules if rule.not_applied],
+        timeline_chart=timeline(report.series),
+        heat_charts=charts.heat_maps(report.heat),
+        apps_chart=charts.top_apps(report.top_apps),
     )
+
+
+def rendered(template: str, **values: Any) -> str:
+    """Return a page with our style and script, and the policy that allows these alone."""
+    style, script = own_source("style.css"), own_source("script.js")
+    own = {"opening": OPENING, "policy": policy(style, script), "version": __version__}
+    page = environment().get_template(template)
+    return page.render(own, style=style, script=script, **values)
 
 
 def environment() -> Environment:
