@@ -12,7 +12,7 @@ from skyflowctl.cli.runner import CommandRun
 from skyflowctl.errors import Problem
 
 if TYPE_CHECKING:
-    from skyflowctl.audit.evidence import Writing
+    from skyflowctl.audit.evidence import Evidence, Writing
     from skyflowctl.audit.model import Counts, TokenRequest
     from skyflowctl.audit.query import Query
     from skyflowctl.audit.sources import Sources
@@ -29,35 +29,33 @@ EvidenceOption = Annotated[
 ]
 
 
-class RowsEvidence:
-    """Writes the requests of a result as they arrive; does nothing without a folder.
+class EvidenceRows:
+    """Writes one table of an answer as its rows arrive; does nothing without a folder.
 
-    Removes its files unless ``finish`` was called.
+    Removes its files unless ``complete`` was called.
 
     Args:
         folder: of ``--evidence``.
-        command: such as ``audit who``.
+        table: the table's name.
+        columns: of its rows.
 
     Raises:
         RefusedError: there is something else in the folder.
         UsageError: it cannot be written there; every method raises this too.
     """
 
-    def __init__(self, folder: str | None, command: str) -> None:
+    def __init__(self, folder: str | None, table: str, columns: Sequence[str]) -> None:
         self._folder = folder
-        self._command = command
-        self._first: datetime | None = None
-        self._last: datetime | None = None
+        self._table = (table, columns)
         self._writing: Writing | None = None
-        self._row: Callable[[Mapping[str, Any]], None] | None = None
+        self._row: Callable[[Mapping[str, Any]], None] = lambda _: None
 
     def __enter__(self) -> Self:
         if self._folder is not None:
             from skyflowctl.audit.evidence import Writing
-            from skyflowctl.cli.commands.audit.view import FIELDS
 
             self._writing = Writing(Path(self._folder))
-            self._row = self._writing.rows("requests", FIELDS)
+            self._row = self._writing.rows(*self._table)
         return self
 
     def __exit__(
@@ -71,18 +69,45 @@ class RowsEvidence:
 
     @property
     def wanted(self) -> bool:
-        """Whether there is a folder, so that digests are needed."""
+        """Whether there is a folder, so that rows and digests are needed."""
         return self._folder is not None
+
+    def write(self, row: Mapping[str, Any]) -> None:
+        """Write one row."""
+        self._row(row)
+
+    def complete(self, run: CommandRun, evidence: "Evidence") -> None:
+        """Write the rest, and move the folder into place; ``run`` gets the notice."""
+        if self._writing is not None:
+            self._writing.finish(evidence)
+            run.notice(f"wrote the evidence to {self._folder} (sha256sum -c SHA256SUMS checks it)")
+
+
+class RowsEvidence(EvidenceRows):
+    """The requests of a result.
+
+    Args:
+        folder: of ``--evidence``.
+        command: such as ``audit who``.
+    """
+
+    def __init__(self, folder: str | None, command: str) -> None:
+        from skyflowctl.cli.commands.audit.view import FIELDS
+
+        super().__init__(folder, "requests", FIELDS)
+        self._command = command
+        self._first: datetime | None = None
+        self._last: datetime | None = None
 
     def add(self, request: "TokenRequest") -> None:
         """Take in a request."""
-        if self._row is None:
+        if not self.wanted:
             return
         from skyflowctl.cli.commands.audit.view import request_json
 
         self._first = min(self._first or request.time, request.time)
         self._last = max(self._last or request.time, request.time)
-        self._row(request_json(request))
+        self.write(request_json(request))
 
     def finish(
         self,
@@ -101,15 +126,14 @@ class RowsEvidence:
             asked: everything that the answer depends on; see :func:`asked_json`.
             results: the answer's other data, in addition to its rows.
         """
-        if self._writing is None:
+        if not self.wanted:
             return
         from skyflowctl.audit.evidence import Evidence
 
-        evidence: Evidence = Evidence(
+        evidence = Evidence(
             self._command, asked, sources.inputs(), counts, self._first, self._last, results
         )
-        self._writing.finish(evidence)
-        run.notice(f"wrote the evidence to {self._folder} (sha256sum -c SHA256SUMS checks it)")
+        self.complete(run, evidence)
 
 
 def asked_json(patterns: Sequence[str], plugins: Sequence[str], query: "Query") -> dict[str, Any]:

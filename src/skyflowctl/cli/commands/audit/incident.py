@@ -1,12 +1,16 @@
 """``skyflowctl audit incident``."""
 
-from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Self
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Annotated
 
 from skyflowctl.cli.command import READ_EXITS, command
 from skyflowctl.cli.commands.audit import options
-from skyflowctl.cli.commands.audit.evidence import asked_json, check_evidence, warn_of_spans
+from skyflowctl.cli.commands.audit.evidence import (
+    EvidenceRows,
+    asked_json,
+    check_evidence,
+    warn_of_spans,
+)
 from skyflowctl.cli.commands.audit.options import LogsArgument, PluginOption
 from skyflowctl.cli.console import Terminal
 from skyflowctl.cli.context import gateways
@@ -18,7 +22,6 @@ from skyflowctl.errors import SkyflowctlError, UsageError
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from skyflowctl.audit.evidence import Evidence, Writing
     from skyflowctl.audit.incident import IncidentSubject
     from skyflowctl.audit.model import TokenRequest
     from skyflowctl.audit.query import Query
@@ -121,6 +124,8 @@ def incident(
     rotated logs of every node. Each execution of a parked request is a token of its own."""
 
     def work(run: CommandRun) -> CommandResult:
+        from skyflowctl.audit.incident_json import TOKEN_COLUMNS
+
         patterns = options.log_patterns(logs, dev=target.dev, address=target.address)
         options.check_stdin_once(patterns, target=target)
         asked = _asked(key_id, app, ctx)
@@ -129,47 +134,10 @@ def incident(
         check_evidence(evidence)
         names = options.plugin_names(plugin)
         author = (prepared_by or _user()) if evidence is not None else ""
-        with _Files(evidence, of_key=key_id is not None) as files:
+        with EvidenceRows(evidence, "tokens", TOKEN_COLUMNS) as files:
             return _answer(run, patterns, names, (asked, query), files=files, author=author)
 
     run_command("audit incident", output, work, _view)
-
-
-class _Files:
-    """The folder of ``--evidence``; without one, nothing is written. ``of_key``: the incident is
-    about a key."""
-
-    def __init__(self, folder: str | None, *, of_key: bool) -> None:
-        self.folder = folder
-        self._of_key = of_key
-        self._writing: Writing | None = None
-        self._row: Callable[[Mapping[str, Any]], None] | None = None
-
-    def __enter__(self) -> Self:
-        if self.folder is not None:
-            from skyflowctl.audit.evidence import Writing
-            from skyflowctl.audit.incident_json import TOKEN_COLUMNS
-
-            self._writing = Writing(Path(self.folder))
-            self._row = self._writing.rows("tokens", TOKEN_COLUMNS)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._writing is not None:
-            self._writing.__exit__(None, None, None)
-
-    def keep(self, token: "TokenRequest") -> None:
-        """Write a token. The key of one without an id was inferred: see ``incident.py``."""
-        if self._row is not None:
-            from skyflowctl.audit.incident_json import token_json
-
-            self._row(token_json(token, inferred=self._of_key and not token.key_id))
-
-    def finish(self, run: CommandRun, evidence: "Evidence") -> None:
-        """Write the rest, and move the folder into place."""
-        if self._writing is not None:
-            self._writing.finish(evidence)
-            run.notice(f"wrote the evidence to {self.folder} (sha256sum -c SHA256SUMS checks it)")
 
 
 def _answer(
@@ -178,7 +146,7 @@ def _answer(
     names: tuple[str, ...],
     asked: "tuple[IncidentSubject, Query]",
     *,
-    files: _Files,
+    files: EvidenceRows,
     author: str,
 ) -> CommandResult:
     from skyflowctl.audit.as_json import inputs_json, time_json
@@ -191,8 +159,8 @@ def _answer(
     from skyflowctl.cli.commands.audit.view import scan_counts
 
     subject, query = asked
-    sources = options.open_logs(patterns, digest=files.folder is not None)
-    reader = IncidentReader(subject, query, files.keep)
+    sources = options.open_logs(patterns, digest=files.wanted)
+    reader = IncidentReader(subject, query, _row_writer(subject, files))
     found = Search(sources, query, names, also=reader.watch)
     incident = reader.read(found)
     unknown = gaps(incident, found, sources, (query.since, query.until))
@@ -201,11 +169,11 @@ def _answer(
         "range": {"from": time_json(query.since), "to": time_json(query.until)},
         "certain": found.certain,
         "read": scan_counts(found.counts()),
-        "inputs": inputs_json(sources.inputs()) if files.folder is not None else [],
+        "inputs": inputs_json(sources.inputs()) if files.wanted else [],
     }
-    if files.folder is not None:
+    if files.wanted:
         page = render_incident(incident, data, PagePreparation(author, run.clock.now(), run.id))
-        files.finish(
+        files.complete(
             run,
             Evidence(
                 command=run.command,
@@ -220,6 +188,21 @@ def _answer(
             ),
         )
     return CommandResult(data, warnings=tuple(found.warnings()))
+
+
+def _row_writer(
+    subject: "IncidentSubject", files: EvidenceRows
+) -> "Callable[[TokenRequest], None]":
+    """Return what writes a token. Only about a key, the key of one without an id was inferred."""
+    from skyflowctl.audit.incident import SubjectKind
+    from skyflowctl.audit.incident_json import token_json
+
+    of_key = subject.kind is SubjectKind.KEY
+
+    def write(token: "TokenRequest") -> None:
+        files.write(token_json(token, inferred=of_key and not token.key_id))
+
+    return write if files.wanted else lambda _: None
 
 
 def _user() -> str:
