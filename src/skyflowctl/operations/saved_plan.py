@@ -68,6 +68,40 @@ class SavedPlan:
         """Return the file's text."""
         return json.dumps(self.document, indent=2, ensure_ascii=False) + "\n"
 
+    def check_server(self, gateway: Gateway) -> None:
+        """Refuse a server other than the one that was planned; one request.
+
+        Raises:
+            RefusedError: it is another address, namespace or cluster.
+        """
+        server, document = gateway.transport.server, self.document
+        here = {
+            "address": server.address,
+            "namespace": server.namespace,
+            "cluster_id": gateway.sys.cluster_id(),
+        }
+        other = [
+            Problem(
+                "plan-of-other-server",
+                f"the plan is for another {key.replace('_', ' ')}",
+                f"it was made for {document[key] or 'the root'}, and this is {value or 'the root'}",
+                f"name the server that the plan was made for, or {_AGAIN}",
+            )
+            for key, value in here.items()
+            if value != document[key]
+        ]
+        if other:
+            raise RefusedError.of(other)
+
+    def check_same(self, made: "SavedPlan") -> None:
+        """Refuse this plan if the one that was made now does not equal it.
+
+        Raises:
+            RefusedError: with a problem for each part that differs.
+        """
+        if different := list(_differences(self.document, made.document)):
+            raise RefusedError.of(different)
+
 
 def save_plan(
     planned: PlanResult,
@@ -170,43 +204,6 @@ def read_saved_plan(text: bytes, name: str, now: datetime) -> SavedPlan:
         why = f"that was skyflowctl {document['tool']}, and this is {__version__}"
         raise _refusal("plan-of-other-version", f"another version made {name}", why)
     return SavedPlan(document)
-
-
-def check_server(saved: SavedPlan, gateway: Gateway) -> None:
-    """Refuse a server other than the one that was planned; one request.
-
-    Raises:
-        RefusedError: it is another address, namespace or cluster.
-    """
-    server, document = gateway.transport.server, saved.document
-    here = {
-        "address": server.address,
-        "namespace": server.namespace,
-        "cluster_id": gateway.sys.cluster_id(),
-    }
-    words = {"address": "address", "namespace": "namespace", "cluster_id": "cluster id"}
-    other = [
-        Problem(
-            "plan-of-other-server",
-            f"the plan is for another {words[key]}",
-            f"it was made for {document[key] or 'the root'}, and this is {value or 'the root'}",
-            f"name the server that the plan was made for, or {_AGAIN}",
-        )
-        for key, value in here.items()
-        if value != document[key]
-    ]
-    if other:
-        raise RefusedError.of(other)
-
-
-def check_same(saved: SavedPlan, made: SavedPlan) -> None:
-    """Refuse a saved plan that the plan made now does not equal.
-
-    Raises:
-        RefusedError: with a problem for each part that differs.
-    """
-    if different := list(_differences(saved.document, made.document)):
-        raise RefusedError.of(different)
 
 
 def live_digest(planned: PlanResult) -> str:

@@ -13,7 +13,6 @@ from skyflowctl.errors import RefusedError, UsageError
 
 if TYPE_CHECKING:
     from skyflowctl.operations.saved_plan import SavedPlan
-    from skyflowctl.vault.gateway import Gateway
 
 _SUFFIX = ".json"
 _WHAT = "the plan"
@@ -144,25 +143,12 @@ def saved_request(saved: "SavedPlan", request: PlanRequest) -> PlanRequest:
     )
 
 
-def check_same_server(saved: "SavedPlan", gateway: "Gateway") -> None:
-    """Refuse a server other than the one that was planned; one request.
-
-    Raises:
-        RefusedError: it is another address, namespace or cluster.
-    """
-    from skyflowctl.operations.saved_plan import check_server
-
-    check_server(saved, gateway)
-
-
 def check_still_same(saved: "SavedPlan", live: LivePlan, run: CommandRun) -> None:
     """Refuse a saved plan that the plan made now does not equal, or that cannot be compared.
 
     Raises:
         RefusedError: with a problem for each difference.
     """
-    from skyflowctl.operations.saved_plan import check_same
-
     if unreadable := live.result.plan.unreadable:
         raise RefusedError.of(unreadable)
-    check_same(saved, saved_plan(live, run))
+    saved.check_same(saved_plan(live, run))

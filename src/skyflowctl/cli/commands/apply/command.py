@@ -165,7 +165,7 @@ def _work(request: ApplyRequest, run: CommandRun) -> CommandResult:
     loaded = manifests.load_named_manifest(request.plan.file, run)
     with gateways.open_gateway(request.target, run, loaded.manifest.id) as gateway:
         if saved is not None:
-            saved_plans.check_same_server(saved, gateway)
+            saved.check_server(gateway)
         live = plan_live(request.plan, loaded, gateway, run)
         planned = live.result
         try:
