@@ -80,6 +80,8 @@ def resolve_path(
     """
     from skyflowctl.operations.mounts import resolve_mount_path
 
+    if run is None and "/" in mount:
+        return resolve_mount_path(mount, "")
     files = existing_files(tuple(flag_values or ()), os.environ)
     text = _text_of(files)
     if run is not None and text is not None and _SERVERS.search(text):
