@@ -7,7 +7,7 @@ only passed on with each request.
 import logging
 import os
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -22,32 +22,49 @@ FLUSH_SECONDS = 1.0
 """The longest that a command waits at its end for a collector that does not answer."""
 
 
+@contextmanager
 def command_trace(
     command: str, run_id: str, notice: Callable[[str], None]
-) -> "AbstractContextManager[TraceSpan | None]":
-    """Return what is the command's span while its block runs; it yields None without telemetry.
+) -> "Iterator[TraceSpan | None]":
+    """Yield what is the command's span while the block runs; None without telemetry.
 
     Args:
         command: its full name.
         run_id: of its run.
         notice: shows that a collector takes nothing.
     """
+    from skyflowctl.telemetry.switch import telemetry_is_on
+
     caller = os.environ.get("TRACEPARENT")
-    if _is_asked_for() and not command.startswith(_FORKING):
-        from skyflowctl.telemetry.start import start_telemetry
-        from skyflowctl.version import __version__
+    telemetry = None
+    if telemetry_is_on(os.environ) and not command.startswith(_FORKING):
+        telemetry = _started(notice)
+    if telemetry is None:
+        if caller:
+            from skyflowctl.telemetry.spans import pass_on
 
-        with _supported_names():
-            telemetry = start_telemetry(_SERVICE, __version__)
-        logger = logging.getLogger("skyflowctl.telemetry")
-        logger.handlers[:] = [_Notices(notice)]
-        if telemetry is not None:
-            return _traced(telemetry, command, run_id, caller)
-    if caller:
-        from skyflowctl.telemetry.spans import pass_on
+            pass_on(caller)
+        yield None
+        return
+    try:
+        with telemetry.tracer.span(f"skyflowctl {command}", traceparent=caller) as span:
+            span.set("skyflow.run", run_id)
+            yield span
+    finally:
+        # The work is done and its result is shown: a signal now ends only the wait.
+        with suppress(KeyboardInterrupt):
+            telemetry.flush(FLUSH_SECONDS)
+        _NOTICES.notice = None
 
-        pass_on(caller)
-    return nullcontext()
+
+def _started(notice: Callable[[str], None]) -> "Telemetry | None":
+    from skyflowctl.telemetry.start import start_telemetry
+    from skyflowctl.version import __version__
+
+    _NOTICES.notice = notice
+    logging.getLogger("skyflowctl.telemetry").addHandler(_NOTICES)
+    with _supported_names():
+        return start_telemetry(_SERVICE, __version__)
 
 
 @contextmanager
@@ -69,36 +86,18 @@ def _supported_names() -> Iterator[None]:
 
 
 class _Notices(logging.Handler):
-    """Shows the warnings of telemetry as a command's notices, which ``-q`` silences."""
+    """Shows the warnings of telemetry as the command's notices, which ``-q`` silences; what comes
+    when the command is over is dropped."""
 
-    def __init__(self, notice: Callable[[str], None]) -> None:
-        super().__init__(logging.WARNING)
-        self._notice = notice
+    notice: Callable[[str], None] | None = None
 
     def emit(self, record: logging.LogRecord) -> None:
         """Show one."""
-        self._notice(record.getMessage())
+        if self.notice is not None:
+            self.notice(record.getMessage())
 
 
-def _is_asked_for() -> bool:
-    """Whether the settings are worth reading; most names of OpenTelemetry turn nothing on."""
-    return "TELEMETRY_ENABLED" in os.environ or any(
-        name.startswith("OTEL_EXPORTER_OTLP_") for name in os.environ
-    )
-
-
-@contextmanager
-def _traced(
-    telemetry: "Telemetry", command: str, run_id: str, caller: str | None
-) -> "Iterator[TraceSpan]":
-    try:
-        with telemetry.tracer.span(f"skyflowctl {command}", traceparent=caller) as span:
-            span.set("skyflow.run", run_id)
-            yield span
-    finally:
-        # The work is done and its result is shown: a signal now ends only the wait.
-        with suppress(KeyboardInterrupt):
-            telemetry.flush(FLUSH_SECONDS)
+_NOTICES = _Notices(logging.WARNING)
 
 
 def record_result(span: "TraceSpan | None", result: "CommandResult") -> None:
