@@ -189,7 +189,11 @@ def read_saved_plan(text: bytes, name: str, now: datetime) -> SavedPlan:
     document = _parsed(text, name)
     _check_form(document, name)
     rest = {key: value for key, value in document.items() if key != "sha256"}
-    if body_digest(rest) != document["sha256"]:
+    try:
+        digest = body_digest(rest)
+    except UnicodeEncodeError:  # half of a surrogate pair, which JSON can name
+        raise _not_a_plan(name, "it has text that is no Unicode") from None
+    if digest != document["sha256"]:
         raise _refusal(
             "plan-changed", f"{name} was changed after it was saved", "its digest differs"
         )

@@ -305,6 +305,16 @@ class TestTheFileIsNotTrusted:
         done = invoke("apply", "p.json")
         assert (done.exit_code, "inputs[0].path does not fit" in done.stderr) == (65, True)
 
+    def test_text_that_is_no_unicode_is_invalid(self, server) -> None:
+        save()
+        text = Path("p.json").read_text().replace("by hand", "\\ud800")
+        Path("p.json").write_text(text)
+        done = invoke("apply", "p.json", "-o", "json")
+        assert done.exit_code == 65
+        assert [one["code"] for one in checked_envelope(done.stdout)["errors"]] == [
+            "not-a-saved-plan"
+        ]
+
     def test_a_time_that_is_none_is_invalid(self, server) -> None:
         save()
         rewrite(expires_at="tomorrow")
