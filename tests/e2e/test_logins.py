@@ -16,6 +16,16 @@ import trustme
 from support.identity import Cluster, Issuer, client_certificate, token_review_server
 from support.stack import Stack, running_stack
 
+from skyflowctl.client import (
+    Jwt,
+    Kubernetes,
+    LoginRefusedError,
+    PermissionDeniedError,
+    ServerEndpoint,
+    ServerLogin,
+    TokenSource,
+)
+
 pytestmark = pytest.mark.real_server
 
 MANIFEST = """\
@@ -158,6 +168,36 @@ def test_each_login_reads_its_own_creds_and_nothing_else(site, method):
     assert {path: request(site.stack, path, token=token)[0] for path in denied} == dict.fromkeys(
         denied, 403
     )
+
+
+def client_login(site: Site, kind: str, file: Path) -> ServerLogin:
+    """The client library's login, whose token is in this file."""
+    file.write_text(pod(site) if kind == "kubernetes" else ISSUER.github())
+    return Kubernetes("order-pod", file) if kind == "kubernetes" else Jwt("order-ci", file)
+
+
+@pytest.mark.parametrize("kind", ["kubernetes", "jwt"])
+def test_the_client_library_logs_in_once_and_again_with_a_replaced_token(site, kind, tmp_path):
+    stack, file = site.stack, tmp_path / "token"
+    server = ServerEndpoint(stack.exports["BAO_ADDR"], ca_cert=stack.exports["BAO_CACERT"])
+    login, path = client_login(site, kind, file), f'"path":"auth/{kind}/login"'
+    before = stack.audit_log.read_text().count(path)
+    with TokenSource(login, server=server) as source:
+        for number in range(5):
+            token = source.token("skyflow/order", "producer", ctx=f"order:{number}")
+            assert token.access_token.count(".") == 2
+        assert stack.audit_log.read_text().count(path) == before + 2  # request and response
+        with pytest.raises(PermissionDeniedError):
+            source.token("skyflow/payment", "engine")
+        # The server forgets the login; the file has a newer token by then.
+        stack.api("POST", f"sys/leases/revoke-prefix/auth/{kind}/login", {})
+        client_login(site, kind, file)
+        assert source.token("skyflow/order", "producer", ctx="order:after").access_token
+        file.write_text("forged.token.here")
+        stack.api("POST", f"sys/leases/revoke-prefix/auth/{kind}/login", {})
+        with pytest.raises(LoginRefusedError) as caught:
+            source.token("skyflow/order", "producer", ctx="order:refused")
+        assert caught.value.status in {400, 403}
 
 
 def test_a_login_of_two_roles_reads_both(site):

@@ -217,8 +217,8 @@ class RefreshingCache:
                 kept.held, kept.failures, kept.used = held, 0, False
                 self._wake()
             elif error is not None:
-                if not isinstance(error, ServerUnavailableError):
-                    kept.held = None  # the server decided: what it gave before is over
+                if isinstance(error, TokenSourceError) and error.is_decision:
+                    kept.held = None
                 kept.failures += 1
                 pause = min(_FIRST_PAUSE * 2.0 ** min(kept.failures - 1, 10), _LONGEST_PAUSE)
                 pause *= random.uniform(0.75, 1.25)  # noqa: S311 - a spread, no secret
@@ -300,13 +300,13 @@ def _end(flight: "Future[Held]", held: Held | None, error: Exception) -> None:
 
 
 def kept_value(kept: _Kept, error: TokenSourceError) -> Any:
-    """Return the value that is still usable although the server does not answer.
+    """Return the value that is still usable although no newer one can be read.
 
     Raises:
-        TokenSourceError: the given one, if there is no such value, or the server did answer.
+        TokenSourceError: the given one, if there is no such value, or the server said no.
     """
     held = kept.held
-    if isinstance(error, ServerUnavailableError) and held is not None and kept.usable():
+    if not error.is_decision and held is not None and kept.usable():
         return held.value
     raise error
 

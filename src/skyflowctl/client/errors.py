@@ -14,6 +14,11 @@ class TokenSourceError(Exception):
         self.summary = summary
         self.status = status
 
+    @property
+    def is_decision(self) -> bool:
+        """Whether the server itself said no, so that what it gave before is over."""
+        return self.status != 0
+
     def again(self) -> "TokenSourceError":
         """Return an equal error, for another thread to raise: a traceback belongs to one raise."""
         return type(self)(self.summary, self.status)
@@ -24,7 +29,7 @@ class ClientSettingsError(TokenSourceError):
 
 
 class LoginRefusedError(TokenSourceError):
-    """The server refused the login itself, or the login's file cannot be read."""
+    """The server refused the login itself; with status 0: the login's file cannot be read."""
 
 
 class PermissionDeniedError(TokenSourceError):
@@ -39,6 +44,11 @@ class RequestRefusedError(TokenSourceError):
 class ServerUnavailableError(TokenSourceError):
     """No usable answer within the attempts and the deadline: unreachable, sealed, electing a
     leader, or the token service does not answer."""
+
+    @property
+    def is_decision(self) -> bool:
+        """It is none: the next attempt may be answered."""
+        return False
 
 
 def closed_error() -> TokenSourceError:

@@ -27,6 +27,7 @@ from skyflowctl.client import (
     AppRole,
     ClientSettingsError,
     FixedToken,
+    Jwt,
     LoginRefusedError,
     PermissionDeniedError,
     RequestRefusedError,
@@ -274,6 +275,57 @@ def test_a_secret_id_in_a_file_is_read_at_every_login(server, clock, tmp_path: P
             source.token(MOUNT, ROLE)
         file.write_text(SECRET_ID)
         assert source.token(MOUNT, ROLE).access_token == "bearer-1-"
+
+
+@pytest.mark.parametrize("gone", ["missing", "empty", "cut short"])
+@pytest.mark.parametrize("kind", ["secret id", "jwt", "token file"])
+def test_a_login_file_that_cannot_be_read_for_a_moment_drops_no_token(
+    server, clock, tmp_path: Path, kind: str, gone: str
+):
+    file = tmp_path / "file"
+    file.write_text("given" if kind == "token file" else SECRET_ID)
+    login = {
+        "secret id": lambda: AppRole("order", file),
+        "jwt": lambda: Jwt("order", file),
+        "token file": lambda: TokenFile(file),
+    }[kind]()
+    with source_of(server, clock, login) as source:
+        first = source.token(MOUNT, ROLE)
+        secret = source.secrets("secret/backend")
+        before = file.read_text()
+        if gone == "missing":
+            file.unlink()
+        else:
+            file.write_bytes(b"" if gone == "empty" else b"\xff\xfe")
+        server.valid.clear()  # so a newer token needs a new login
+        clock.now += 3400
+        for _ in range(20):
+            assert source.token(MOUNT, ROLE) is first
+            assert source.secrets("secret/backend") is secret
+        until(lambda: all(one.failures for one in kept(source)))
+        assert (source.token(MOUNT, ROLE), source.secrets("secret/backend")) == (first, secret)
+        with pytest.raises(LoginRefusedError, match="cannot be used") as caught:
+            source.token(MOUNT, ROLE, ctx="new")
+        assert caught.value.status == 0
+        file.write_text(before)
+        server.valid.add("given")
+        clock.now += 90
+        settle(source)
+        assert source.token(MOUNT, ROLE) is not first
+        assert source.secrets("secret/backend") is not secret
+
+
+def test_a_login_that_the_server_refuses_drops_what_is_kept(server, clock, tmp_path: Path):
+    file = tmp_path / "secret-id"
+    file.write_text(SECRET_ID)
+    with source_of(server, clock, AppRole("order", file)) as source:
+        source.token(MOUNT, ROLE)
+        file.write_text("revoked")
+        server.valid.clear()
+        clock.now += 3400
+        with pytest.raises(LoginRefusedError, match="invalid role or secret ID") as caught:
+            until(lambda: not source.token(MOUNT, ROLE))
+        assert caught.value.status == 400
 
 
 def test_secrets_are_kept_and_survive_an_outage(server, clock):
