@@ -9,7 +9,7 @@ import shlex
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from skyflowctl.errors import RefusedError, UsageError, os_reason
 from skyflowctl.frozen import dataclass
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from skyflowctl.manifest.model import Reference
 
 DEV_DIR_VARIABLE = "SKYFLOWCTL_DEV_DIR"
+# The names of the server's own storage stanzas.
+ServerStorage = Literal["inmem", "raft"]
 
 # A unix socket's path holds at most 107 bytes; go-plugin appends about 25.
 _LONGEST_SOCKET_FOLDER = 75
@@ -100,6 +102,22 @@ class DevLayout:
     def server_config(self) -> Path:
         """The server's configuration; names its secrets by environment variable only."""
         return self.root / "openbao.hcl"
+
+    @property
+    def data(self) -> Path:
+        """The server's data, if the stack persists it. Sealed with :attr:`unseal_key`."""
+        return self.root / "data"
+
+    @property
+    def initialized(self) -> Path:
+        """Written once the server in :attr:`data` has initialized; what is there without it is
+        the rest of a first start that was killed."""
+        return self.data / "initialized"
+
+    @property
+    def storage(self) -> ServerStorage:
+        """Where the server that was started last keeps its data."""
+        return "raft" if self.initialized.exists() else "inmem"
 
     @property
     def server_log(self) -> Path:

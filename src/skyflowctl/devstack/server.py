@@ -2,29 +2,38 @@
 
 import http.client
 import json
+import shutil
 import ssl
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from skyflowctl.devstack.layout import DevLayout, ensure_secret
+from skyflowctl.devstack.layout import DevLayout, ServerStorage, ensure_secret
 from skyflowctl.devstack.processes import alive, server_port, start_detached, wait_until
 from skyflowctl.devstack.recognise import DEV_HEADER
 from skyflowctl.devstack.state import Part
 from skyflowctl.errors import SkyflowctlError
 from skyflowctl.hcl import quoted
-from skyflowctl.private_files import write_private
+from skyflowctl.private_files import make_private_folder, write_private
 
 START_SECONDS = 30.0
 _LOG_TAIL_LINES = 6
+_IN_MEMORY = 'storage "inmem" {}'
+# Without the multiplier, the first election takes five times as long (measured).
+_ON_DISK = """\
+storage "raft" {{
+  path = {path}
+  node_id = "dev"
+  performance_multiplier = 1
+}}"""
 BOOT_TOKEN_VARIABLE = "SKYFLOWCTL_DEV_BOOT_TOKEN"  # noqa: S105 - a name, not a token
 UNSEAL_KEY_VARIABLE = "SKYFLOWCTL_DEV_UNSEAL_KEY"
 _TEMPLATE = """\
 # Written by skyflowctl dev up. Secrets come from its environment, not from here.
 cluster_name = "skyflowctl-dev"
 
-storage "inmem" {{}}
+{storage}
 
 listener "tcp" {{
   address = "127.0.0.1:{port}"
@@ -74,18 +83,25 @@ initialize "operator" {{
 
 
 def start_server(
-    layout: DevLayout, binary: Path, *, preferred_port: int | None, environ: Mapping[str, str]
+    layout: DevLayout,
+    binary: Path,
+    storage: ServerStorage,
+    *,
+    preferred_port: int | None,
+    environ: Mapping[str, str],
 ) -> tuple[Part, str]:
     """Start the server and wait until it is unsealed.
 
     Returns:
-        The running part, and the id of the new cluster.
+        The running part, and the id of its cluster, which is new for a server without data.
 
     Raises:
         SkyflowctlError: it ended, or was not ready in time; its last log lines say why.
     """
     port = server_port(preferred_port)
-    write_private(layout.server_config, server_config(layout, port))
+    if storage == "raft":
+        _prepare_data(layout)
+    write_private(layout.server_config, server_config(layout, port, storage))
     earlier = log_size(layout.server_log)
     record = start_detached(
         [str(binary), "server", "-config", str(layout.server_config)],
@@ -98,7 +114,16 @@ def start_server(
         lambda: cluster_id(layout, part) != "", alive=lambda: alive(record), seconds=START_SECONDS
     ):
         raise not_ready("the OpenBao server", layout.server_log, earlier, ended=not alive(record))
+    if storage == "raft":
+        write_private(layout.initialized, "")
     return part, cluster_id(layout, part)
+
+
+def _prepare_data(layout: DevLayout) -> None:
+    """Remove the rest of a first start that was killed: no server would start with it."""
+    if layout.storage == "inmem" and layout.data.exists():
+        shutil.rmtree(layout.data)
+    make_private_folder(layout.data / "raft")
 
 
 def cluster_id(layout: DevLayout, part: Part) -> str:
@@ -173,9 +198,11 @@ def _callers_own(name: str) -> bool:
     return name.startswith(("BAO_", "VAULT_", "SSL_CERT_")) or name.lower().endswith("_proxy")
 
 
-def server_config(layout: DevLayout, port: int) -> str:
+def server_config(layout: DevLayout, port: int, storage: ServerStorage) -> str:
     """Return the HCL for a server on ``port``, with its cluster listener on the next."""
+    on_disk = _ON_DISK.format(path=quoted(str(layout.data / "raft")))
     return _TEMPLATE.format(
+        storage=on_disk if storage == "raft" else _IN_MEMORY,
         port=port,
         cluster_port=port + 1,
         certificate=quoted(str(layout.certificate)),

@@ -8,9 +8,10 @@ from pathlib import Path
 from skyflowctl.devstack import emulator, server
 from skyflowctl.devstack.accounts import forget_retired
 from skyflowctl.devstack.emulator_client import failures_said
-from skyflowctl.devstack.layout import DevLayout
+from skyflowctl.devstack.layout import DevLayout, ServerStorage
 from skyflowctl.devstack.processes import alive, running, stop
 from skyflowctl.devstack.state import DevState, Part, ProcessRecord, load_state, save_state
+from skyflowctl.errors import RefusedError
 from skyflowctl.frozen import dataclass
 from skyflowctl.private_files import is_private_folder, write_private
 
@@ -26,11 +27,24 @@ class StartedParts:
 
 
 def start_parts(
-    layout: DevLayout, find_binary: Callable[[], Path], environ: Mapping[str, str], on_step: OnStep
+    layout: DevLayout,
+    find_binary: Callable[[], Path],
+    environ: Mapping[str, str],
+    on_step: OnStep,
+    *,
+    persist: bool,
 ) -> StartedParts:
     """Start the parts that do not run and reuse the others. Call it with the folder locked.
 
+    Args:
+        layout: the dev folder.
+        find_binary: finds the server's binary; called only if a server has to start.
+        environ: the caller's environment.
+        on_step: is told what starts.
+        persist: keep the server's data on disk. A folder that has data keeps it in any case.
+
     Raises:
+        RefusedError: the data should persist, but a server runs that has it in memory.
         SkyflowctlError: a part did not start.
     """
     layout.create()
@@ -38,6 +52,9 @@ def start_parts(
     state = load_state(layout)
     started = []
     server_serves = _serves(state.server, lambda part: server.cluster_id(layout, part) != "")
+    storage: ServerStorage = "raft" if persist else layout.storage
+    if server_serves and storage != layout.storage:
+        raise _in_memory()
     # Look for the binary first: without a server to start, start no part.
     binary = None if server_serves else find_binary()
     if not _serves(state.emulator, lambda part: emulator.is_current(layout, part)):
@@ -47,11 +64,16 @@ def start_parts(
         started.append("emulator")
     if binary is not None:
         on_step("starting OpenBao")
-        _forget_retired(layout, state.emulator)
-        before, state = state.server, _start_server(layout, state, binary, environ)
+        starts_empty = layout.storage == "inmem"
+        if starts_empty:
+            _forget_retired(layout, state.emulator)
+        before, state = (
+            state.server,
+            _start_server(layout, state, binary, storage=storage, environ=environ),
+        )
         _tell_moved("OpenBao", before, state.server, on_step)
-        if before is not None:
-            on_step("the server starts empty, because it keeps its data in memory: apply again")
+        if before is not None and starts_empty:
+            on_step("the server starts empty, because it kept its data in memory: apply again")
         started.append("openbao")
     return StartedParts(state, tuple(started))
 
@@ -124,8 +146,17 @@ def _tell_moved(what: str, before: Part | None, now: Part | None, on_step: OnSte
         )
 
 
+def _in_memory() -> RefusedError:
+    return RefusedError(
+        "the dev stack runs with its data in memory",
+        why="its server would lose all data by a restart with storage on disk",
+        fix="to go on without that data: 'skyflowctl dev down', then 'skyflowctl dev up --persist'",
+        code="dev-in-memory",
+    )
+
+
 def _forget_retired(layout: DevLayout, part: Part | None) -> None:
-    """Delete the unknown credentials before a server starts: it has no mounts yet."""
+    """Delete the unknown credentials before a server starts that has no mounts yet."""
     if part is not None:
         with failures_said():
             forget_retired(layout, part)
@@ -148,7 +179,12 @@ def _start_emulator(layout: DevLayout, state: DevState, environ: Mapping[str, st
 
 
 def _start_server(
-    layout: DevLayout, state: DevState, binary: Path, environ: Mapping[str, str]
+    layout: DevLayout,
+    state: DevState,
+    binary: Path,
+    *,
+    storage: ServerStorage,
+    environ: Mapping[str, str],
 ) -> DevState:
     before = state.server
     if before:
@@ -157,6 +193,7 @@ def _start_server(
     part, cluster_id = server.start_server(
         layout,
         binary,
+        storage,
         preferred_port=before.port if before else None,
         environ=environ,
     )

@@ -44,8 +44,8 @@ class DevState:
     Args:
         server: the OpenBao server.
         emulator: the Skyflow emulator.
-        cluster_id: the server's own id, by which it is recognised; new at each start,
-            because the server keeps its data in memory.
+        cluster_id: the server's own id, by which it is recognised; new at each start of a
+            server that keeps its data in memory.
     """
 
     server: Part | None = None

@@ -59,16 +59,19 @@ def bring_up(
     manifest: "Manifest | None",
     open_gateway: OpenGateway,
     on_step: Callable[[str], None],
+    *,
+    persist: bool,
 ) -> DevUp:
     """Start or reuse the stack, and give every mount of the manifest an account.
 
     Raises:
+        RefusedError: ``persist``, but its server runs with its data in memory.
         SkyflowctlError: a part did not start, or the engine could not be registered.
     """
     layout = find_layout(environ)
     layout.create()
     with locked(layout):
-        parts = start_parts(layout, lambda: find_bao(environ), environ, on_step)
+        parts = start_parts(layout, lambda: find_bao(environ), environ, on_step, persist=persist)
         gateway = open_gateway(running_dev_target(layout, parts.state))
         try:
             registered = _ensure_engine(layout, parts.state, manifest, gateway, on_step)

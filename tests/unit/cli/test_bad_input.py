@@ -157,7 +157,7 @@ def test_an_answer_too_deep_to_read_is_no_answer():
 
 @pytest.mark.parametrize("name", ["x${b}%{c}", "open${", 'q"uo\\te', "$$", "ünï"])
 def test_a_folders_name_begins_no_interpolation_in_the_servers_configuration(tmp_path, name):
-    text = server_config(DevLayout(tmp_path / name), 18200)
+    text = server_config(DevLayout(tmp_path / name), 18200, "raft")
     line = next(one for one in text.splitlines() if one.startswith("plugin_directory"))
     assert "${" not in line
     said = line.partition(" = ")[2]

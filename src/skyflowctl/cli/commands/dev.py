@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 _ENV = ["SKYFLOWCTL_BAO", "SKYFLOWCTL_DEV_DIR"]
 _STATE_STYLES = {"running": "green", "sealed": "yellow", "silent": "yellow", "stopped": "red"}
+_DATA = {"inmem": "in memory, until a restart", "raft": "on disk, until 'dev reset'"}
 Log = Literal["openbao", "emulator", "audit"]
 
 
@@ -32,21 +33,31 @@ Log = Literal["openbao", "emulator", "audit"]
     examples=[
         ("skyflowctl dev up", "start the stack, with an account for every mount in ./mounts.yaml"),
         ("skyflowctl dev up -f examples/mounts.yaml", "for another manifest"),
+        ("skyflowctl dev up --persist", "keep the server's data through restarts and kill -9"),
         ('eval "$(skyflowctl dev env)"', "let bao, skyflowctl, hvac and the SDK use it"),
         ("SKYFLOWCTL_BAO=/opt/bao/bao skyflowctl dev up", "with your own server binary"),
     ],
-    exits=[ExitCode.INVALID, ExitCode.UNHEALTHY],
+    exits=[ExitCode.REFUSED, ExitCode.INVALID, ExitCode.UNHEALTHY],
     env=_ENV,
 )
-def dev_up(output: OutputOptions, file: FileOption = None) -> None:
+def dev_up(
+    output: OutputOptions,
+    file: FileOption = None,
+    *,
+    persist: Annotated[
+        bool,
+        option("--persist", help="Keep the server's data on disk, until 'dev reset'."),
+    ] = False,
+) -> None:
     """Start OpenBao with the engine registered, and a Skyflow emulator. Running parts are
     reused. The stack stores its files in .skyflowctl/dev, keeps its ports, and keeps running
     when the terminal closes. It uses only generated credentials and resolves no reference of
-    the manifest. The server's data is in memory: apply again after a restart."""
+    the manifest. The server's data is in memory: apply again after a restart. With --persist it
+    is on disk (raft), and every later start unseals it; only 'dev reset' deletes it."""
 
     def work(run: CommandRun) -> CommandResult:
         found = manifests.optional_manifest(file, run)
-        up = start_dev_stack(found.manifest if found else None, run)
+        up = start_dev_stack(found.manifest if found else None, run, persist=persist)
         return CommandResult(_up_data(up))
 
     run_command("dev up", output, work, _view_up)
@@ -59,6 +70,7 @@ def _up_data(up: "DevUp") -> dict[str, Any]:
         "address": server.address if server else "",
         "emulator": emulator.address if emulator else "",
         "cluster_id": up.state.cluster_id,
+        "storage": up.layout.storage,
         "started": list(up.started),
         "engine_registered": up.registered,
         "accounts": list(up.accounts),
@@ -74,6 +86,7 @@ def _view_up(result: CommandResult, terminal: Terminal) -> None:
             ("openbao", data["address"]),
             ("emulator", data["emulator"]),
             ("folder", data["folder"]),
+            ("data", _DATA[data["storage"]]),
             ("accounts", ", ".join(data["accounts"]) or "none yet: name a manifest with -f"),
         ],
         "  ",
@@ -92,7 +105,8 @@ def _view_up(result: CommandResult, terminal: Terminal) -> None:
 )
 def dev_down(output: OutputOptions) -> None:
     """Stop every process of the stack, even if its server was killed or its folder removed.
-    The server's data is lost; ports, keys and logs are kept for the next start."""
+    Ports, keys and logs are kept for the next start, and the server's data if it was started
+    with 'dev up --persist'; else it is lost."""
 
     def work(_: CommandRun) -> CommandResult:
         from skyflowctl.operations import dev_stack
@@ -139,6 +153,7 @@ def _status_data(found: "DevStatus") -> dict[str, Any]:
         "running": found.running,
         "folder": str(found.layout.root),
         "cluster_id": found.cluster_id,
+        "storage": found.layout.storage,
         "parts": [asdict(part) for part in found.parts],
         "plugin_processes": found.plugin_processes,
         "unrecorded": list(found.unrecorded),
@@ -159,17 +174,28 @@ def _view_status(result: CommandResult, terminal: Terminal) -> None:
     terminal.table(["PART", "STATE", "PID", "ADDRESS"], rows)
     terminal.line()
     terminal.fields(
-        [("engine processes", data["plugin_processes"]), ("folder", data["folder"])],
+        [
+            ("engine processes", data["plugin_processes"]),
+            ("folder", data["folder"]),
+            ("data", _DATA[data["storage"]]),
+        ],
     )
     if any(part["state"] == "sealed" for part in data["parts"]):
-        terminal.note("the server is sealed, and only a new start unseals it; its data is in")
-        terminal.note("memory: 'skyflowctl dev up' starts an empty one, then")
-        terminal.note("'skyflowctl apply --dev' writes the manifest again")
+        _view_sealed(data["storage"], terminal)
     elif data["unrecorded"]:
         terminal.note(f"running, but unknown to the folder: {', '.join(data['unrecorded'])}")
         terminal.note("end them: skyflowctl dev down")
     elif not data["running"]:
         terminal.note("start it: skyflowctl dev up")
+
+
+def _view_sealed(storage: str, terminal: Terminal) -> None:
+    if storage == "raft":
+        terminal.note("the server is sealed; unseal it by a new start: skyflowctl dev up")
+        return
+    terminal.note("the server is sealed, and only a new start unseals it; its data is in")
+    terminal.note("memory: 'skyflowctl dev up' starts an empty one, then")
+    terminal.note("'skyflowctl apply --dev' writes the manifest again")
 
 
 @command(

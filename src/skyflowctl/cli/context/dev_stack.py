@@ -42,12 +42,20 @@ def devstack_extra() -> Iterator[None]:
         ) from None
 
 
-def start_dev_stack(manifest: "Manifest | None", run: CommandRun) -> "DevUp":
-    """Start or reuse the dev stack, with progress on stderr."""
+def start_dev_stack(
+    manifest: "Manifest | None", run: CommandRun, *, persist: bool = False
+) -> "DevUp":
+    """Start or reuse the dev stack, with progress on stderr; ``persist``: its data on disk."""
     with devstack_extra():
         from skyflowctl.operations.dev_stack import bring_up as start
 
-        return start(os.environ, manifest, lambda target: _gateway(target, run), run.notice)
+        return start(
+            os.environ,
+            manifest,
+            lambda target: _gateway(target, run),
+            run.notice,
+            persist=persist,
+        )
 
 
 def started_dev_target(options: "TargetOptions", run: CommandRun) -> "Target":
