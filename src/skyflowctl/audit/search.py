@@ -110,7 +110,8 @@ class Search:
                 "hashed-ctx",
                 "hashed ctx values are in the log and could not be searched",
                 "only the server knows how its audit devices hash, and none was asked",
-                "name the server that wrote the log (--address), or give the hash: --hashed",
+                "name the server that wrote the log (--address); audit who also takes the hash: "
+                "--hashed",
             )
         if any(one.glob for one in self._query.ctx):
             yield Problem(

@@ -71,14 +71,14 @@ def ecs_line(row: Row) -> str:
     status = _STATUS.get(row["outcome"], _FAILURE)
     address = _address(row)
     outcome = {_SUCCESS: "success", _FAILURE: "failure"}.get(status, "unknown")
-    verdict = {"success": ["allowed"], "failure": ["denied"]}.get(outcome, [])
+    allowed = {"success": ["allowed"], "failure": ["denied"]}.get(outcome, [])
     event = {
         "@timestamp": row["time"],
         "ecs": {"version": ECS_VERSION},
         "event": {
             "kind": "event",
             "category": ["api"],
-            "type": ["access", *verdict],
+            "type": ["access", *allowed],
             "action": _ACTIONS[row["kind"]],
             "outcome": outcome,
             "id": row["request_id"],

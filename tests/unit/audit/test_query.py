@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -192,3 +194,22 @@ def test_an_answer_is_not_certain_where_another_server_hashed_the_log(tmp_path, 
     assert search.certain == certain
     codes = [one.code for one in search.warnings()]
     assert ("foreign-hashes" in codes) == (not certain)
+
+
+def test_an_answer_in_the_clear_is_no_answer_of_another_server(tmp_path):
+    """A device with log_raw hashes nothing, so there is nothing that could not be searched."""
+    log = Path(written(tmp_path, "audit.log", three_apps().device("a")))
+    plain = re.sub(
+        rb'"(access_token|token_type)":"hmac-sha256:[0-9a-f]{64}"', rb'"\1":"x"', log.read_bytes()
+    )
+    assert plain != log.read_bytes()
+    log.write_bytes(plain)
+    ctx = (wanted_ctx("order:ORD-42", lambda text: (hashed(text, "a"),)),)
+    search = Search(
+        open_sources([str(log)]),
+        Query(ctx=ctx, device_hashes=(hashed("Bearer", "a"),)),
+        ("skyflow",),
+    )
+    list(search)
+    assert search.certain
+    assert "foreign-hashes" not in [one.code for one in search.warnings()]
