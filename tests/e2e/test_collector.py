@@ -8,7 +8,10 @@ from pathlib import Path
 import pytest
 from support.collector_process import Collector, PrintedSpan, running_collector
 from support.go_modules import build_collector
+from support.prometheus_names import exported
 from support.stack import EXAMPLE, running_stack
+
+from skyflowctl.engine import observed
 
 pytestmark = [
     pytest.mark.slow,
@@ -36,6 +39,14 @@ def program(tmp_path_factory) -> Path:
 def collector(program: Path, tmp_path: Path) -> Iterator[Collector]:
     with running_collector(program, tmp_path) as running:
         yield running
+
+
+def all_exported(found: Collector) -> dict[str, set[str]]:
+    """What Prometheus reads, once that has each metric of the engine that the collector has."""
+    received = [one for one in observed.ENGINE_METRICS if one.name in found.metrics()]
+    scraped = found.scraped()
+    names = set().union(*(exported(one) for one in received))
+    return scraped if names <= scraped.keys() else {}
 
 
 @pytest.mark.parametrize("protocol", ["http/protobuf", "grpc"])
@@ -69,6 +80,11 @@ def test_a_collector_has_the_whole_trace_and_the_metrics(collector: Collector, p
     assert hop.name == "skyflowctl creds"
     metrics = collector.metrics()
     assert {name: metrics[name] for name in METRICS} == METRICS
-    printed = collector.text()
+    scraped = collector.wait_for(all_exported)
+    assert {"skyflow_mount", "skyflow_role", "le"} <= scraped[
+        "skyflow_token_duration_seconds_bucket"
+    ]
+    assert "skyflow_mount" in scraped["skyflow_queue_length"]
+    printed = collector.text() + str(scraped)
     assert CTX not in printed
     assert done["data"]["access_token"] not in printed

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import time
+import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,11 +23,12 @@ receivers:
       grpc: {{endpoint: "127.0.0.1:{grpc}"}}
 exporters:
   debug: {{verbosity: detailed, use_internal_logger: false}}
+  prometheus: {{endpoint: "127.0.0.1:{prometheus}"}}
 service:
   telemetry: {{metrics: {{level: none}}}}
   pipelines:
     traces: {{receivers: [otlp], exporters: [debug]}}
-    metrics: {{receivers: [otlp], exporters: [debug]}}
+    metrics: {{receivers: [otlp], exporters: [debug, prometheus]}}
 """
 
 
@@ -42,10 +44,23 @@ class PrintedSpan:
 
 @dataclass(frozen=True)
 class Collector:
-    """Where it listens, by protocol as ``OTEL_EXPORTER_OTLP_PROTOCOL`` names it."""
+    """Where it listens, by protocol as ``OTEL_EXPORTER_OTLP_PROTOCOL`` names it, and where
+    Prometheus reads it."""
 
     urls: dict[str, str]
     output: Path
+    prometheus: str
+
+    def scraped(self) -> dict[str, set[str]]:
+        """What Prometheus reads: the labels of each series, by its name."""
+        with urllib.request.urlopen(self.prometheus, timeout=10) as reply:
+            lines = reply.read().decode().splitlines()
+        found: dict[str, set[str]] = {}
+        for line in lines:
+            if line and not line.startswith("#"):
+                name, _, labels = line.partition("{")
+                found.setdefault(name, set()).update(re.findall(r'(\w+)="', labels))
+        return found
 
     def text(self) -> str:
         """What it has printed so far."""
@@ -85,9 +100,9 @@ def _field(text: str, name: str) -> str:
 @contextmanager
 def running_collector(program: Path, folder: Path) -> Iterator[Collector]:
     """Run a collector on free ports of the loopback."""
-    http = free_port_pair()
+    http, prometheus = free_port_pair(), free_port_pair()
     config, output, log = folder / "config.yaml", folder / "output", folder / "log"
-    config.write_text(_CONFIG.format(http=http, grpc=http + 1))
+    config.write_text(_CONFIG.format(http=http, grpc=http + 1, prometheus=prometheus))
     with output.open("w") as out, log.open("w") as errors:
         process = subprocess.Popen(
             [program, "--config", config],
@@ -98,7 +113,7 @@ def running_collector(program: Path, folder: Path) -> Iterator[Collector]:
         )
     ports = {"http/protobuf": http, "grpc": http + 1}
     urls = {name: f"http://127.0.0.1:{port}" for name, port in ports.items()}
-    collector = Collector(urls, output)
+    collector = Collector(urls, output, f"http://127.0.0.1:{prometheus}/metrics")
     try:
         collector.wait_for(lambda _: "Everything is ready" in log.read_text())
         yield collector

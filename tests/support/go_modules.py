@@ -54,7 +54,7 @@ def build_h2spec(folder: Path) -> Path:
 def build_collector(folder: Path) -> Path:
     """Build an OpenTelemetry collector with its own builder, and return the program.
 
-    It receives OTLP and prints what arrives. ``collector/`` has its parts, and the versions and
+    It receives OTLP, prints what arrives, and shows metrics to Prometheus. ``collector/`` has its parts, and the versions and
     sums of all that they need. Go caches the parts; a first build took 1 min 51 s on
     two busy processors.
     """

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from support.prometheus_names import exported
 
 from skyflowctl.engine import observed
 from skyflowctl.operations.metrics import Reading, metric_families
@@ -22,7 +23,6 @@ CASES = EXAMPLES / "prometheus" / "alerts.test.yaml"
 DASHBOARD = json.loads((EXAMPLES / "grafana" / "skyflow.json").read_text())
 KEY = CredentialStatus("c", "k", 2, 90, "2026-12-01T00:00:00Z", due=True)
 MOUNT = MountStatus("a", "skyflow/a", "skyflow", "v1", "refused", FULL_API, ("r",), KEY)
-GAUGES = (observed.QUEUE_LENGTH, observed.CREDENTIAL_AGE, observed.CREDENTIAL_EXPIRY)
 ENGINE_LABELS = {
     name.replace(".", "_")
     for name in (observed._MOUNT, observed._ROLE, observed._APPLICATION, observed._OPERATION,
@@ -37,18 +37,6 @@ def own_metrics() -> dict[str, set[str]]:
         family.name: set(chain.from_iterable(one.labels for one in family.samples))
         for family in metric_families(whole)
     }
-
-
-def exported(metric) -> set[str]:
-    """A metric's names in the collector's Prometheus exporter.
-
-    By OpenTelemetry's rules: dots become underscores, then the unit unless it is in braces, then
-    _total for a counter and the three of a histogram.
-    """
-    name = metric.name.replace(".", "_") + {"s": "_seconds"}.get(metric.unit, "")
-    if metric.bounds:
-        return {f"{name}_{part}" for part in ("bucket", "sum", "count")}
-    return {name if metric in GAUGES else f"{name}_total"}
 
 
 ENGINE_METRICS = {name for one in observed.ENGINE_METRICS for name in exported(one)}
