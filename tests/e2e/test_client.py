@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import os
 import signal
-import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Self
 
 import pytest
+from support.application_reads import ApplicationReads
 from support.loaded import Held, Watch, memory
 from support.stack import Stack, running_stack
 
@@ -23,7 +22,6 @@ from skyflowctl.client import (
     PermissionDeniedError,
     ServerEndpoint,
     TokenSource,
-    TokenSourceError,
 )
 
 SECONDS = float(os.environ.get("SKYFLOWCTL_SOAK_SECONDS", "60"))
@@ -97,47 +95,12 @@ def test_a_secret_of_the_manifest(stack: Stack):
     assert (fields["user"], len(fields["password"])) == ("app", 32)
 
 
-class _Reads:
-    """Threads that ask as an application does, and never for a ctx that is not kept yet alone."""
-
-    def __init__(self, source: TokenSource, threads: int = 8) -> None:
-        self.source, self.reads, self.failed = source, 0, []
-        self._over = threading.Event()
-        self._threads = [threading.Thread(target=self._read, args=(n,)) for n in range(threads)]
-
-    def __enter__(self) -> Self:
-        for one in self._threads:
-            one.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._over.set()
-        for one in self._threads:
-            one.join(90)
-
-    def _read(self, number: int) -> None:
-        turn = 0
-        while not self._over.is_set():
-            turn += 1
-            # Some are kept; the others are new, and must be read from the server.
-            ctx = f"order:{number}-{turn}" if turn % 10 == 0 else f"order:{turn % 5}"
-            try:
-                self.source.token(MOUNT, ROLE, ctx=ctx)
-            except TokenSourceError as error:
-                self.failed.append(error)
-            self.reads += 1
-            self._over.wait(0.02)
-
-    def wait_for(self, more: int) -> None:
-        goal, deadline = self.reads + more, time.monotonic() + 90
-        while self.reads < goal:
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
-
-
 @pytest.mark.slow
 def test_no_read_fails_through_a_rotation_and_a_killed_plugin(stack: Stack):
-    with TokenSource(login(stack), server=endpoint(stack)) as source, _Reads(source) as reads:
+    with (
+        TokenSource(login(stack), server=endpoint(stack)) as source,
+        ApplicationReads(source, MOUNT, ROLE) as reads,
+    ):
         reads.wait_for(100)
         stack.cli("rotate", "order", "--generate", "-y", exported=True)
         reads.wait_for(100)

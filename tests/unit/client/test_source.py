@@ -315,6 +315,30 @@ def test_a_login_file_that_cannot_be_read_for_a_moment_drops_no_token(
         assert source.secrets("secret/backend") is not secret
 
 
+def test_a_login_that_a_standby_does_not_know_yet_is_decided_by_the_leader(server, clock):
+    """Its refusal has no index, so the cluster's id comes from its health."""
+
+    def standby(seen):
+        if seen.path.startswith("/v1/sys/health"):
+            return Answer(200, {"cluster_id": "cluster-1"})
+        if seen.path.startswith("/v1/auth/") and "x-vault-index" not in seen.headers:
+            return refusal(400, "invalid role or secret ID")
+        return None
+
+    server.before = standby
+    with source_of(server, clock, AppRole("order", SECRET_ID)) as source:
+        source.token(MOUNT, ROLE)
+    asked = [(seen.path.partition("?")[0], seen.headers) for seen in server.server.seen]
+    assert [path for path, _ in asked] == [
+        "/v1/auth/approle/login", "/v1/sys/health", "/v1/auth/approle/login",
+        f"/v1/{MOUNT}/creds/{ROLE}",
+    ]  # fmt: skip
+    headers = asked[2][1]
+    index = json.loads(base64.b64decode(headers["x-vault-index"]))
+    assert (index["cluster"], int(index["value"]) > 10**15) == ("cluster-1", True)
+    assert headers["x-vault-inconsistent"] == "forward-active-node"
+
+
 def test_a_login_that_the_server_refuses_drops_what_is_kept(server, clock, tmp_path: Path):
     file = tmp_path / "secret-id"
     file.write_text(SECRET_ID)
