@@ -12,7 +12,14 @@ from typer.testing import CliRunner, Result
 from skyflowctl.cli.app import app
 
 SCHEMAS = Path(__file__).resolve().parents[2] / "schemas" / "output"
-NOWHERE = {"BAO_ADDR": None, "VAULT_ADDR": None, "SKYFLOWCTL_FILE": None, "NO_COLOR": "1"}
+NOWHERE = {
+    "BAO_ADDR": None,
+    "VAULT_ADDR": None,
+    "SKYFLOWCTL_FILE": None,
+    "SKYFLOWCTL_CONTEXT": None,
+    "XDG_CONFIG_HOME": "/nowhere",  # the contexts of whoever runs the tests
+    "NO_COLOR": "1",
+}
 
 
 def invoke(*args: str, env: dict[str, str | None] | None = None, stdin: str = "") -> Result:

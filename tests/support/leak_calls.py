@@ -244,6 +244,37 @@ CALLS: dict[str, list[Call]] = {
         bare("config", "verify", "ledger", "-o", "json"),
         bad(dev("config", "verify", "nobody")),
     ],
+    "context list": [
+        dev("context", "list"),
+        dev("context", "list", "-o", "json"),
+        bad(dev("context", "list", "--frob")),
+    ],
+    "context add": [
+        dev("context", "add", "prod", "--address", "https://bao.example.com:8200"),
+        dev(
+            "context",
+            "add",
+            "ci",
+            "--address",
+            "https://ci.example.com",
+            "--method",
+            "jwt",
+            "--secret",
+            "env:CI_JWT",
+            "-o",
+            "json",
+        ),
+        bad(dev("context", "add", "prod", "--address", "https://other.example.com")),
+    ],
+    "context use": [
+        dev("context", "use", "prod"),
+        bad(dev("context", "use", "nobody", "-o", "json")),
+    ],
+    "context remove": [
+        dev("context", "remove", "ci"),
+        dev("context", "remove", "prod", "-y", "-o", "json"),
+        bad(dev("context", "remove", "prod", "--frob")),
+    ],
     "role list": [
         dev("role", "list", "order"),
         bare("role", "list", "ledger", "-o", "json"),

@@ -28,7 +28,7 @@ BIN = Path(sys.executable).parent
 
 def clean_environ() -> dict[str, str]:
     """This process's environment without anything that names a server, a proxy or a CA."""
-    dropped = ("BAO_", "VAULT_", "SKYFLOWCTL_", "SSL_CERT", "REQUESTS_CA", "CURL_CA")
+    dropped = ("BAO_", "VAULT_", "SKYFLOWCTL_", "XDG_", "SSL_CERT", "REQUESTS_CA", "CURL_CA")
     kept = {name: value for name, value in os.environ.items() if not name.startswith(dropped)}
     return {**kept, "PATH": f"{BIN}:{os.environ.get('PATH', '')}", "NO_COLOR": "1"}
 

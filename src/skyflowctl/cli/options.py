@@ -155,10 +155,8 @@ class ReferenceOptions(OptionGroup):
 
 
 @dataclass(frozen=True, slots=True)
-class TargetOptions(OptionGroup):
-    """The server, as the flags name it. Unset fields come from the environment."""
-
-    repeated: ClassVar[bool] = True
+class ServerOptions(OptionGroup):
+    """How to reach a server: what a context stores, too."""
 
     address: Annotated[
         str | None,
@@ -179,16 +177,6 @@ class TargetOptions(OptionGroup):
             env="BAO_NAMESPACE, VAULT_NAMESPACE",
             panel=TARGET_PANEL,
             metavar="NAME",
-        ),
-    ] = None
-    token_file: Annotated[
-        str | None,
-        option(
-            "--token-file",
-            help="A file with the token, - is stdin; a token cannot be an argument.",
-            env="BAO_TOKEN, VAULT_TOKEN",
-            panel=TARGET_PANEL,
-            metavar="PATH",
         ),
     ] = None
     ca_cert: Annotated[
@@ -241,15 +229,6 @@ class TargetOptions(OptionGroup):
             metavar="NAME",
         ),
     ] = None
-    skip_verify: Annotated[
-        bool,
-        option(
-            "--tls-skip-verify",
-            help="Do not verify the server's certificate.",
-            env="BAO_SKIP_VERIFY",
-            panel=TARGET_PANEL,
-        ),
-    ] = False
     nodes: Annotated[
         list[str] | None,
         option(
@@ -260,6 +239,43 @@ class TargetOptions(OptionGroup):
             metavar="URL",
         ),
     ] = None
+
+
+@dataclass(frozen=True, slots=True)
+class TargetOptions(ServerOptions):
+    """The server, as the flags name it. Unset fields come from the environment or the context."""
+
+    repeated: ClassVar[bool] = True
+
+    context: Annotated[
+        str | None,
+        option(
+            "--context",
+            help="The context: its server and its login.",
+            env="SKYFLOWCTL_CONTEXT",
+            panel=TARGET_PANEL,
+            metavar="NAME",
+        ),
+    ] = None
+    token_file: Annotated[
+        str | None,
+        option(
+            "--token-file",
+            help="A file with the token, - is stdin; a token cannot be an argument.",
+            env="BAO_TOKEN, VAULT_TOKEN",
+            panel=TARGET_PANEL,
+            metavar="PATH",
+        ),
+    ] = None
+    skip_verify: Annotated[
+        bool,
+        option(
+            "--tls-skip-verify",
+            help="Do not verify the server's certificate.",
+            env="BAO_SKIP_VERIFY",
+            panel=TARGET_PANEL,
+        ),
+    ] = False
     timeout: Annotated[
         str | None,
         option(
@@ -342,22 +358,6 @@ class OutputOptions(OptionGroup):
     def terminal(self) -> Terminal:
         """Return the terminal that these options ask for."""
         return Terminal(quiet=self.quiet, verbosity=self.verbose, no_color=self.no_color)
-
-
-@dataclass(frozen=True, slots=True)
-class CredsOutputOptions(OutputOptions):
-    """Output options of a token, with two more formats."""
-
-    format: Annotated[
-        Literal["table", "json", "env", "raw"],
-        option(
-            "-o",
-            "--output",
-            help="table, json, env (export lines) or raw (only the token); default table.",
-            panel=OUTPUT_PANEL,
-            metavar="FORM",
-        ),
-    ] = "table"  # type: ignore[assignment]  # more formats than elsewhere
 
 
 def span_seconds(text: str, origin: str, *, most: timedelta = _LONGEST_SPAN) -> float:

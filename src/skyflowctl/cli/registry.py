@@ -31,6 +31,7 @@ GROUPS = {
     "consumer": "Issue, rotate, revoke and check the logins of applications",
     "audit": "Query the server's audit log, and check the setup",
     "plugin": "Build, register and list the engine's plugin",
+    "context": "Add, choose, list and remove servers by name",
     "dev": "Run OpenBao, the engine and an emulator on this machine",
 }
 
@@ -186,6 +187,12 @@ COMMANDS = (
         "plugin_prune",
         _SERVER,
     ),
+    CommandRow(
+        "context list", "List the contexts and their logins", "context", "context_list", _SERVER
+    ),
+    CommandRow("context use", "Make a context the current one", "context", "context_use", _SERVER),
+    CommandRow("context add", "Add a context, or change it", "context", "context_add", _SERVER),
+    CommandRow("context remove", "Remove a context", "context", "context_remove", _SERVER),
     CommandRow("dev up", "Start the dev stack, or reuse it", "dev", "dev_up", _SERVER),
     CommandRow("dev down", "Stop the dev stack", "dev", "dev_down", _SERVER),
     CommandRow("dev status", "Show the processes of the dev stack", "dev", "dev_status", _SERVER),

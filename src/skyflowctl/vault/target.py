@@ -8,7 +8,7 @@ flags of the same call.
 from collections.abc import Mapping
 from dataclasses import field, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 from urllib.parse import quote, urlsplit
 
 from skyflowctl.errors import Problem, UsageError
@@ -16,6 +16,7 @@ from skyflowctl.frozen import dataclass
 from skyflowctl.secret import Secret
 from skyflowctl.vault import client_settings, token_files
 from skyflowctl.vault.client_settings import RateLimit, go_bool
+from skyflowctl.vault.contexts import ContextEntry
 from skyflowctl.vault.environment import named_address, shown_name, variable
 from skyflowctl.vault.namespaces import check_namespace
 
@@ -41,18 +42,7 @@ class TargetFlags:
     tls_server_name: str | None = None
     skip_verify: bool | None = None
     nodes: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class ContextEntry:
-    """A named target that the user stored. Its token is None without a login."""
-
-    name: str
-    address: str
-    namespace: str = ""
-    token: Secret | None = None
-    ca_cert: str = ""
-    nodes: tuple[str, ...] = ()
+    context: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +102,7 @@ def resolve_target(
     Args:
         flags: from the command line.
         environ: the process environment.
-        context: the user's current context, if one is chosen.
+        context: the user's current context, or the one that the flags name.
 
     Raises:
         UsageError: no source names a server, or the value is malformed.
@@ -185,6 +175,8 @@ def _address(
 ) -> tuple[TargetSource, str]:
     if flags.address is not None:
         return "flags", flags.address
+    if flags.context is not None and context is not None:
+        return "context", context.address
     from_environment = named_address(environ)
     if from_environment:
         return "environment", from_environment
@@ -195,10 +187,10 @@ def _address(
         "no server is named",
         why="BAO_ADDR is set but empty, and takes precedence over VAULT_ADDR"
         if hidden
-        else "there is no --address, BAO_ADDR or VAULT_ADDR",
+        else "there is no --address, BAO_ADDR or VAULT_ADDR, and no current context",
         fix="unset BAO_ADDR, or set it to the server's address"
         if hidden
-        else "set BAO_ADDR, give --address, or try it on a local server with --dev",
+        else "set BAO_ADDR, give --address or --context, or try it on a local server with --dev",
         code="no-target",
     )
 
@@ -263,17 +255,26 @@ def _tls(
     that has no CA of its own.
     """
     inherits = source == "environment"
-    own_ca = context.ca_cert if source == "context" and context else ""
-    ca_cert = flags.ca_cert if flags.ca_cert is not None else own_ca
-    trusts = bool(ca_cert) or flags.ca_path is not None
+    if source == "context" and context is not None:
+        flags = _with_context(flags, context)
+    trusts = bool(flags.ca_cert) or flags.ca_path is not None
     return {
-        "ca_cert": ca_cert or _inherited(environ, "CACERT", None, not trusts),
+        "ca_cert": flags.ca_cert or _inherited(environ, "CACERT", None, not trusts),
         "ca_bytes": _inherited(environ, "CACERT_BYTES", None, not trusts),
         "ca_path": _inherited(environ, "CAPATH", flags.ca_path, not trusts),
         "client_cert": _inherited(environ, "CLIENT_CERT", flags.client_cert, inherits),
         "client_key": _inherited(environ, "CLIENT_KEY", flags.client_key, inherits),
         "tls_server_name": _inherited(environ, "TLS_SERVER_NAME", flags.tls_server_name, inherits),
     }
+
+
+def _with_context(flags: TargetFlags, context: ContextEntry) -> TargetFlags:
+    """Return the flags, with the context's TLS settings for those that were not given."""
+    names = ("ca_cert", "ca_path", "client_cert", "client_key", "tls_server_name")
+    own: dict[str, Any] = {
+        name: getattr(context, name) or None for name in names if getattr(flags, name) is None
+    }
+    return replace(flags, **own)
 
 
 def _client_pem(

@@ -6,6 +6,7 @@ from skyflowctl.cli.command import READ_EXITS, command
 from skyflowctl.cli.commands.cut_off_view import cut_off_note
 from skyflowctl.cli.console import Piece, Styled, Terminal
 from skyflowctl.cli.context import gateways, manifests
+from skyflowctl.cli.context.contexts import default_prefix
 from skyflowctl.cli.envelope import CommandResult
 from skyflowctl.cli.options import (
     AllowDestroyOption,
@@ -19,7 +20,7 @@ from skyflowctl.cli.options import (
 )
 from skyflowctl.cli.runner import CommandRun, run_command
 from skyflowctl.errors import ExitCode, Problem
-from skyflowctl.manifest.discover import DEFAULT_PLUGIN, DEFAULT_PREFIX
+from skyflowctl.manifest.discover import DEFAULT_PLUGIN
 from skyflowctl.text import counted
 
 _STATE_STYLE = {"mounted": "green", "absent": "yellow", "undeclared": "dim"}
@@ -42,7 +43,7 @@ def mount_list(target: TargetOptions, output: OutputOptions, file: FileOption = 
 
         loaded = manifests.optional_manifest(file, run)
         manifest = loaded.manifest if loaded else None
-        prefix = manifest.path_prefix if manifest else DEFAULT_PREFIX
+        prefix = manifest.path_prefix if manifest else default_prefix()
         with gateways.open_gateway(target, run) as gateway:
             rows = list_mounts(gateway, manifest, prefix=prefix)
         return CommandResult({"mounts": [asdict(row) for row in rows]})

@@ -64,7 +64,12 @@ def started_dev_target(options: "TargetOptions", run: CommandRun) -> "Target":
     Raises:
         UsageError: ``--dev`` is given with flags that name another server.
     """
-    for flag, value in (("--address", options.address), ("--token-file", options.token_file)):
+    others = {
+        "--address": options.address,
+        "--context": options.context,
+        "--token-file": options.token_file,
+    }
+    for flag, value in others.items():
         if value is not None:
             raise UsageError(
                 f"--dev and {flag} name two servers",

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from skyflowctl.cli.context.bound_manifests import reach
+from skyflowctl.cli.context.contexts import chosen_context
 from skyflowctl.cli.context.dev_stack import started_dev_target
 from skyflowctl.cli.options import ApprovingTargetOptions, TargetOptions, span_seconds
 from skyflowctl.cli.runner import CommandRun
@@ -85,7 +86,7 @@ def reconnecting(
 
 
 def choose_target(options: TargetOptions, run: CommandRun) -> "Target":
-    """Return the server and login that flags or environment name; ``--dev`` starts it.
+    """Return the server and login that flags, environment or context name; ``--dev`` starts it.
 
     Raises:
         UsageError: none is named, its name is malformed, or ``--dev`` is given with another server.
@@ -106,19 +107,27 @@ def choose_target(options: TargetOptions, run: CommandRun) -> "Target":
         tls_server_name=options.tls_server_name,
         skip_verify=options.skip_verify or None,
         nodes=tuple(options.nodes or ()),
+        context=options.context,
     )
+    context = chosen_context(options.address, options.context, run)
     with WaitMonitor(run.notice).watching("the login's token helper or file"):
-        target = resolve_target(flags, os.environ)
+        target = resolve_target(flags, os.environ, context)
     for warning in target.warnings:
         run.warn(warning)
     return target
 
 
 def server_is_named(options: TargetOptions) -> bool:
-    """Return whether flags or environment name a server."""
+    """Return whether flags, environment or a context name a server.
+
+    Raises:
+        UsageError: there is no such context.
+    """
     from skyflowctl.vault.environment import named_address
 
-    return options.dev or options.address is not None or bool(named_address(os.environ))
+    if options.dev or options.address is not None or named_address(os.environ):
+        return True
+    return chosen_context(None, options.context) is not None
 
 
 def connect_node(gateway: "Gateway") -> "Callable[[ClusterNode], Gateway | None]":

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from skyflowctl.cli.context.contexts import default_prefix
 from skyflowctl.cli.runner import CommandRun
 from skyflowctl.frozen import dataclass
 from skyflowctl.manifest.discover import DEFAULT_PLUGIN, DEFAULT_PREFIX, existing_files
@@ -69,7 +70,7 @@ def resolve_path(
     mount: str, flag_values: Sequence[str] | None = None, run: CommandRun | None = None
 ) -> str:
     """Return the path of a MOUNT argument: itself if it has a slash, else the manifest's path of
-    that mount, else below its ``path_prefix``, else below ``skyflow``.
+    that mount, else below its ``path_prefix``, else below the context's, else below ``skyflow``.
 
     ``run`` is that of a command that writes or mints: it is held to the manifest's ``servers``.
 
@@ -88,7 +89,7 @@ def resolve_path(
         load_named_manifest(files, run)
     if "/" in mount:
         return resolve_mount_path(mount, "")
-    prefix = _scanned_prefix(text) if files else DEFAULT_PREFIX
+    prefix = _scanned_prefix(text) if files else default_prefix()
     if prefix is not None:
         return resolve_mount_path(mount, prefix)
     from skyflowctl.manifest.load import load_manifest as load
@@ -104,14 +105,16 @@ def mount_name(mount: str, path: str, flag_values: Sequence[str] | None = None) 
     if "/" not in mount:
         return mount
     files = existing_files(tuple(flag_values or ()), os.environ)
-    prefix = (_scanned_prefix(_text_of(files)) if files else None) or DEFAULT_PREFIX
+    scanned = _scanned_prefix(_text_of(files)) if files else default_prefix()
+    prefix = scanned or DEFAULT_PREFIX
     return path.removeprefix(f"{prefix}/")
 
 
 def path_prefix(flag_values: Sequence[str] | None = None) -> str:
-    """Return the manifest's ``path_prefix`` if there is a manifest, else ``skyflow``."""
+    """Return the manifest's ``path_prefix`` if there is a manifest, else the context's, else
+    ``skyflow``."""
     files = existing_files(tuple(flag_values or ()), os.environ)
-    found = _scanned_prefix(_text_of(files)) if files else DEFAULT_PREFIX
+    found = _scanned_prefix(_text_of(files)) if files else default_prefix()
     if found is None:
         from skyflowctl.manifest.load import load_manifest as load
 
@@ -204,7 +207,7 @@ def choose_mounts(
     loaded = optional_manifest(flag_values, run)
     manifest = loaded.manifest if loaded else None
     kind = manifest.plugin.name if manifest else DEFAULT_PLUGIN
-    prefix = manifest.path_prefix if manifest else DEFAULT_PREFIX
+    prefix = manifest.path_prefix if manifest else default_prefix()
     declared = declared_mounts(manifest) if manifest else None
     if not names:
         return ChosenMounts(declared, kind, prefix, manifest)

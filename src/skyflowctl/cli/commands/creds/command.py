@@ -1,17 +1,18 @@
 """``skyflowctl creds``: a token through the server, or without it to find a fault."""
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from skyflowctl.cli.command import command
 from skyflowctl.cli.console import Terminal
 from skyflowctl.cli.context import credential_sources, gateways, manifests
 from skyflowctl.cli.envelope import CommandResult
 from skyflowctl.cli.options import (
+    OUTPUT_PANEL,
     AllowHostOption,
     ApprovingTargetOptions,
-    CredsOutputOptions,
     FileOption,
     MountArgument,
+    OutputOptions,
     ReferenceOptions,
     RoleArgument,
     TargetOptions,
@@ -20,6 +21,7 @@ from skyflowctl.cli.options import (
 )
 from skyflowctl.cli.runner import CommandRun, run_command
 from skyflowctl.errors import ExitCode, UsageError
+from skyflowctl.frozen import dataclass
 
 if TYPE_CHECKING:
     from skyflowctl.credentials.sources import ManifestSource
@@ -44,6 +46,22 @@ DirectOption = Annotated[
     bool,
     option("--direct", help="Mint without the server, with the vendor's SDK."),
 ]
+
+
+@dataclass(frozen=True, slots=True)
+class CredsOutputOptions(OutputOptions):
+    """Output options of a token, with two more formats."""
+
+    format: Annotated[
+        Literal["table", "json", "env", "raw"],
+        option(
+            "-o",
+            "--output",
+            help="table, json, env (export lines) or raw (only the token); default table.",
+            panel=OUTPUT_PANEL,
+            metavar="FORM",
+        ),
+    ] = "table"  # type: ignore[assignment]  # more formats than elsewhere
 
 
 @command(
