@@ -17,7 +17,10 @@ def time_json(time: datetime | None) -> str | None:
 
 def inputs_json(inputs: Iterable[Input]) -> list[dict[str, Any]]:
     """Return the files that were read: names as given, sizes, digests."""
-    return [{"name": one.name, "bytes": one.bytes, "sha256": one.sha256} for one in inputs]
+    return [
+        {"name": one.name, "bytes": one.bytes} | ({"sha256": one.sha256} if one.sha256 else {})
+        for one in inputs
+    ]
 
 
 def counts_json(counts: Counts) -> dict[str, Any]:

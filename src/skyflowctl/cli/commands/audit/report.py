@@ -257,7 +257,8 @@ def _checked_sources(
     manifest = existing_paths(existing_files(tuple(file or ()), os.environ))
     places.check_inputs(manifest)
     try:
-        sources = open_logs(patterns, digest=True)
+        # Digests cost as much as a third of the decoding; without a record nothing is held to them.
+        sources = open_logs(patterns, digest=bool(output.html or output.evidence))
     except SkyflowctlError:
         places.check_places()
         raise
