@@ -138,7 +138,12 @@ View = Callable[[CommandResult, Terminal], None]
 
 
 def run_command(
-    name: str, output: "OutputOptions", work: CommandWork, view: View, *, for_eval: bool = False
+    name: str,
+    output: "OutputOptions",
+    work: CommandWork,
+    view: View,
+    *,
+    failure_view: View | None = None,
 ) -> NoReturn:
     """Do a command's work, show its result, and exit with its exit code.
 
@@ -147,8 +152,8 @@ def run_command(
         output: the output options.
         work: the command's work.
         view: shows the result as text.
-        for_eval: the text is for ``eval "$(…)"``, which loses an exit code: after a failure it is a
-            shell line that fails with that code.
+        failure_view: shows a failure on stdout too, such as :func:`fail_in_eval`; None: only the
+            messages on stderr show it.
 
     Raises:
         SystemExit: always, with the code of DESIGN's table.
@@ -164,12 +169,12 @@ def run_command(
         span = run.trace.enter_context(command_trace(name, run.id, run.notice))
         result, failed = _result_of(run, work)
         record_result(span, result)
-        failure_view = _fail_in_eval if for_eval else None
         code = _write_out(run, result, failure_view if failed else view)
     sys.exit(code)
 
 
-def _fail_in_eval(result: CommandResult, terminal: Terminal) -> None:
+def fail_in_eval(result: CommandResult, terminal: Terminal) -> None:
+    """Write a shell line that fails with the exit code, which ``eval "$(…)"`` otherwise loses."""
     terminal.raw(f"(exit {int(result.exit_code)})\n")
 
 

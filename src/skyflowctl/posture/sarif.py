@@ -1,18 +1,18 @@
 """Converts a report to SARIF 2.1.0, the format that code scanners and dashboards accept."""
 
-import hashlib
 import re
 from collections.abc import Mapping
-from pathlib import PurePath
 from typing import Any
-from urllib.parse import quote
 
-from skyflowctl.errors import Where
 from skyflowctl.posture.model import Check, CheckStatus, Finding, PostureReport, Severity
-
-SCHEMA = (
-    "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json"
+from skyflowctl.sarif import (
+    fingerprint,
+    logical_location,
+    physical_location,
+    sarif_log,
+    sarif_rule,
 )
+
 _LEVELS: Mapping[Severity, str] = {
     Severity.CRITICAL: "error",
     Severity.HIGH: "error",
@@ -29,25 +29,17 @@ _RANKS: Mapping[Severity, float] = {
 }
 
 
-def to_sarif(report: PostureReport, *, version: str, server: str) -> dict[str, Any]:
+def to_sarif(report: PostureReport, *, server: str) -> dict[str, Any]:
     """Return a SARIF log with one run.
 
     Args:
         report: what was found.
-        version: the version of skyflowctl.
         server: the address of the checked server.
     """
     rules = [one.check for one in report.checks]
     index = {check.id: number for number, check in enumerate(rules)}
     missed = [one for one in report.checks if one.result is CheckStatus.SKIPPED]
     run = {
-        "tool": {
-            "driver": {
-                "name": "skyflowctl",
-                "semanticVersion": version,
-                "rules": [_rule(check) for check in rules],
-            }
-        },
         "invocations": [
             {
                 "executionSuccessful": True,
@@ -62,19 +54,12 @@ def to_sarif(report: PostureReport, *, version: str, server: str) -> dict[str, A
             }
         ],
         "results": [_result(one, index[one.check], server) for one in report.findings],
-        "columnKind": "unicodeCodePoints",
     }
-    return {"$schema": SCHEMA, "version": "2.1.0", "runs": [run]}
+    return sarif_log(run, [_rule(check) for check in rules])
 
 
 def _rule(check: Check) -> dict[str, Any]:
-    return {
-        "id": check.id,
-        "name": "".join(word.capitalize() for word in check.id.split("-")),
-        "shortDescription": {"text": check.title},
-        "fullDescription": {"text": check.explains},
-        "defaultConfiguration": {"level": "warning"},
-    }
+    return sarif_rule(check.id, check.title, check.explains)
 
 
 def _result(finding: Finding, index: int, server: str) -> dict[str, Any]:
@@ -103,34 +88,14 @@ def _message(finding: Finding) -> str:
 
 
 def _location(finding: Finding, server: str) -> dict[str, Any]:
-    location: dict[str, Any] = {
-        "logicalLocations": [
-            {
-                "name": finding.subject.name,
-                "fullyQualifiedName": f"{server}/{finding.subject.name}",
-                "kind": "resource",
-            }
-        ]
-    }
+    location: dict[str, Any] = {"logicalLocations": logical_location(finding.subject.name, server)}
     if finding.where is not None and finding.where.file:
-        location["physicalLocation"] = _physical(finding.where, finding.where.file)
+        location["physicalLocation"] = physical_location(finding.where, finding.where.file)
     return location
-
-
-def _physical(where: Where, file: str) -> dict[str, Any]:
-    path = PurePath(file)
-    uri = path.as_uri() if path.is_absolute() else quote(path.as_posix())
-    physical: dict[str, Any] = {"artifactLocation": {"uri": uri}}
-    if where.line is not None:
-        physical["region"] = {"startLine": where.line}
-        if where.column is not None:
-            physical["region"]["startColumn"] = where.column
-    return physical
 
 
 def _fingerprint(finding: Finding, server: str) -> str:
     """Return a fingerprint that is the same for the same finding in every run."""
     # Numbers in the summary are days and counts, which change from run to run.
     words = re.sub(r"\d+ \w+", "", finding.summary)
-    parts = (server, finding.check, finding.subject.kind, finding.subject.name, words)
-    return hashlib.sha256("\0".join(parts).encode(errors="backslashreplace")).hexdigest()
+    return fingerprint((server, finding.check, finding.subject.kind, finding.subject.name, words))

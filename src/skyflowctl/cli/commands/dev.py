@@ -17,7 +17,7 @@ from skyflowctl.cli.options import (
     OutputOptions,
     option,
 )
-from skyflowctl.cli.runner import CommandRun, run_command
+from skyflowctl.cli.runner import CommandRun, fail_in_eval, run_command
 from skyflowctl.errors import ExitCode
 
 if TYPE_CHECKING:
@@ -217,7 +217,7 @@ def dev_env(output: OutputOptions) -> None:
         with devstack_extra():
             return CommandResult({"env": dev_stack.exports(os.environ)})
 
-    run_command("dev env", output, work, _view_env, for_eval=True)
+    run_command("dev env", output, work, _view_env, failure_view=fail_in_eval)
 
 
 def _view_env(result: CommandResult, terminal: Terminal) -> None:

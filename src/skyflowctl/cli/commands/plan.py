@@ -5,15 +5,16 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated
 
 from skyflowctl.cli.command import command
+from skyflowctl.cli.commands.review import Reviewed, ReviewOutputOptions, ReviewViews, run_review
 from skyflowctl.cli.console import Terminal
 from skyflowctl.cli.context import gateways, manifests
 from skyflowctl.cli.context.planning import PlanRequest, plan_live
 from skyflowctl.cli.envelope import CommandResult
+from skyflowctl.cli.markdown import MarkdownPage
 from skyflowctl.cli.options import (
     AllowHostOption,
     FileOption,
     MountsArgument,
-    OutputOptions,
     ParallelismOption,
     ReferenceOptions,
     TargetOptions,
@@ -21,7 +22,7 @@ from skyflowctl.cli.options import (
 )
 from skyflowctl.cli.plan_options import PermitOptions
 from skyflowctl.cli.printed_commands import shell_words
-from skyflowctl.cli.runner import CommandRun, run_command
+from skyflowctl.cli.runner import CommandRun
 from skyflowctl.errors import ExitCode, Problem
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ OutOption = Annotated[
         ),
         ("skyflowctl plan --prune", "also what apply --prune would delete"),
         ("skyflowctl plan --out plan.json", "save it, to be reviewed and then applied"),
-        ("skyflowctl plan -o json | jq '.data.summary'", "for programs"),
+        ("skyflowctl plan -o markdown > plan.md", "for a merge request or a step summary"),
     ],
     exits=[
         ExitCode.CHANGES,
@@ -63,7 +64,7 @@ def plan(
     target: TargetOptions,
     permits: PermitOptions,
     references: ReferenceOptions,
-    output: OutputOptions,
+    output: ReviewOutputOptions,
     *,
     mounts: MountsArgument = None,
     file: FileOption = None,
@@ -79,10 +80,13 @@ def plan(
     mount or credential that cannot be read makes the plan partial. A saved plan has no secret, and
     can be applied for 24 hours, as long as files, credentials and server are as they were."""
     request = PlanRequest(file, mounts, permits, references, allow_host, parallelism)
+    reviewed = Reviewed()
 
     def work(run: CommandRun) -> CommandResult:
         loaded = _loaded(file, out, run)
+        reviewed.add_manifest(loaded)
         with gateways.open_gateway(target, run) as gateway:
+            reviewed.server = gateway.transport.server.name
             run.notice(f"server: {gateway.transport.server.name}")
             live = plan_live(request, loaded, gateway, run)
             result = _result(live.result, detailed=detailed_exitcode)
@@ -96,7 +100,16 @@ def plan(
         saved_plans.write_plan_file(out, saved)
         return _with_file(result, out, saved)
 
-    run_command("plan", output, work, _view)
+    run_review("plan", output, work, _views(reviewed), reviewed)
+
+
+def _views(reviewed: Reviewed) -> ReviewViews:
+    from skyflowctl.cli.commands.plan_markdown import plan_findings, plan_page
+
+    def page(result: CommandResult, page: MarkdownPage) -> None:
+        plan_page(result, page, reviewed.server)
+
+    return ReviewViews(_view, page, plan_findings)
 
 
 def _loaded(file: Sequence[str] | None, out: str | None, run: CommandRun) -> "LoadedManifest":

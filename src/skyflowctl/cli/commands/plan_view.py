@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from skyflowctl.cli.console import Piece, Styled, Terminal, broken, packed, show
+from skyflowctl.cli.commands.plan_diff import FieldDiff, field_diffs
+from skyflowctl.cli.console import Piece, Styled, Terminal, broken, columns, safe
 from skyflowctl.cli.envelope import problem_json
-from skyflowctl.clock import span_text
 from skyflowctl.planner.messages import drift_title
 from skyflowctl.planner.plan import (
     LEFT_OUT,
@@ -17,7 +17,6 @@ from skyflowctl.planner.plan import (
     Plan,
 )
 from skyflowctl.text import counted, listed
-from skyflowctl.vault.certificates import pem_summary
 
 _SIGNS = {
     "create": ("+", "green"),
@@ -30,8 +29,10 @@ _SIGNS = {
 _INDENT = "    "
 _WIDEST = 32
 """A longer field name has no column of its own."""
-_SPANS = ("ttl", "period", "interval", "lease")
-"""The ends of the names of fields in seconds."""
+_LEAST = 20
+"""A value gets at least so many columns, on however narrow a terminal."""
+_ARROW = 3
+_DIFF_STYLES = {"-": "red", "+": "green", " ": "dim"}
 _NOT_BEGUN = {"pending": 0, "waiting": 0, "failed": 0}
 _WORDS = {
     "move": " (move)",
@@ -61,7 +62,7 @@ def show_plan(data: Mapping[str, Any], terminal: Terminal) -> None:
     if data["actions"] or data["drift"]:
         terminal.line()
     terminal.line(*summary_pieces(data))
-    if refusal := _refusal(data):
+    if refusal := plan_refusal(data):
         where = "without -q, the messages say why" if terminal.quiet else "see the messages"
         terminal.line(Styled(f"{refusal}: {where}.", "bold yellow"))
 
@@ -79,25 +80,25 @@ def show_drift(data: Mapping[str, Any], terminal: Terminal) -> None:
         terminal.line("    ", Styled("fix", "dim"), f"  {one['fix']}")
 
 
-def summary_pieces(data: Mapping[str, Any]) -> Sequence[Piece]:
-    """Return the last line of a plan."""
+def summary_pieces(data: Mapping[str, Any], *, names: bool = True) -> Sequence[Piece]:
+    """Return the last line of a plan; without ``names``, in words and numbers of ours alone."""
     counts = data["summary"]
     codes = [warning["code"] for warning in data["warnings"]]
     left_out = sum(code in LEFT_OUT for code in codes)
     drift = f", {counts['drift']} drifted" if counts["drift"] else ""
     unread = any(code in UNREADABLE for code in codes)
     if not (data["actions"] or left_out or unread or drift):
-        return no_changes(data)
+        return no_changes(data, names=names)
     return (
         Styled("Plan:", "bold"),
         f" {counts['create']} to create, {counts['update']} to update,",
         f" {counts['delete']} to delete, {counts['unchanged']} unchanged",
-        Styled(drift + not_compared_line(data), "bold yellow"),
+        Styled(drift + not_compared_line(data, names=names), "bold yellow"),
         ".",
     )
 
 
-def _refusal(data: Mapping[str, Any]) -> str:
+def plan_refusal(data: Mapping[str, Any]) -> str:
     """Return that an apply refuses the plan as a whole; empty: it does not."""
     codes = [warning["code"] for warning in data["warnings"]]
     if left_out := sum(code in LEFT_OUT for code in codes):
@@ -107,66 +108,51 @@ def _refusal(data: Mapping[str, Any]) -> str:
     return "apply refuses the whole plan" if stops.intersection(codes) else ""
 
 
-def no_changes(data: Mapping[str, Any]) -> Sequence[Piece]:
+def no_changes(data: Mapping[str, Any], *, names: bool = True) -> Sequence[Piece]:
     """Return the line of a plan or an apply without changes."""
     same = counted(data["summary"]["unchanged"], "object matches", "objects match")
-    doubt = Styled(not_compared_line(data), "bold yellow")
+    doubt = Styled(not_compared_line(data, names=names), "bold yellow")
     return (Styled("No changes.", "bold green"), f" {same} the manifest", doubt, ".")
 
 
-def not_compared_line(data: Mapping[str, Any]) -> str:
+def not_compared_line(data: Mapping[str, Any], *, names: bool = True) -> str:
     """Return how many objects were not compared, of which mounts or which; empty: all were."""
     number = data["summary"]["not_compared"]
-    names = listed([one["mount"] for one in data["not_compared"]])
-    return f", {number} not compared ({names})" if number else ""
+    which = f" ({listed([one['mount'] for one in data['not_compared']])})" if names else ""
+    return f", {number} not compared{which}" if number else ""
+
+
+def action_title(action: Mapping[str, Any]) -> str:
+    """Return an action's kind and path, and what is special about it."""
+    return f"{action['kind']} {action['path']}{_WORDS.get(action['action'], '')}"
 
 
 def _show_action(action: Mapping[str, Any], terminal: Terminal) -> None:
     sign, style = _SIGNS[action["action"]]
     title = f"{sign} {action['kind']} {action['path']}"
     terminal.line(Styled(title, style), Styled(_WORDS.get(action["action"], ""), "dim"))
-    changes = action["changes"]
-    left = max((len(one["field"]) for one in changes if len(one["field"]) <= _WIDEST), default=0)
-    for change in changes:
-        before, after = change["before"], change["after"]
-        if action["action"] == "create" and before is None:
-            values: list[Piece] = [_value(change["field"], after)]
-        elif action["action"] == "delete":
-            values = [_value(change["field"], before)]
-        else:
-            old, new = (_value(change["field"], one) for one in (before, after))
-            values = [Styled(old, "red"), "→", Styled(new, "green")]
-        _show_change(change["field"], values, left, terminal)
+    fields = list(field_diffs(action))
+    left = max((len(one.name) for one in fields if len(one.name) <= _WIDEST), default=0)
+    for one in fields:
+        _show_field(one, left, terminal)
 
 
-def _value(name: str, value: Any) -> str:
-    """Return a field's value for people: seconds as a span, a certificate by its name."""
-    return show(_readable(name, value))
-
-
-def _readable(name: str, value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _readable(str(key), one) for key, one in value.items()}
-    if isinstance(value, list | tuple):
-        return [_readable(name, one) for one in value]
-    if isinstance(value, str) and "-----BEGIN " in value:
-        return pem_summary(value) or value
-    if isinstance(value, int) and not isinstance(value, bool) and name.endswith(_SPANS):
-        return span_text(value)
-    return value
-
-
-def _show_change(name: str, values: Sequence[Piece], left: int, terminal: Terminal) -> None:
+def _show_field(one: FieldDiff, left: int, terminal: Terminal) -> None:
     """Write one field; a long one has its values on the lines below its name."""
-    used = (
-        len(_INDENT)
-        + left
-        + 2
-        + sum(len(one if isinstance(one, str) else one.text) + 1 for one in values)
-    )
-    if len(name) <= left and used <= terminal.width:
-        spaced = [piece for one in values for piece in (one, " ")][:-1]
-        terminal.line(_INDENT, Styled(name.ljust(left), "dim"), "  ", *spaced)
+    used = len(_INDENT) + left + 2 + sum(columns(safe(text)) for text in one.values) + _ARROW
+    if one.values and len(one.name) <= left and used <= terminal.width:
+        values: list[Piece] = list(one.values)
+        if len(one.values) > 1:
+            old, new = one.values
+            values = [Styled(old, "red"), " → ", Styled(new, "green")]
+        terminal.line(_INDENT, Styled(one.name.ljust(left), "dim"), "  ", *values)
         return
-    terminal.line(_INDENT, Styled(name, "dim"))
-    packed(terminal, values, _INDENT * 2)
+    terminal.line(_INDENT, Styled(one.name, "dim"))
+    plain = all(sign == " " for sign, _ in one.lines)
+    for sign, text in one.lines:
+        piece = text if plain else Styled(text, _DIFF_STYLES[sign])
+        lead: Piece = Styled(f"{_INDENT}  {sign} ", _DIFF_STYLES[sign])
+        # Only blanks inside a line break it: those at its start are the text's own indentation.
+        for part in broken(piece, max(_LEAST, terminal.width - len(_INDENT) * 2)):
+            terminal.line(lead, part)
+            lead = _INDENT * 2

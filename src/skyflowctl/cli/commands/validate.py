@@ -3,11 +3,19 @@
 import os
 
 from skyflowctl.cli.command import command
+from skyflowctl.cli.commands.review import (
+    Reviewed,
+    ReviewOutputOptions,
+    ReviewViews,
+    add_problems,
+    run_review,
+)
 from skyflowctl.cli.console import Styled, Terminal, packed
 from skyflowctl.cli.context import manifests
 from skyflowctl.cli.envelope import CommandResult, problem_json
-from skyflowctl.cli.options import AllowHostOption, FileOption, OutputOptions
-from skyflowctl.cli.runner import CommandRun, run_command
+from skyflowctl.cli.markdown import MarkdownPage
+from skyflowctl.cli.options import AllowHostOption, FileOption
+from skyflowctl.cli.runner import CommandRun
 from skyflowctl.errors import ExitCode
 from skyflowctl.text import counted
 
@@ -17,23 +25,28 @@ from skyflowctl.text import counted
         ("skyflowctl validate", "check ./mounts.yaml and its credentials"),
         ("skyflowctl validate -f base.yaml -f prod.yaml", "merge two files, then check"),
         ("skyflowctl validate -f - < mounts.yaml", "from standard input"),
-        ("skyflowctl validate -o json | jq '.errors[].where'", "positions, for programs"),
+        ("skyflowctl validate -o sarif > validate.sarif", "positions, for a code scanner"),
     ],
     exits=[ExitCode.INVALID],
 )
 def validate(
-    output: OutputOptions, *, file: FileOption = None, allow_host: AllowHostOption = None
+    output: ReviewOutputOptions, *, file: FileOption = None, allow_host: AllowHostOption = None
 ) -> None:
     """Check the manifest, and every credential in a file or a variable, without a server. All
     problems are listed at once, each with file, line and column. A variable that is not set
     is a warning."""
 
+    reviewed = Reviewed()
+
     def work(run: CommandRun) -> CommandResult:
         from skyflowctl.credentials.token_hosts import token_hosts
+        from skyflowctl.manifest.files import source_name
         from skyflowctl.operations.validate import validate as check
 
+        files = manifests.manifest_files(file)
+        reviewed.file = source_name(files[0])
         found = check(
-            manifests.manifest_files(file),
+            files,
             environ=os.environ,
             clock=run.clock,
             allowed_hosts=token_hosts(allow_host, os.environ),
@@ -45,7 +58,7 @@ def validate(
             return CommandResult(data, warnings=found.warnings)
         return CommandResult(data, "error", ExitCode.INVALID, found.problems, found.warnings)
 
-    run_command("validate", output, work, _view)
+    run_review("validate", output, work, ReviewViews(_view, _page), reviewed)
 
 
 def _view(result: CommandResult, terminal: Terminal) -> None:
@@ -58,6 +71,19 @@ def _view(result: CommandResult, terminal: Terminal) -> None:
         )
         words = ((kind.replace("_", " "), number) for kind, number in data["others"].items())
         packed(terminal, [counted(number, word, _PLURAL.get(word, "")) for word, number in words])
+
+
+def _page(result: CommandResult, page: MarkdownPage) -> None:
+    word = "valid" if result.data.get("valid") else "not valid"
+    page.paragraph(f"### skyflowctl: the manifest is {word}")
+    if "valid" in result.data:
+        named = ("mounts", "roles", "references", "resolved")
+        numbers = [(name, result.data[name]) for name in named]
+        numbers += [
+            (kind.replace("_", " "), number) for kind, number in result.data["others"].items()
+        ]
+        page.table(["", "number"], [row for row in numbers if row[1]])
+    add_problems(page, result)
 
 
 _PLURAL = {"policy": "policies", "group alias": "group aliases"}

@@ -21,7 +21,6 @@ from skyflowctl.errors import ExitCode, Problem
 from skyflowctl.frozen import dataclass
 from skyflowctl.manifest.discover import DEFAULT_PLUGIN
 from skyflowctl.text import counted
-from skyflowctl.version import semver
 
 if TYPE_CHECKING:
     from skyflowctl.posture.facts import Exercised
@@ -131,7 +130,7 @@ def posture(
 
         limits = _Limits(max_readers, parallelism)
         report, server = _ask(target, file, log, limits, run)
-        kept.append(to_sarif(report, version=semver().removeprefix("v"), server=server))
+        kept.append(to_sarif(report, server=server))
         limit = Severity(fail_on)
         problems = list(_problems(report, limit, allow_unchecked=allow_unchecked))
         status: Status = "unhealthy" if problems else "ok"

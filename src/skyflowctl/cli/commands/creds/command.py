@@ -19,7 +19,7 @@ from skyflowctl.cli.options import (
     option,
     span_seconds,
 )
-from skyflowctl.cli.runner import CommandRun, run_command
+from skyflowctl.cli.runner import CommandRun, fail_in_eval, run_command
 from skyflowctl.errors import ExitCode, UsageError
 from skyflowctl.frozen import dataclass
 
@@ -134,7 +134,8 @@ def creds(
         name = manifests.mount_name(mount, path, file)
         return CommandResult({"mount": name, "role": role, **_token_json(token)})
 
-    run_command("creds", output, work, _VIEWS[output.format], for_eval=output.format == "env")
+    failure_view = fail_in_eval if output.format == "env" else None
+    run_command("creds", output, work, _VIEWS[output.format], failure_view=failure_view)
 
 
 def _check_alone(
