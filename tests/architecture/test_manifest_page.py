@@ -106,8 +106,6 @@ def link(where: str, shown: str = "") -> str:
 def kind(where: str, rule: dict[str, Any]) -> str:
     """What a value is, in a word, with a link to the section that says more."""
     name, full = definition(rule), resolved(rule)
-    if full.get("not") == {}:
-        return "reserved"
     if name:
         return link(name)
     if "items" in full:
@@ -196,11 +194,7 @@ def has_section(where: str, rule: dict[str, Any]) -> bool:
 def row(where: str, key: str, rule: dict[str, Any], *, required: bool) -> str:
     text, default = told(rule)
     own = f"{where}.{key}".removeprefix(".")
-    if resolved(rule).get("not") == {}:
-        text += " Reserved: this version does not support it."
-        shown = []
-    else:
-        shown = resolved(rule).get("examples", [])[:3]
+    shown = resolved(rule).get("examples", [])[:3]
     examples = "<br>".join(code(one) for one in shown)
     cells = (
         link(own, f"`{key}`") if has_section(own, rule) else f'<a id="{anchor(own)}"></a>`{key}`',

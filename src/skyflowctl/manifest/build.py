@@ -7,6 +7,7 @@ from skyflowctl.clock import parse_duration
 from skyflowctl.engine.names import PER_ENTITY, SIGN_MAX_TTL
 from skyflowctl.manifest import access
 from skyflowctl.manifest.audit_devices import declared_audit_devices
+from skyflowctl.manifest.control_groups import with_guards
 from skyflowctl.manifest.discover import DEFAULT_PREFIX
 from skyflowctl.manifest.engine_rules import LEASE_TTLS, ROTATE_VERSION
 from skyflowctl.manifest.files import file_set
@@ -56,7 +57,7 @@ def build(root: YamlNode, files: tuple[str, ...]) -> Manifest:
         file_set=file_set(files),
         consumers=access.declared_consumers(root),
         login_methods=access.declared_login_methods(root),
-        policies=access.declared_policies(root),
+        policies=with_guards(root, access.declared_policies(root)),
         engines=tuple(_engine(path, node) for path, node in entries(child(root, "engines"))),
         objects=(
             *(_namespace(root, name, one) for name, one in entries(child(root, "namespaces"))),

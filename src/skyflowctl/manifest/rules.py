@@ -19,6 +19,7 @@ from skyflowctl.manifest.access import (
     role_policy_name,
 )
 from skyflowctl.manifest.audit_devices import audit_device_rules
+from skyflowctl.manifest.control_groups import control_group_rules
 from skyflowctl.manifest.engine_rules import engine_rules
 from skyflowctl.manifest.kv_policy_rules import kv_policy_rules
 from skyflowctl.manifest.login_rules import login_rules
@@ -319,6 +320,7 @@ _RULES: tuple[Callable[[YamlNode], Iterator[RuleViolation]], ...] = (
     people_rules,
     check_policies,
     kv_policy_rules,
+    control_group_rules,
     engine_rules,
     object_rules,
     typed_rules,

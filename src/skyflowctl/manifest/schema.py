@@ -74,11 +74,6 @@ def _expand(part: Any, definitions: dict[str, Any]) -> Any:
     return own
 
 
-def is_unsupported(rule: Mapping[str, Any]) -> bool:
-    """Return whether the schema has a property's name but this version allows no value."""
-    return rule.get("not") == {}
-
-
 def rule_at(path: tuple[str | int, ...]) -> Mapping[str, Any]:
     """Return the schema's rule for the value at a path; empty if there is no single one."""
     rule: Any = inlined_schema()

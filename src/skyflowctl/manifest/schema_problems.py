@@ -17,7 +17,7 @@ from skyflowctl.manifest.messages import (
     shown,
 )
 from skyflowctl.manifest.nodes import Path, YamlNode, at_key, descend, locate, plain
-from skyflowctl.manifest.schema import Violation, is_unsupported, rule_at, violations
+from skyflowctl.manifest.schema import Violation, rule_at, violations
 from skyflowctl.manifest.schema_check import fits_schema
 from skyflowctl.text import setting_text
 
@@ -91,9 +91,6 @@ def _problems(error: Violation, path: Path, root: YamlNode) -> Iterator[tuple[Pa
         summary = f"{_name(path)} has no {error.missing}"
         why = "the schema requires it, and it has no default"
         yield (*path, error.missing), Problem("missing-key", summary, why, fix, where)
-    elif error.keyword == "not":
-        where = _key_of(root, path)
-        yield path, _unsupported(error, path, where)
     else:
         if error.keyword == "uniqueItems":
             path = (*path, _repeated(error.instance))
@@ -103,7 +100,6 @@ def _problems(error: Violation, path: Path, root: YamlNode) -> Iterator[tuple[Pa
 
 def _unknown_keys(error: Violation, path: Path, root: YamlNode) -> Iterator[tuple[Path, Problem]]:
     rules = error.rule["properties"]
-    known = [key for key, rule in rules.items() if not is_unsupported(rule)]
     unknown = [key for key in error.instance if key not in rules]
     if any(key in CREDENTIAL_KEYS for key in unknown):
         summary = f"{_name(path)} contains a credential"
@@ -112,11 +108,11 @@ def _unknown_keys(error: Violation, path: Path, root: YamlNode) -> Iterator[tupl
         yield path, Problem("inline-credential", summary, why, _INLINE, where)
         return
     for key in unknown:
-        near = did_you_mean(key, known)
-        why = f"known here: {joined_names(sorted(known))}"
+        near = did_you_mean(key, list(rules))
+        why = f"known here: {joined_names(sorted(rules))}"
         too_high = f"indent {path[-1]} deeper: it belongs to the entry above it" if path else ""
         fix = _at_another_level(key, path) or near
-        fix = fix or (too_high if path[-1:] and path[-1] in known else "remove it")
+        fix = fix or (too_high if path[-1:] and path[-1] in rules else "remove it")
         summary = f'unknown key "{shown(key)}" in {_name(path)}'
         where = _key_of(root, (*path, key))
         yield (*path, key), Problem("unknown-key", summary, why, fix, where)
@@ -163,18 +159,6 @@ def _bad_name(error: Violation, path: Path, root: YamlNode) -> tuple[Path, Probl
     fix = f"use {EXPECTED[error.rule['pattern']]}"
     why = "it becomes part of a path on the server"
     return (*path, key), Problem("bad-name", summary, why, fix, where)
-
-
-def _unsupported(error: Violation, path: Path, where: Where) -> Problem:
-    key = path[-1]
-    description = str(error.rule["description"]).rstrip(".")
-    return Problem(
-        "unsupported-section",
-        f'"{key}" is not supported by this version of skyflowctl',
-        f"{description}: a name that a later version knows",
-        f"remove {key}",
-        where,
-    )
 
 
 def _key_of(root: YamlNode, path: Path) -> Where:

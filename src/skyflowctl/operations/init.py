@@ -8,14 +8,12 @@ from pathlib import Path
 from skyflowctl.credentials.exposure import work_tree
 from skyflowctl.errors import RefusedError, UsageError
 from skyflowctl.frozen import dataclass
+from skyflowctl.manifest.least_policies import least_policies
 from skyflowctl.version import semver
 
 _IGNORED = "credentials/"
 _SAME = {"credentials", "/credentials", "credentials/", "/credentials/"}
 # In a wheel beside the code; in an editable install below the repository's docs.
-_PACKAGE = Path(__file__).resolve().parents[1]
-_POLICY_PLACES = (_PACKAGE / "policies", _PACKAGE.parents[1] / "docs" / "policies")
-_PEOPLE = ("operator", "rotator", "auditor", "application")
 _TEXT = """\
 # yaml-language-server: $schema=./mounts.schema.json
 #
@@ -172,12 +170,6 @@ def _ignore_credentials(folder: Path) -> Path | None:
 def starter_text(plugin_version: str) -> str:
     """Return the manifest for a plugin of this version (such as ``v1.0.0``)."""
     return _TEXT.format(version=plugin_version)
-
-
-def least_policies() -> dict[str, str]:
-    """Return the texts of the least policies, of docs/policies, by name."""
-    folder = next((place for place in _POLICY_PLACES if place.is_dir()), _POLICY_PLACES[0])
-    return {name: (folder / f"{name}.hcl").read_text(encoding="utf-8") for name in _PEOPLE}
 
 
 def policies_text() -> str:

@@ -8,8 +8,8 @@ from typing import Any
 from skyflowctl.clock import Clock
 from skyflowctl.concurrency import Workers
 from skyflowctl.frozen import dataclass
+from skyflowctl.manifest.least_policies import least_policies
 from skyflowctl.manifest.model import Manifest, Mount, RotationRule
-from skyflowctl.operations.init import least_policies
 from skyflowctl.posture.checks.registry import run_checks
 from skyflowctl.posture.collect import reads
 from skyflowctl.posture.collect.logins import logins

@@ -15,11 +15,10 @@ from jsonschema import Draft202012Validator
 
 from skyflowctl.manifest import schema as manifest_schema
 from skyflowctl.manifest.load import load_manifest
-from skyflowctl.manifest.schema import is_unsupported, schema_text
+from skyflowctl.manifest.schema import schema_text
 
 ROOT = Path(__file__).parents[3]
 PUBLISHED = json.loads((ROOT / "schemas" / "mounts.schema.json").read_text())
-LATER = {"control_groups"}
 
 
 def objects(part, place="#"):
@@ -70,23 +69,14 @@ def test_every_property_is_described_and_its_examples_are_valid(place, rule):
     whole = resolved(rule)
     assert len(whole["description"]) > 5
     assert whole["examples"]
-    if not is_unsupported(whole):
-        checker = Draft202012Validator({**whole, "$defs": PUBLISHED["$defs"]})
-        for example in whole["examples"]:
-            checker.validate(example)
+    checker = Draft202012Validator({**whole, "$defs": PUBLISHED["$defs"]})
+    for example in whole["examples"]:
+        checker.validate(example)
 
 
 def test_the_whole_example_is_valid():
     for example in PUBLISHED["examples"]:
         Draft202012Validator(PUBLISHED).validate(example)
-
-
-def test_sections_of_later_versions_are_known_names():
-    unsupported = {key for key, rule in PUBLISHED["properties"].items() if is_unsupported(rule)}
-    assert unsupported == LATER
-    references = PUBLISHED["$defs"]["reference"]["properties"]
-    supported = {key for key, rule in references.items() if not is_unsupported(rule)}
-    assert supported == set(references)
 
 
 def test_the_expanded_schema_judges_like_the_published_one():
@@ -114,11 +104,7 @@ def test_every_field_is_read_by_the_code_that_builds_the_manifest():
         for node in ast.walk(ast.parse(module.read_text()))
         if isinstance(node, ast.Constant) and isinstance(node.value, str)
     }
-    fields = {
-        place.rsplit("/", 1)[1]
-        for place, rule in properties()
-        if not is_unsupported(resolved(rule))
-    }
+    fields = {place.rsplit("/", 1)[1] for place, _ in properties()}
     assert len(fields) > 20
     assert fields <= words
 

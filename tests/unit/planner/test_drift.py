@@ -14,7 +14,6 @@ import pytest
 from support import planning as p
 
 from skyflowctl.manifest.model import DeclaredCtx
-from skyflowctl.manifest.schema import is_unsupported
 from skyflowctl.planner.diff import make_plan
 from skyflowctl.planner.plan import ActionType, ObjectKind
 from skyflowctl.vault.live import LiveState
@@ -101,13 +100,11 @@ DRIFTS = {
 
 
 def fields_of(kind: str) -> set[str]:
-    """The schema's leaves below a definition, without what is not supported yet."""
+    """The schema's leaves below a definition."""
     found = set()
     for name, value in SCHEMA["$defs"][kind]["properties"].items():
         reference = value.get("$ref", "").rpartition("/")[2]
         target = SCHEMA["$defs"].get(reference, value)
-        if is_unsupported(value):
-            continue
         inner = target.get("properties") if name in ("ctx", "audit") else None
         found |= {f"{kind}.{name}.{leaf}" for leaf in inner} if inner else {f"{kind}.{name}"}
     return found

@@ -1,0 +1,133 @@
+"""A mount whose changes another person approves, from the manifest to the changed mount."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+import pytest
+from support.approvals import Approvals, codes, free, running_approvals
+
+pytestmark = [pytest.mark.real_server, pytest.mark.slow]
+GROUP = "control_groups: {payment: {approvers: [ops], approvals: 1, ttl: 1h}}\n"
+
+
+@pytest.fixture(scope="module")
+def place() -> Iterator[Approvals]:
+    """The example with a control group on ``payment``, applied; and an operator."""
+    with running_approvals() as found:
+        file = found.stack.folder / "mounts.yaml"
+        file.write_text(file.read_text() + GROUP)
+        found.stack.cli("apply", "-y", exported=True)
+        found.user("olga", "operator")
+        yield found
+
+
+@pytest.fixture
+def keep(tmp_path) -> tuple[str, str]:
+    return ("--pending", str(tmp_path / "pending.json"))
+
+
+def root(place: Approvals, *args: str, check: int = 0):
+    return place.run(place.stack.exports["BAO_TOKEN"], *args, check=check)
+
+
+def test_the_guards_are_planned_once_and_read_back(place):
+    assert root(place, "plan")["data"]["actions"] == []
+    policy = place.api("GET", "sys/policies/acl/operator")[1]["data"]["policy"]
+    place.api("PUT", "sys/policies/acl/operator", {"policy": policy.replace('["ops"]', '["all"]')})
+    (action,) = root(place, "plan")["data"]["actions"]
+    assert (action["kind"], action["path"]) == ("policy", "sys/policies/acl/operator")
+    assert any("group_names: [ops]" in str(one["after"]) for one in action["changes"])
+    root(place, "apply", "-y")
+    assert root(place, "plan")["data"]["actions"] == []
+    assert place.api("GET", "sys/policies/acl/operator")[1]["data"]["policy"] == policy
+
+
+def test_every_way_around_the_guard_waits_for_an_approval(place):
+    token = place.login("olga")
+    mine = place.api("GET", "auth/token/lookup-self", token=token)[1]["data"]["entity_id"]
+    other = place.api("GET", "auth/token/lookup-self", token=place.approver)[1]["data"]["entity_id"]
+    everything = {"policy": free("*")}
+    ways = [
+        ("PUT", "sys/policies/acl/operator", everything),
+        ("POST", "sys/policies/detailed/acl/operator", everything),
+        ("PUT", "sys/policy/operator", everything),
+        ("POST", "sys/mounts/skyflow/payment", {"type": "kv"}),
+        ("DELETE", "sys/mounts/skyflow/payment", None),
+        ("POST", "sys/mounts/skyflow/payment/tune", {"description": "taken"}),
+        ("POST", "sys/remount", {"from": "skyflow/payment", "to": "skyflow/free"}),
+        ("POST", "identity/group/name/ops", {"member_entity_ids": [mine]}),
+        ("POST", "identity/group", {"name": "ops", "member_entity_ids": [mine]}),
+        ("POST", f"identity/entity/id/{other}", {"policies": ["operator"]}),
+        ("POST", "identity/entity/merge", {"from_entity_ids": [mine], "to_entity_id": "x"}),
+        ("POST", "identity/persona", {"entity_id": mine, "name": "otto", "mount_accessor": "x"}),
+        ("POST", "identity/alias", {"entity_id": mine, "name": "otto", "mount_accessor": "x"}),
+        ("POST", "skyflow/payment/config", {"description": "taken"}),
+        ("DELETE", "skyflow/payment/config", None),
+        ("POST", "skyflow/payment/config/rollback", {}),
+        ("DELETE", "skyflow/payment/config/history/1", None),
+        ("POST", "skyflow/payment/roles/mine", {"role_ids": ["r"]}),
+        ("DELETE", "skyflow/payment/roles/payment-producer", None),
+    ]
+    before = place.config("payment")
+    for method, path, body in ways:
+        status, answer = place.api(method, path, body, token=token)
+        assert (status, bool((answer.get("wrap_info") or {}).get("token"))) == (200, True), path
+    assert place.config("payment") == before
+    place.withdraw_all()
+
+
+def test_the_other_mounts_need_no_approval(place, keep):
+    token = place.login("olga")
+    words = ("config", "write", "order", "--description", "Orders", *keep)
+    assert place.run(token, *words)["status"] == "ok"
+    root(place, "apply", "-y")
+
+
+def test_a_change_of_payment_end_to_end(place, keep):
+    token = place.login("olga")
+    file = place.stack.folder / "mounts.yaml"
+    text = file.read_text()
+    new = re.sub(r"(\n  payment:\n    description: ).*", r"\1Payments, approved", text)
+    assert new != text
+    file.write_text(new)
+    try:
+        first = place.run(token, "apply", "-y", *keep, check=7)
+        assert (first["status"], set(codes(first))) == ("pending", {"approval-pending"})
+        pending = {
+            one["path"]: one["pending"]["accessor"]
+            for one in first["data"]["actions"]
+            if one.get("pending")
+        }
+        assert pending
+        assert place.config("payment")["description"] != "Payments, approved"
+        while pending:
+            for accessor in pending.values():
+                place.approve(accessor)
+            done = place.run(token, "apply", "-y", *keep, check=None)
+            pending = {
+                one["path"]: one["pending"]["accessor"]
+                for one in done["data"]["actions"]
+                if one.get("pending")
+            }
+        assert done["status"] == "ok"
+        assert place.config("payment")["description"] == "Payments, approved"
+        assert place.run(token, "plan")["data"]["actions"] == []
+    finally:
+        file.write_text(text)
+        root(place, "apply", "-y")
+
+
+def test_without_the_section_the_policy_is_pruned_as_others_are(place):
+    file = place.stack.folder / "mounts.yaml"
+    text = file.read_text()
+    file.write_text(text.replace(GROUP, ""))
+    try:
+        assert root(place, "apply", "-y")["data"]["actions"] == []
+        done = root(place, "apply", "-y", "--prune", "--allow-large-prune")
+        assert [one["path"] for one in done["data"]["actions"]] == ["sys/policies/acl/operator"]
+        assert place.api("GET", "sys/policies/acl/operator")[0] == 404
+    finally:
+        file.write_text(text)
+        root(place, "apply", "-y")
