@@ -50,6 +50,9 @@ _EXPECTED = {
     "skyflowctl audit posture --fail-on high -q": (6, "the setup has findings"),
     "skyflowctl config rollback payment": (5, ""),
     "skyflowctl rotate --rollback payment": (5, ""),
+    "skyflowctl plugin rollback": (5, "it is not known which version"),
+    "skyflowctl plugin rollback order": (5, "it is not known which version"),
+    "skyflowctl plugin rollback --dry-run": (5, "it is not known which version"),
     "skyflowctl consumer rotate order-service --retire -y": (5, "is not shown"),
     "skyflowctl consumer check order-ci --jwt file:job.jwt": (64, "has no consumer order-ci"),
 }  # fmt: skip

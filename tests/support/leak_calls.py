@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from skyflowctl.version import semver
+
 WRONG_CTX = "ctx-SECRET-wrong-7731"
 
 
@@ -373,6 +375,17 @@ CALLS: dict[str, list[Call]] = {
         dev("plugin", "list", "-o", "json"),
         bare("plugin", "list"),
         bad(dev("plugin", "list", *_WRONG)),
+    ],
+    "plugin upgrade": [
+        dev("plugin", "upgrade", "-y", "-v", "-v"),
+        dev("plugin", "upgrade", "--dry-run", "-o", "json"),
+        bad(dev("plugin", "upgrade", "--to", "v9.9.9", "-v", "-v")),
+        bad(dev("plugin", "upgrade", *_WRONG)),
+    ],
+    "plugin rollback": [
+        dev("plugin", "rollback", "--to", semver(), "-y", "-v", "-v"),
+        bad(dev("plugin", "rollback", "-y", "-v", "-v")),
+        bad(dev("plugin", "rollback", *_WRONG)),
     ],
     "plugin prune": [
         dev("plugin", "prune", "{plugins}", "-y", "-v", "-v"),

@@ -30,7 +30,7 @@ GROUPS = {
     "role": "List, show and delete the roles of a mount",
     "consumer": "Issue, rotate, revoke and check the logins of applications",
     "audit": "Query the server's audit log, and check the setup",
-    "plugin": "Build, register and list the engine's plugin",
+    "plugin": "Build, register, list and upgrade the engine's plugin",
     "context": "Add, choose, list and remove servers by name",
     "dev": "Run OpenBao, the engine and an emulator on this machine",
 }
@@ -178,6 +178,20 @@ COMMANDS = (
         "List registered and running versions",
         "plugin.command",
         "plugin_list",
+        _SERVER,
+    ),
+    CommandRow(
+        "plugin upgrade",
+        "Make mounts run another version, one by one",
+        "plugin.upgrade",
+        "plugin_upgrade",
+        _SERVER,
+    ),
+    CommandRow(
+        "plugin rollback",
+        "Make mounts run the version before",
+        "plugin.upgrade",
+        "plugin_rollback",
         _SERVER,
     ),
     CommandRow(

@@ -13,14 +13,14 @@ from skyflowctl.executor.moving import move_mount
 from skyflowctl.executor.object_steps import write_object
 from skyflowctl.executor.ports import Replacer
 from skyflowctl.executor.secret_steps import write_secret
-from skyflowctl.executor.verify import live_roles
+from skyflowctl.executor.verify import lost_roles, minting_roles
 from skyflowctl.frozen import dataclass
 from skyflowctl.planner import fields
 from skyflowctl.planner.plan import MOUNT_KINDS, Action, ActionType, ObjectKind
 from skyflowctl.skyflow.token_uri import token_uri_refused
 from skyflowctl.vault.errors import ALLOW_HOST_FIX, SilentlyIgnoredError
 from skyflowctl.vault.gateway import Gateway
-from skyflowctl.vault.live import SERVER_FILE, LiveMount
+from skyflowctl.vault.live import SERVER_FILE, LiveMount, upgrade_fields
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,8 +144,8 @@ def _upgrade(path: str, version: str, gateway: Gateway) -> None:
     Raises:
         PartlyDoneError: a role that minted before does not mint any more.
     """
-    before = _minting(gateway, path)
-    gateway.sys.tune_mount(path, {"plugin_version": version})
+    before = minting_roles(gateway, path)
+    gateway.sys.tune_mount(path, upgrade_fields(gateway.sys.mount(path), version))
     gateway.sys.catalog.reload_mounts([path])
     live = gateway.sys.mount(path)
     running = live.running_plugin_version if live else ""
@@ -156,34 +156,17 @@ def _upgrade(path: str, version: str, gateway: Gateway) -> None:
             fix="see the server's log; 'skyflowctl plugin list' shows versions and digests",
             code="upgrade-not-running",
         )
-    if before:
-        _refuse_lost_roles(gateway, path, before)
-
-
-def _minting(gateway: Gateway, path: str) -> frozenset[str]:
-    """Return the names of the roles that mint now; empty if that cannot be asked."""
-    report = live_roles(gateway, path)
-    if isinstance(report, Problem):
-        return frozenset()
-    return frozenset(name for name, proof in report.roles.items() if proof.ok)
+    _refuse_lost_roles(gateway, path, before)
 
 
 def _refuse_lost_roles(gateway: Gateway, path: str, before: frozenset[str]) -> None:
-    after = live_roles(gateway, path)
-    if isinstance(after, Problem):
-        failed = dict.fromkeys(before, f"{after.summary}: {after.why}".rstrip(": "))
-    else:
-        failed = {
-            name: after.roles[name].message if name in after.roles else "it was not reported"
-            for name in before
-            if name not in after.roles or not after.roles[name].ok
-        }
-    if not failed:
+    lost = lost_roles(gateway, path, before)
+    if not lost:
         return
-    name, why = min(failed.items())
-    back = "set the plugin's version in the manifest back, then 'skyflowctl apply'"
+    name, why = lost[0].name, lost[0].why
+    back = f"'skyflowctl plugin rollback {path}', and the version in the manifest back"
     raise PartlyDoneError(
-        f"{path} runs the new version, and {len(failed)} of {len(before)} roles that minted "
+        f"{path} runs the new version, and {len(lost)} of {len(before)} roles that minted "
         "before do not mint any more",
         why=f"role {name}: {why}" if name else why,
         fix=f"{back}; or {ALLOW_HOST_FIX}" if token_uri_refused(why) else back,

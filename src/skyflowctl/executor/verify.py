@@ -10,7 +10,13 @@ from skyflowctl.frozen import dataclass
 from skyflowctl.manifest.model import Mount
 from skyflowctl.retry import is_transient
 from skyflowctl.skyflow.token_uri import token_uri_refused
-from skyflowctl.vault.errors import ALLOW_HOST_FIX, BadRequestError, NotFoundError, VaultError
+from skyflowctl.vault.errors import (
+    ALLOW_HOST_FIX,
+    BadRequestError,
+    NotFoundError,
+    PluginMissingError,
+    VaultError,
+)
 from skyflowctl.vault.gateway import Gateway
 from skyflowctl.vault.responses import RoleResult, VerifyReport
 from skyflowctl.vault.role_tokens import role_tokens
@@ -66,6 +72,51 @@ def live_roles(gateway: Gateway, path: str) -> VerifyReport | Problem:
         return error.problems[0]
     except Exception as error:  # noqa: BLE001 - what was applied must still be reported
         return unforeseen(path, error).problems[0]
+
+
+def minting_roles(gateway: Gateway, path: str) -> frozenset[str]:
+    """Return the names of the roles that mint now; empty if that cannot be asked."""
+    report = live_roles(gateway, path)
+    if isinstance(report, Problem):
+        return frozenset()
+    return frozenset(name for name, proof in report.roles.items() if proof.ok)
+
+
+@dataclass(frozen=True, slots=True)
+class LostRole:
+    """A role that minted before and does not now.
+
+    Args:
+        name: of the role; empty: a mount without roles.
+        why: the answer.
+        transient: whether the next try may give a token.
+    """
+
+    name: str
+    why: str
+    transient: bool
+
+
+def lost_roles(gateway: Gateway, path: str, before: Collection[str]) -> tuple[LostRole, ...]:
+    """Return those of the roles that do not mint now, by name; sends nothing for no roles."""
+    if not before:
+        return ()
+    report = live_roles(gateway, path)
+    if isinstance(report, Problem):
+        why = f"{report.summary}: {report.why}".rstrip(": ")
+        passing = report.code != PluginMissingError.default_code
+        return tuple(LostRole(name, why, passing) for name in sorted(before))
+    proofs = {name: report.roles.get(name, _NOT_REPORTED) for name in sorted(before)}
+    return tuple(
+        LostRole(name, proof.message or f"status {proof.status}", is_transient(proof.status))
+        for name, proof in proofs.items()
+        if not proof.ok
+    )
+
+
+_NOT_REPORTED = RoleResult(
+    ok=False, status=404, message="it was not reported", request_id="", latency_ms=0, expires_at=""
+)
 
 
 def _verify(gateway: Gateway, path: str) -> VerifyReport:

@@ -125,7 +125,7 @@ def register_plugin(
     except GuardedError:
         unproved()
     else:
-        _check_start(gateway, wanted)
+        check_start(gateway, wanted)
     _write(gateway, wanted, wanted.version)
     return changes
 
@@ -247,7 +247,13 @@ def _replaced(gateway: Gateway, live: LiveMount) -> ReplacedEngine | None:
 _AT_ONCE = 8
 
 
-def _check_start(gateway: Gateway, wanted: Registration) -> None:
+def check_start(gateway: Gateway, wanted: Registration) -> None:
+    """Have the leader start a plugin; nothing of it stays in the catalog.
+
+    Raises:
+        UnhealthyError: the server cannot start it.
+        InvalidInputError: it reports another version.
+    """
     try:
         _write(gateway, wanted, PROBE_VERSION)
     except BadRequestError as error:

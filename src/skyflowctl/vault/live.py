@@ -67,6 +67,25 @@ class LiveMount:
     ttls: Mapping[str, int] = field(default_factory=dict)
 
 
+UPGRADED_FROM = "upgraded_from"
+"""The option of a mount that names the version before its last upgrade."""
+
+UPGRADE_OPEN = "upgrade_open"
+"""The option of a mount whose upgrade or rollback is not verified yet, on a single node."""
+
+
+def upgrade_fields(live: LiveMount | None, version: str) -> dict[str, Any]:
+    """Return what one tune sets to make a mount run another version after its next reload.
+
+    The version before is recorded in the same write. A mount that was tuned already, by a run
+    that was killed, keeps its record.
+    """
+    before = (live.plugin_version or live.running_plugin_version) if live else ""
+    if before in ("", version):
+        return {"plugin_version": version}
+    return {"plugin_version": version, "options": {UPGRADED_FROM: before}}
+
+
 @dataclass(frozen=True, slots=True)
 class LiveRotation:
     """The latest rotation of a mount. Times are RFC 3339; None if not yet reached.

@@ -1,0 +1,1 @@
+"""``plugin upgrade`` and ``plugin rollback``: another version of the engine, mount by mount."""

@@ -1,0 +1,177 @@
+"""What is asked of an upgrade, what it will do, and what it did."""
+
+from enum import StrEnum
+
+from skyflowctl.errors import ExitCode, Problem
+from skyflowctl.frozen import dataclass
+from skyflowctl.operations.mount_refs import MountRef
+from skyflowctl.vault.responses import CatalogEntry
+
+
+@dataclass(frozen=True, slots=True)
+class UpgradeRequest:
+    """One command.
+
+    Args:
+        plugin: the plugin's name, which is the mounts' type.
+        mounts: the mounts; None: all of this type.
+        version: the version to run; empty: each mount's version before its last upgrade.
+        rollback: whether the version before is made live again.
+        absent_allowed: whether a mount that is not on the server is left out, not refused.
+        canary: the path of the mount that is upgraded first; empty: none.
+        soak: how long the canary is watched before the next mount, in seconds.
+        prefix: removed from the paths of mounts that only the server knows.
+    """
+
+    plugin: str
+    mounts: tuple[MountRef, ...] | None
+    version: str = ""
+    rollback: bool = False
+    absent_allowed: bool = False
+    canary: str = ""
+    soak: float = 0.0
+    prefix: str = "skyflow"
+
+
+class UpgradeStepName(StrEnum):
+    """What is done with one mount, in this order; ``go_back`` only after a failure."""
+
+    TUNE = "tune"
+    RELOAD = "reload"
+    VERIFY = "verify"
+    SOAK = "soak"
+    GO_BACK = "go_back"
+
+
+@dataclass(frozen=True, slots=True)
+class UpgradeStep:
+    """One finished step; ``node`` is empty for a step of the whole server."""
+
+    name: UpgradeStepName
+    node: str
+    ms: float
+    ok: bool
+
+
+class UpgradeStatus(StrEnum):
+    """What became of one mount."""
+
+    UPGRADED = "upgraded"
+    UNCHANGED = "unchanged"
+    """It already ran the version on every node; it was only verified."""
+    WOULD_UPGRADE = "would_upgrade"
+    BACK = "back"
+    """It failed, and runs the version before again."""
+    FAILED = "failed"
+    """It failed, and it could not be shown that it serves again."""
+    NOT_STARTED = "not_started"
+
+
+@dataclass(frozen=True, slots=True)
+class NodeRuns:
+    """What one node runs for a mount, by its own answer.
+
+    Args:
+        node: its name; empty: the server has one node.
+        wanted: the version that the mount is tuned to, as this node has it.
+        version: the version that it last started.
+        sha256: the digest of that file.
+        serves: whether the plugin's process answers. A node keeps the version and digest of a
+            process that did not start again (measured on OpenBao 2.7.2), so they prove nothing
+            without it.
+    """
+
+    node: str
+    wanted: str
+    version: str
+    sha256: str
+    serves: bool
+
+    def runs(self, entry: CatalogEntry) -> bool:
+        """Whether this node serves the mount with this entry's file."""
+        return self.serves and (self.version, self.sha256) == (entry.version, entry.sha256)
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedUpgrade:
+    """What will be done with one mount.
+
+    Args:
+        mount: the mount.
+        before: the entry to go back to; None: the version before is not known, or not
+            registered any more.
+        entry: the entry to run.
+        tuned: whether the server already has the version as the mount's.
+        open: whether an earlier run began this and did not finish it, as far as it is recorded.
+        nodes: what each node runs now.
+    """
+
+    mount: MountRef
+    before: CatalogEntry | None
+    entry: CatalogEntry
+    tuned: bool
+    open: bool
+    nodes: tuple[NodeRuns, ...]
+
+    @property
+    def unchanged(self) -> bool:
+        """Whether every node runs the version already, and no earlier run is unfinished."""
+        return self.tuned and not self.open and all(one.runs(self.entry) for one in self.nodes)
+
+
+@dataclass(frozen=True, slots=True)
+class UpgradePlan:
+    """The mounts in the order of their turn, and what is to be said before the first write.
+
+    ``at_risk`` are mounts that share the process of a mount that is reloaded, so that they may
+    lose requests.
+    """
+
+    mounts: tuple[PlannedUpgrade, ...]
+    nodes: tuple[str, ...]
+    warnings: tuple[Problem, ...] = ()
+    at_risk: tuple[str, ...] = ()
+
+    @property
+    def to_do(self) -> tuple[PlannedUpgrade, ...]:
+        """The mounts that change."""
+        return tuple(one for one in self.mounts if not one.unchanged)
+
+
+@dataclass(frozen=True, slots=True)
+class UpgradedMount:
+    """What became of one mount.
+
+    Args:
+        mount: the mount.
+        before: the version that it had; empty: unknown.
+        after: the version that was asked for.
+        result: what became of it.
+        steps: what was done, in order.
+        nodes: what each node runs in the end.
+        problem: why it failed; None: it did not.
+    """
+
+    mount: MountRef
+    before: str
+    after: str
+    result: UpgradeStatus
+    steps: tuple[UpgradeStep, ...] = ()
+    nodes: tuple[NodeRuns, ...] = ()
+    problem: Problem | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class UpgradeResult:
+    """All mounts, those without a turn too."""
+
+    mounts: tuple[UpgradedMount, ...]
+    interrupted: bool = False
+
+    @property
+    def exit_code(self) -> ExitCode:
+        """6: a mount does not serve; 3: a mount failed and serves; else 0."""
+        results = {one.result for one in self.mounts}
+        if UpgradeStatus.FAILED in results:
+            return ExitCode.UNHEALTHY
+        return ExitCode.PARTIAL if UpgradeStatus.BACK in results else ExitCode.OK

@@ -1,0 +1,274 @@
+"""Plans an upgrade or a rollback, and proves before the first write what can be proved."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from skyflowctl.concurrency import Workers
+from skyflowctl.errors import (
+    InvalidInputError,
+    NotPermittedError,
+    Problem,
+    RefusedError,
+    UnhealthyError,
+    UsageError,
+)
+from skyflowctl.frozen import dataclass
+from skyflowctl.operations.mount_refs import MountRef, discover_mounts
+from skyflowctl.operations.plugins import Registration, check_start
+from skyflowctl.operations.upgrade.model import (
+    NodeRuns,
+    PlannedUpgrade,
+    UpgradePlan,
+    UpgradeRequest,
+)
+from skyflowctl.operations.upgrade.nodes import UpgradeNode
+from skyflowctl.vault.errors import ForbiddenError, GuardedError
+from skyflowctl.vault.gateway import Gateway
+from skyflowctl.vault.live import UPGRADE_OPEN, UPGRADED_FROM, LiveMount
+from skyflowctl.vault.responses import CatalogEntry
+
+SHARED = "--shared"
+
+
+def plan_upgrade(
+    gateway: Gateway, nodes: Sequence[UpgradeNode], request: UpgradeRequest, *, start: bool = True
+) -> UpgradePlan:
+    """Return what is to be done; nothing of a mount is changed.
+
+    Args:
+        gateway: the server.
+        nodes: its nodes, in the order of their turn.
+        request: what is asked for.
+        start: whether the leader starts each version that no node runs yet, as a proof.
+
+    Raises:
+        RefusedError: a version is not registered, its file is missing on a node, the leader
+            cannot start it, a mount is not there, or has no version to go back to.
+        NotPermittedError: this login may not tune or reload.
+        VaultError: the server or a node does not answer.
+    """
+    live = gateway.sys.mounts()
+    catalog = _Catalog(gateway, request.plugin)
+    chosen = request.mounts
+    if chosen is None:
+        chosen = discover_mounts(gateway, plugin_name=request.plugin, prefix=request.prefix)
+    absent = [one for one in chosen if one.path not in live] if request.absent_allowed else []
+    chosen = tuple(one for one in chosen if one not in absent)
+    refuse_upgrade([_not_ours(one, live.get(one.path), request.plugin) for one in chosen])
+    _check_rights(gateway, chosen)
+    targets = {one.path: _target(live[one.path], request) for one in chosen}
+    refuse_upgrade([_no_way_back(one) for one in chosen if not targets[one.path]])
+    for version in sorted(set(targets.values())):
+        _refuse_missing_files(nodes, catalog.required(version))
+    with Workers(8) as pool:
+        rows = pool.map(
+            lambda one: _planned(one, live[one.path], catalog.required(targets[one.path]), nodes),
+            chosen,
+        )
+    planned = tuple(
+        replace(row, before=catalog.find(_before(live[row.mount.path], row))) for row in rows
+    )
+    warnings = [
+        *([_left_out(absent)] if absent else []),
+        *(_unproved_start(gateway, planned) if start else []),
+        *_no_return(planned),
+    ]
+    return UpgradePlan(
+        tuple(sorted(planned, key=lambda one: one.mount.path != request.canary)),
+        tuple(one.name for one in nodes),
+        tuple(warnings),
+        _at_risk(planned, live, catalog),
+    )
+
+
+@dataclass(slots=True)
+class _Catalog:
+    """The entries of one plugin, each read once."""
+
+    gateway: Gateway
+    plugin: str
+    _read: "dict[str, CatalogEntry | None] | None" = None
+
+    def find(self, version: str) -> CatalogEntry | None:
+        if self._read is None:
+            self._read = {}
+        if version and version not in self._read:
+            self._read[version] = self.gateway.sys.catalog.read(self.plugin, version)
+        return self._read.get(version)
+
+    def required(self, version: str) -> CatalogEntry:
+        entry = self.find(version)
+        if entry is None:
+            raise RefusedError(
+                f"the server's catalog has no {self.plugin} {version}",
+                why="each node starts the file that the catalog names for the version",
+                fix=f"build {version} into the plugin directory of every node, then: skyflowctl "
+                "plugin register PLUGIN_DIRECTORY/FILE",
+                code="plugin-not-registered",
+            )
+        return entry
+
+
+def refuse_upgrade(problems: Sequence[Problem | None]) -> None:
+    """Raise a refusal if there is a problem."""
+    found = [one for one in problems if one is not None]
+    if found:
+        raise RefusedError.of(found)
+
+
+def _not_ours(mount: MountRef, live: LiveMount | None, plugin: str) -> Problem | None:
+    if live is None:
+        return Problem(
+            "not-mounted",
+            f"nothing is mounted at {mount.path}",
+            "an upgrade changes mounts that are there",
+            "name only mounts that 'skyflowctl mount list' shows, or create it with "
+            "'skyflowctl apply'",
+        )
+    if live.type == plugin:
+        return None
+    return Problem(
+        "other-engine",
+        f"{mount.path} is of type {live.type}, not {plugin}",
+        f"only mounts of {plugin} run its versions",
+        "leave it out",
+    )
+
+
+def _left_out(absent: Sequence[MountRef]) -> Problem:
+    return Problem(
+        "not-mounted",
+        f"left out, because nothing is mounted there: {', '.join(one.path for one in absent)}",
+        "the manifest declares it, and it was not applied yet",
+        "'skyflowctl apply' creates it with the manifest's version",
+    )
+
+
+def _check_rights(gateway: Gateway, mounts: Sequence[MountRef]) -> None:
+    """Refuse before the first write if this login may not tune or reload."""
+    needed = [*(f"sys/mounts/{one.path}/tune" for one in mounts), "sys/plugins/reload/backend"]
+    rights = gateway.sys.capabilities(needed)
+    missing = [path for path in needed if not {"update", "root"} & set(rights[path])]
+    if missing:
+        raise NotPermittedError(
+            f"this login may not write {', '.join(missing)}",
+            why="an upgrade tunes each mount and reloads it",
+            fix="add to its policy: "
+            + " ".join(f'path "{path}" {{ capabilities = ["update"] }}' for path in missing),
+        )
+
+
+def _target(live: LiveMount, request: UpgradeRequest) -> str:
+    return request.version or live.options.get(UPGRADED_FROM, "")
+
+
+def _no_way_back(mount: MountRef) -> Problem:
+    return Problem(
+        "no-version-before",
+        f"it is not known which version {mount.path} ran before",
+        f"an upgrade records it as the mount's option {UPGRADED_FROM}, and this mount has none",
+        "name a version of 'skyflowctl plugin list' with --to",
+    )
+
+
+def _before(live: LiveMount, planned: PlannedUpgrade) -> str:
+    """Return the version to go back to: the mount's, or of a run that was killed its record."""
+    now = live.plugin_version or live.running_plugin_version
+    if now != planned.entry.version:
+        return now
+    recorded = live.options.get(UPGRADED_FROM, "")
+    if recorded not in ("", now):
+        return recorded
+    return next((one.version for one in planned.nodes if one.version not in ("", now)), "")
+
+
+def _planned(
+    mount: MountRef, live: LiveMount, entry: CatalogEntry, nodes: Sequence[UpgradeNode]
+) -> PlannedUpgrade:
+    runs: tuple[NodeRuns, ...] = tuple(node.now_runs(mount.path) for node in nodes)
+    is_open = bool(live.options.get(UPGRADE_OPEN))
+    return PlannedUpgrade(mount, None, entry, live.plugin_version == entry.version, is_open, runs)
+
+
+def _refuse_missing_files(nodes: Sequence[UpgradeNode], entry: CatalogEntry) -> None:
+    with Workers(8) as pool:
+        missing = pool.map(lambda node: node.lacks_file(entry), nodes)
+    command = entry.command or "its file"
+    refuse_upgrade(
+        [
+            Problem(
+                "plugin-file-missing",
+                f"{command} of {entry.name} {entry.version} is not on {node.name or 'the server'}",
+                "a mount that is reloaded there would answer 404 until the file is there",
+                "copy it into that node's plugin_directory, with the folder that it was built "
+                "from; 'skyflowctl plugin list --directory PLUGIN_DIRECTORY' checks it there",
+            )
+            for node, lacks in zip(nodes, missing, strict=True)
+            if lacks
+        ]
+    )
+
+
+def _unproved_start(gateway: Gateway, planned: Sequence[PlannedUpgrade]) -> list[Problem]:
+    """Have the leader start each version that no node runs yet; return why it was not asked.
+
+    Raises:
+        RefusedError: the leader cannot start it.
+    """
+    running = {one.version for row in planned for one in row.nodes if one.runs(row.entry)}
+    unproved = []
+    for version, entry in {one.entry.version: one.entry for one in planned}.items():
+        if version in running:
+            continue
+        wanted = Registration(entry.name, version, entry.command, entry.sha256, entry.args)
+        try:
+            gateway.transport.refuse_guarded("POST", f"sys/plugins/catalog/secret/{entry.name}")
+            check_start(gateway, wanted)
+        except (GuardedError, ForbiddenError) as error:
+            unproved.append(_start_unproved(version, error.problems[0].why))
+        except (UnhealthyError, InvalidInputError, UsageError) as error:
+            raise RefusedError.of(error.problems) from error
+    return unproved
+
+
+def _start_unproved(version: str, why: str) -> Problem:
+    return Problem(
+        "start-not-proved",
+        f"it is not verified before the first reload that {version} starts",
+        why or "this login may not write the catalog, where a proof leaves nothing",
+        "if it does not start, its first mount goes back to the version before",
+    )
+
+
+def _no_return(planned: Sequence[PlannedUpgrade]) -> list[Problem]:
+    paths = [one.mount.path for one in planned if one.before is None and not one.unchanged]
+    if not paths:
+        return []
+    return [
+        Problem(
+            "no-version-before",
+            f"there is no version to go back to: {', '.join(paths)}",
+            "the version before is not known, or not in the catalog any more",
+            "register it again first, or go on without a way back",
+        )
+    ]
+
+
+def _at_risk(
+    planned: Sequence[PlannedUpgrade], live: Mapping[str, LiveMount], catalog: _Catalog
+) -> tuple[str, ...]:
+    """Return the mounts whose process a reload ends though it serves another mount.
+
+    A shared process serves all mounts that run one version.
+    """
+    changed = {one.mount.path for one in planned if not one.unchanged}
+    shared = set()
+    for path in changed:
+        entry = catalog.find(live[path].running_plugin_version)
+        if entry is not None and SHARED in entry.args:
+            shared.add(entry.version)
+    return tuple(
+        path
+        for path, one in sorted(live.items())
+        if one.type == catalog.plugin and one.running_plugin_version in shared
+    )

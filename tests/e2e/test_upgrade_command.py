@@ -1,0 +1,130 @@
+"""``plugin upgrade`` and ``plugin rollback`` on a real server: forward, refused, and back."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from support.bao import running_bao
+from support.emulator import running_emulator
+from support.site import Site
+from support.upgrading import (
+    NEW,
+    OLD,
+    build_version,
+    mount_with_role,
+    register_version,
+    running_version,
+    version_source,
+)
+
+pytestmark = [pytest.mark.real_server, pytest.mark.slow, pytest.mark.timeout(180)]
+BROKEN, MISSING, DEAD = "v1.0.2", "v1.0.3", "v1.0.4"
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """A server with the old, the new and a broken version, and two mounts with the old one."""
+    folder = tmp_path_factory.mktemp("site")
+    with running_emulator() as emulator, running_bao() as server:
+        made = Site(server, emulator, folder)
+        for version in (OLD, NEW, BROKEN):
+            source = version_source(folder, version, broken=version == BROKEN)
+            entry = build_version(source, [server.plugin_dir], version)
+            register_version(made, entry)
+        for name in ("order", "payment"):
+            mount_with_role(made, f"skyflow/{name}")
+        yield made
+
+
+@pytest.fixture(autouse=True)
+def _on_the_old_version(site: Site) -> Iterator[None]:
+    yield
+    site.cli("plugin", "rollback", "--to", OLD, "-y")
+
+
+def results(envelope: dict) -> dict[str, str]:
+    return {one["name"]: one["result"] for one in envelope["data"]["mounts"]}
+
+
+def codes(envelope: dict) -> list[str]:
+    return [one["code"] for one in envelope["errors"]]
+
+
+def options(site: Site, name: str) -> dict[str, str]:
+    data = site.server.api("GET", f"sys/mounts/skyflow/{name}")[1]["data"]
+    return data["options"] or {}
+
+
+def test_one_mount_after_the_other_the_canary_first_and_back(site: Site) -> None:
+    preview = site.cli("plugin", "upgrade", "--to", NEW, "--dry-run")
+    assert results(preview) == dict.fromkeys(("order", "payment"), "would_upgrade")
+    assert running_version(site, "skyflow/order") == OLD
+
+    command = ("plugin", "upgrade", "--to", NEW, "--canary", "payment", "--soak", "1s")
+    assert codes(site.cli(*command, code=5)) == ["needs-confirmation"]
+    done = site.cli(*command, "-y")
+    assert list(results(done).items()) == [("payment", "upgraded"), ("order", "upgraded")]
+    steps = {one["name"]: [step["name"] for step in one["steps"]] for one in done["data"]["mounts"]}
+    assert steps["payment"] == ["tune", "reload", "verify", "soak"]
+    assert steps["order"] == ["tune", "reload", "verify"]
+    for name in ("order", "payment"):
+        assert running_version(site, f"skyflow/{name}") == NEW
+        assert options(site, name) == {"upgraded_from": OLD}
+
+    again = site.cli("plugin", "upgrade", "--to", NEW, "-y")
+    assert set(results(again).values()) == {"unchanged"}
+
+    back = site.cli("plugin", "rollback", "order", "-y")
+    assert results(back) == {"order": "upgraded"}
+    assert running_version(site, "skyflow/order") == OLD
+    assert running_version(site, "skyflow/payment") == NEW
+    assert options(site, "order") == {"upgraded_from": OLD}
+    assert results(site.cli("plugin", "rollback", "order", "-y")) == {"order": "unchanged"}
+
+
+def test_a_version_that_cannot_mint_goes_back_and_stops_before_the_next_mount(site: Site) -> None:
+    failed = site.cli("plugin", "upgrade", "--to", BROKEN, "-y", code=3)
+    assert results(failed) == {"order": "back", "payment": "not_started"}
+    assert codes(failed) == ["upgrade-lost-roles"]
+    assert "this version cannot mint" in failed["errors"][0]["why"]
+    assert running_version(site, "skyflow/order") == OLD
+    assert site.server.api("GET", "skyflow/order/creds/reader")[0] == 200
+    assert options(site, "order") == {"upgraded_from": OLD}
+
+
+def test_what_cannot_start_is_refused_before_the_first_write(site: Site) -> None:
+    unknown = site.cli("plugin", "upgrade", "--to", "v9.9.9", "-y", code=5)
+    assert codes(unknown) == ["plugin-not-registered"]
+
+    launcher = site.server.plugin_dir / f"skyflow-{MISSING}"
+    launcher.write_bytes((site.server.plugin_dir / f"skyflow-{OLD}").read_bytes())
+    launcher.chmod(0o755)
+    register_by_hand(site, launcher, MISSING, "ab" * 32)
+    launcher.unlink()
+    missing = site.cli("plugin", "upgrade", "--to", MISSING, "-y", code=5)
+    assert codes(missing) == ["plugin-file-missing"]
+
+    dead = site.server.plugin_dir / f"skyflow-{DEAD}"
+    dead.write_text("#!/bin/sh\nexit 3\n")
+    dead.chmod(0o755)
+    register_by_hand(site, dead, DEAD, digest(dead))
+    assert codes(site.cli("plugin", "upgrade", "--to", DEAD, "-y", code=5)) == [
+        "plugin-does-not-start"
+    ]
+    register_by_hand(site, dead, DEAD, "cd" * 32)
+    wrong = site.cli("plugin", "upgrade", "--to", DEAD, "-y", code=5)
+    assert codes(wrong) == ["plugin-does-not-start"]
+    for name in ("order", "payment"):
+        assert running_version(site, f"skyflow/{name}") == OLD
+        assert "upgrade_open" not in options(site, name)
+
+
+def register_by_hand(site: Site, launcher: Path, version: str, sha256: str) -> None:
+    register_version(site, {"command": launcher.name, "sha256": sha256, "version": version})
+
+
+def digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
