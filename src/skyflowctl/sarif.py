@@ -43,15 +43,29 @@ class SarifFinding:
     path: str = ""
 
 
-def sarif_log(run: Mapping[str, Any], rules: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def sarif_log(
+    run: Mapping[str, Any],
+    rules: Sequence[Mapping[str, Any]],
+    taxonomies: Sequence[Mapping[str, Any]] = (),
+) -> dict[str, Any]:
     """Return a log with one run of skyflowctl, whose positions count code points."""
-    driver = {
+    driver: dict[str, Any] = {
         "name": "skyflowctl",
         "semanticVersion": semver().removeprefix("v"),
         "rules": list(rules),
     }
     run = {"tool": {"driver": driver}, **run, "columnKind": "unicodeCodePoints"}
+    if taxonomies:
+        driver["supportedTaxonomies"] = [
+            taxonomy_reference(one["name"], number) for number, one in enumerate(taxonomies)
+        ]
+        run["taxonomies"] = list(taxonomies)
     return {"$schema": SCHEMA, "version": "2.1.0", "runs": [run]}
+
+
+def taxonomy_reference(name: str, index: int) -> dict[str, Any]:
+    """Return the reference to one of a log's taxonomies."""
+    return {"name": name, "index": index}
 
 
 def sarif_rule(id_: str, title: str, explained: str, **more: Any) -> dict[str, Any]:

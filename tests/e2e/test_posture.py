@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import shutil
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -68,6 +70,26 @@ def test_the_exit_code_follows_the_grade_that_is_asked_for(stack):
     assert stack.cli("audit", "posture", exported=True, check=0).stdout.count("HIGH") >= 1
     failed = stack.cli("audit", "posture", "--fail-on", "high", exported=True, check=6)
     assert "error: the setup has findings" in failed.stderr
+
+
+def test_evidence_has_the_answer_by_control_and_its_digests(stack, tmp_path):
+    folder = tmp_path / "pci"
+    data = posture(stack, "--profile", "pci", "--evidence", str(folder))
+    assert json.loads((folder / "results.json").read_text()) == data
+    subprocess.run(["sha256sum", "--check", "--strict", "SHA256SUMS"], cwd=folder, check=True)
+    with (folder / "controls.csv").open(newline="") as file:
+        rows = [(row["control"], row["check"], row["result"]) for row in csv.DictReader(file)]
+    assert rows == [
+        (one["id"], each["id"], each["result"])
+        for one in data["profile"]["controls"]
+        for each in one["checks"]
+    ]
+    (run,) = json.loads((folder / "posture.sarif").read_text())["runs"]
+    assert len(run["results"]) == len(data["findings"])
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "notes.txt").write_text("mine")
+    stack.cli("audit", "posture", "--evidence", str(tmp_path / "other"), exported=True, check=5)
+    assert [one.name for one in (tmp_path / "other").iterdir()] == ["notes.txt"]
 
 
 def test_sarif_is_data_alone_and_names_the_manifest(own_stack):

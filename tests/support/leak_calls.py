@@ -141,7 +141,7 @@ CALLS: dict[str, list[Call]] = {
     "health": [dev("health"), dev("health", "-o", "json"), bad(dev("health", *_WRONG))],
     "audit posture": [
         dev("audit", "posture", "-v", "-v"),
-        dev("audit", "posture", "-o", "json", "--profile", "pci"),
+        dev("audit", "posture", "-o", "json", "--profile", "pci", "--evidence", "posture"),
         dev("audit", "posture", "-o", "sarif"),
         bad(dev("audit", "posture", "--fail-on", "info", "-o", "json")),
         bad(dev("audit", "posture", *_WRONG)),

@@ -34,6 +34,24 @@ def _list(items: dict[str, Any], **more: Any) -> dict[str, Any]:
     return {"type": "array", "items": items, **more}
 
 
+_INDEX = {"type": "integer", "minimum": 0}
+_TAXONOMY_REFERENCE = _closed(["name", "index"], name=_TEXT, index=_INDEX)
+_RELATIONSHIP = _closed(
+    ["target", "kinds"],
+    target=_closed(
+        ["id", "index", "toolComponent"],
+        id=_TEXT,
+        index=_INDEX,
+        toolComponent=_TAXONOMY_REFERENCE,
+    ),
+    kinds=_list({"const": "relevant"}, minItems=1, uniqueItems=True),
+)
+_TAXONOMY = _closed(
+    ["name", "shortDescription", "taxa"],
+    name=_TEXT,
+    shortDescription=_MESSAGE,
+    taxa=_list(_closed(["id", "shortDescription"], id=_TEXT, shortDescription=_MESSAGE)),
+)
 _RULE = _closed(
     ["id", "name", "shortDescription", "fullDescription", "defaultConfiguration"],
     id={"type": "string", "pattern": "^[a-z0-9][a-z0-9_-]*$"},
@@ -42,6 +60,7 @@ _RULE = _closed(
     fullDescription=_MESSAGE,
     help=_MESSAGE,
     defaultConfiguration=_closed(["level"], level=_LEVEL),
+    relationships=_list(_RELATIONSHIP, minItems=1, uniqueItems=True),
 )
 _COUNT = {"type": "integer", "minimum": 1}
 _PHYSICAL = _closed(
@@ -96,10 +115,12 @@ _DRIVER = _closed(
     name=_TEXT,
     semanticVersion={"type": "string", "pattern": r"^\d+\.\d+\.\d+([-+].+)?$"},
     rules=_list(_RULE, uniqueItems=True),
+    supportedTaxonomies=_list(_TAXONOMY_REFERENCE, minItems=1, uniqueItems=True),
 )
 _RUN = _closed(
     ["tool", "invocations", "results", "columnKind"],
     tool=_closed(["driver"], driver=_DRIVER),
+    taxonomies=_list(_TAXONOMY, minItems=1, uniqueItems=True),
     invocations=_list(_INVOCATION, minItems=1),
     results=_list(_RESULT),
     columnKind={"enum": ["utf16CodeUnits", "unicodeCodePoints"]},

@@ -55,7 +55,7 @@ class Evidence:
         query: every argument that the result depends on, by name, ready for JSON; times are
             absolute, file patterns as given. Contains no secret.
         inputs: the files that were read.
-        counts: what was read from them.
+        counts: what was read from them; None if the results are not of logs.
         first: the time of the first result; None without results.
         last: the time of the last result.
         results: ready for JSON; None if they were written as rows.
@@ -66,7 +66,7 @@ class Evidence:
     command: str
     query: Mapping[str, Any]
     inputs: tuple[Input, ...]
-    counts: Counts
+    counts: Counts | None
     first: datetime | None
     last: datetime | None
     results: Mapping[str, Any] | None
@@ -232,7 +232,7 @@ def _summary(evidence: Evidence) -> dict[str, Any]:
         "versions": {"skyflowctl": __version__},
         "query": dict(evidence.query),
         "range": {"first": time_json(evidence.first), "last": time_json(evidence.last)},
-        "counts": counts_json(evidence.counts),
+        "counts": None if evidence.counts is None else counts_json(evidence.counts),
         "inputs": inputs_json(evidence.inputs),
     }
 

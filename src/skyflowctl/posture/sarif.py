@@ -4,6 +4,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from skyflowctl.posture.controls import CONTROLS_NOTE, ControlProfile
 from skyflowctl.posture.model import Check, CheckStatus, Finding, PostureReport, Severity
 from skyflowctl.sarif import (
     fingerprint,
@@ -11,6 +12,7 @@ from skyflowctl.sarif import (
     physical_location,
     sarif_log,
     sarif_rule,
+    taxonomy_reference,
 )
 
 _LEVELS: Mapping[Severity, str] = {
@@ -29,12 +31,15 @@ _RANKS: Mapping[Severity, float] = {
 }
 
 
-def to_sarif(report: PostureReport, *, server: str) -> dict[str, Any]:
+def to_sarif(
+    report: PostureReport, *, server: str, profile: ControlProfile | None = None
+) -> dict[str, Any]:
     """Return a SARIF log with one run.
 
     Args:
         report: what was found.
         server: the address of the checked server.
+        profile: its controls become a taxonomy, to which the rules are related.
     """
     rules = [one.check for one in report.checks]
     index = {check.id: number for number, check in enumerate(rules)}
@@ -55,11 +60,34 @@ def to_sarif(report: PostureReport, *, server: str) -> dict[str, Any]:
         ],
         "results": [_result(one, index[one.check], server) for one in report.findings],
     }
-    return sarif_log(run, [_rule(check) for check in rules])
+    taxonomies = [_taxonomy(profile)] if profile else []
+    return sarif_log(run, [_rule(check, profile) for check in rules], taxonomies)
 
 
-def _rule(check: Check) -> dict[str, Any]:
-    return sarif_rule(check.id, check.title, check.explains)
+def _rule(check: Check, profile: ControlProfile | None) -> dict[str, Any]:
+    rule = sarif_rule(check.id, check.title, check.explains)
+    if profile is None:
+        return rule
+    taxonomy = taxonomy_reference(profile.standard, 0)
+    related = [
+        {
+            "target": {"id": one.id, "index": number, "toolComponent": taxonomy},
+            "kinds": ["relevant"],
+        }
+        for number, one in enumerate(profile.controls)
+        if check.id in one.checks
+    ]
+    return {**rule, "relationships": related} if related else rule
+
+
+def _taxonomy(profile: ControlProfile) -> dict[str, Any]:
+    return {
+        "name": profile.standard,
+        "shortDescription": {"text": CONTROLS_NOTE},
+        "taxa": [
+            {"id": one.id, "shortDescription": {"text": one.title}} for one in profile.controls
+        ],
+    }
 
 
 def _result(finding: Finding, index: int, server: str) -> dict[str, Any]:

@@ -24,6 +24,7 @@ from support.sarif import checked_log
 
 from skyflowctl.errors import Where
 from skyflowctl.posture.checks.registry import CHECKS, run_checks
+from skyflowctl.posture.controls import PROFILES
 from skyflowctl.posture.facts import NotRead
 from skyflowctl.posture.sarif import to_sarif
 
@@ -115,3 +116,28 @@ def test_a_fingerprint_stays_when_days_pass_and_differs_between_findings():
 
     assert prints(1) == prints(30)
     assert len(set(prints(1))) == len(prints(1))
+
+
+@pytest.mark.parametrize("name", PROFILES)
+def test_a_profile_is_a_taxonomy_to_which_the_rules_are_related(name):
+    """Sections 3.14.8, 3.19.24 and 3.49.10 of the standard."""
+    profile = PROFILES[name]
+    log = to_sarif(run_checks(bad_facts()), server=ADDRESS, profile=profile)
+    run = checked_log(json.dumps(log))
+    (taxonomy,) = run["taxonomies"]
+    assert run["tool"]["driver"]["supportedTaxonomies"] == [{"name": taxonomy["name"], "index": 0}]
+    assert [one["id"] for one in taxonomy["taxa"]] == [one.id for one in profile.controls]
+    found = {
+        (taxonomy["taxa"][target["index"]]["id"], rule["id"])
+        for rule in run["tool"]["driver"]["rules"]
+        for target in [one["target"] for one in rule.get("relationships", ())]
+        if run["taxonomies"][target["toolComponent"]["index"]]["name"]
+        == target["toolComponent"]["name"]
+    }
+    assert found == {(one.id, check) for one in profile.controls for check in one.checks}
+
+
+def test_without_a_profile_no_taxonomy_is_named():
+    text = json.dumps(sarif())
+    assert "taxonom" not in text.lower()
+    assert "relationships" not in text

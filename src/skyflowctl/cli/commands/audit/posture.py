@@ -1,10 +1,12 @@
 """``skyflowctl audit posture``."""
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from skyflowctl.cli.command import command
+from skyflowctl.cli.commands.audit.evidence import check_evidence
 from skyflowctl.cli.console import Terminal
 from skyflowctl.cli.context import gateways, manifests
 from skyflowctl.cli.envelope import CommandResult, Status, safe_json
@@ -47,6 +49,17 @@ MaxReadersOption = Annotated[
         help="Maximum number of logins that may read a role's tokens (default 5).",
         metavar="N",
         min=0,
+    ),
+]
+
+
+EvidenceOption = Annotated[
+    str | None,
+    option(
+        "--evidence",
+        help="Also write question, answer, tables, SARIF and digests to this folder, for auditors.",
+        panel=OUTPUT_PANEL,
+        metavar="DIR",
     ),
 ]
 
@@ -95,7 +108,7 @@ ProfileOption = Annotated[
         ("skyflowctl audit posture -f mounts.yaml", "also compare with the manifest"),
         ("skyflowctl audit posture --fail-on high -q", "in a nightly job: exit 6"),
         ("skyflowctl audit posture --log '/var/log/openbao/audit.log*'", "also find unused roles"),
-        ("skyflowctl audit posture --profile pci -o json > pci.json", "by control, for auditors"),
+        ("skyflowctl audit posture --profile pci --evidence pci", "by control, for auditors"),
     ],
     exits=[ExitCode.NOT_PERMITTED, ExitCode.UNHEALTHY, ExitCode.INVALID],
 )
@@ -109,6 +122,7 @@ def posture(
     log: LogOption = None,
     max_readers: MaxReadersOption = 5,
     profile: ProfileOption = None,
+    evidence: EvidenceOption = None,
     parallelism: ParallelismOption = 10,
 ) -> None:
     """Check the security of the setup: audit devices, TLS, seal, the engine on every node, the
@@ -123,21 +137,19 @@ def posture(
     kept: list[dict[str, Any]] = []
 
     def work(run: CommandRun) -> CommandResult:
-        from skyflowctl.cli.commands.audit.posture_view import posture_json
-        from skyflowctl.posture.controls import profile_json
         from skyflowctl.posture.model import Severity
-        from skyflowctl.posture.sarif import to_sarif
 
+        check_evidence(evidence)
         limits = _Limits(max_readers, parallelism)
         report, server = _ask(target, file, log, limits, run)
-        kept.append(to_sarif(report, server=server))
-        limit = Severity(fail_on)
-        problems = list(_problems(report, limit, allow_unchecked=allow_unchecked))
+        data, sarif = _answers(report, server, profile)
+        kept.append(sarif)
+        problems = list(_problems(report, Severity(fail_on), allow_unchecked=allow_unchecked))
         status: Status = "unhealthy" if problems else "ok"
         code = ExitCode.UNHEALTHY if problems else ExitCode.OK
-        data = {**posture_json(report, server), "profile": None}
-        if profile is not None:
-            data["profile"] = profile_json(profile, report)
+        if evidence is not None:
+            question = {"server": server, "profile": profile, "max_readers": max_readers}
+            _keep(evidence, run, {**question, "logs": list(log or ())}, data, sarif)
         return CommandResult(data, status, code, problems)
 
     def view(result: CommandResult, terminal: Terminal) -> None:
@@ -149,6 +161,49 @@ def posture(
             show_posture(result.data, terminal)
 
     run_command("audit posture", output, work, view)
+
+
+def _answers(
+    report: "PostureReport", server: str, profile: str | None
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the report's data for JSON, and its SARIF log."""
+    from skyflowctl.cli.commands.audit.posture_view import posture_json
+    from skyflowctl.posture.controls import PROFILES, profile_json
+    from skyflowctl.posture.sarif import to_sarif
+
+    data = {
+        **posture_json(report, server),
+        "profile": profile_json(profile, report) if profile is not None else None,
+    }
+    controls = PROFILES[profile] if profile is not None else None
+    return data, to_sarif(report, server=server, profile=controls)
+
+
+def _keep(
+    folder: str,
+    run: CommandRun,
+    question: Mapping[str, Any],
+    data: Mapping[str, Any],
+    sarif: Mapping[str, Any],
+) -> None:
+    """Write the report as evidence: it is of this moment, and no later run has the same bytes."""
+    from skyflowctl.audit.evidence import Evidence, write_evidence
+    from skyflowctl.cli.commands.audit.posture_view import posture_tables
+
+    now = run.clock.now()
+    found = Evidence(
+        run.command,
+        question,
+        (),
+        None,
+        now,
+        now,
+        data,
+        posture_tables(data),
+        (("posture.sarif", safe_json(sarif) + "\n"),),
+    )
+    write_evidence(Path(folder), found)
+    run.notice(f"wrote the evidence to {folder} (sha256sum -c SHA256SUMS checks it)")
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
+from skyflowctl.audit.evidence import Table
 from skyflowctl.cli.console import Piece, Styled, Terminal, columns, safe
 from skyflowctl.cli.help import wrap
 from skyflowctl.posture.model import CheckStatus, Finding, PostureReport, Severity
@@ -55,6 +56,35 @@ def _finding_json(one: Finding) -> dict[str, Any]:
         "where": asdict(one.where) if one.where else None,
         "unchecked": one.unchecked,
     }
+
+
+def posture_tables(data: Mapping[str, Any]) -> tuple[Table, ...]:
+    """Return the tables of an evidence folder: findings, checks, and controls if asked for."""
+    findings = [
+        [
+            one["grade"],
+            one["check"],
+            one["subject"]["name"],
+            one["summary"],
+            one["reason"],
+            one["fix"],
+        ]
+        for one in data["findings"]
+    ]
+    checks = [[one["id"], one["title"], one["result"]] for one in data["checks"]]
+    tables = [
+        Table("findings", ("grade", "check", "subject", "summary", "reason", "fix"), findings),
+        Table("checks", ("id", "title", "result"), checks),
+    ]
+    if data["profile"]:
+        controls = [
+            [data["profile"]["standard"], one["id"], one["title"], each["id"], each["result"]]
+            for one in data["profile"]["controls"]
+            for each in one["checks"]
+        ]
+        names = ("standard", "control", "title", "check", "result")
+        tables.append(Table("controls", names, controls))
+    return tuple(tables)
 
 
 def show_posture(data: Mapping[str, Any], terminal: Terminal) -> None:
