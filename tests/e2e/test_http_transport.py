@@ -279,6 +279,36 @@ def test_a_sealed_or_dead_node_gives_way_to_a_named_one(server, clock):
         assert read(transport_to(gone, node, clock=clock)).data == {"x": 1}
 
 
+def test_all_requests_of_a_command_share_one_deadline(server, clock):
+    """A cluster that stays away ends an apply after a minute, not after one for each object."""
+    with scripted(NO_LEADER) as other:
+        transport = transport_to(server, other, clock=clock, timeout=60)
+        read(transport)
+        server.script = [NO_LEADER]
+        for _ in range(50):
+            with pytest.raises(VaultError):
+                read(transport)
+        assert 55 < clock.now <= 60
+        server.script = [OK]
+        other.script = [OK]
+        assert read(transport).data == {"x": 1}
+        # Whoever asks again later waits for a server that is away then.
+        server.script = other.script = [*[NO_LEADER] * 8, OK]
+        assert read(transport).data == {"x": 1}
+
+
+def test_a_failure_long_after_another_has_a_deadline_of_its_own(server, clock):
+    transport = transport_to(server, clock=clock, timeout=60)
+    read(transport)
+    server.script = [NO_LEADER]
+    for _ in range(3):
+        before = clock.now
+        with pytest.raises(VaultError):
+            read(transport)
+        assert clock.now - before > 55
+        clock.now += 30
+
+
 def test_a_wrong_address_fails_at_once_and_a_lost_one_is_waited_for(server, clock):
     gone = ScriptedServer(OK)
     gone.close()

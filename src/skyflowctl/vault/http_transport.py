@@ -31,7 +31,7 @@ from skyflowctl.vault.foreign_answers import ServerAnswer, is_the_servers_redire
 from skyflowctl.vault.guards import Guards
 from skyflowctl.vault.namespaces import NAMESPACE_HEADER, namespace_of
 from skyflowctl.vault.no_response import no_connection, no_response_error, unnamed_host
-from skyflowctl.vault.retry_rules import Disposition, RetryBudget
+from skyflowctl.vault.retry_rules import Disposition, Outage, RetryBudget
 from skyflowctl.vault.target import Target, check_address
 from skyflowctl.vault.transport import (
     Reply,
@@ -100,6 +100,7 @@ class HttpTransport:
         self._current = 0
         self._reached = False
         self._index = ConsistencyIndex()
+        self._outage = Outage()
         self._reader = AnswerReader(target, local=local, ask_health=self._ask_health)
         self._lock = threading.Lock()
         self._learning = threading.Lock()
@@ -254,14 +255,16 @@ class HttpTransport:
 
     def _send_with_retries(self, call: OutgoingRequest) -> CallOutcome:
         """Send until there is a reliable answer, or the time or the retries are used up."""
-        now = self._monotonic()
-        budget = RetryBudget(now + seconds_left(self._timeout), now, self._target.max_retries)
+        retries = self._target.max_retries
+        budget = self._outage.budget(self._monotonic(), seconds_left(self._timeout), retries)
         lost = False
 
         def send() -> tuple[Try, CallOutcome]:
             nonlocal lost
             budget.tries += 1
             done = self._try(call, budget)
+            busy = done.limited or isinstance(done.error, BusyError)
+            self._outage.observe(done.verdict, self._monotonic(), limited=busy)
             outcome = call_outcome(call, done)
             if isinstance(outcome, CallPending):
                 outcome = replace(outcome, resent=lost)
@@ -309,10 +312,8 @@ class HttpTransport:
             if location not in self._addresses:
                 return Try(Disposition.REDIRECT, unnamed_host(call.method, call.path, location))
             address = location
-        return Try(
-            Disposition.UNKNOWN,
-            no_response_error(call.method, call.path, address, "it is a redirect loop"),
-        )
+        loop = no_response_error(call.method, call.path, address, "it is a redirect loop")
+        return Try(Disposition.UNKNOWN, loop)
 
     def _send(
         self, address: str, call: OutgoingRequest, budget: RetryBudget
@@ -378,10 +379,9 @@ class HttpTransport:
             if self._index.cluster or self._asked_for_cluster:
                 return
             answer = self._reader.ask_who(self._addresses[self._current], self._sleep)
-            if answer is None:
-                return
-            self._asked_for_cluster = True
-            self._index.learn_cluster(str((answer.body or {}).get("cluster_id") or ""))
+            if answer is not None:
+                self._asked_for_cluster = True
+                self._index.learn_cluster(str((answer.body or {}).get("cluster_id") or ""))
 
     def _ask_health(self, address: str) -> ServerAnswer | None:
         """Ask an address for its health, without the token; None without an answer."""

@@ -5,6 +5,7 @@ stepped down; a redirect, a closed connection and ``leadership lost`` were each 
 writes that had been applied.
 """
 
+import threading
 from dataclasses import dataclass
 from enum import Enum
 
@@ -14,6 +15,8 @@ _BACKOFF = Backoff(first=0.05, longest=1.0)
 _PRECONDITION_FAILED = 412
 _DEFAULT_RETRIES = 2
 _REDIRECT_SECONDS = 10.0
+_QUIET_SECONDS = 10.0
+"""After this long without a failure, the next one begins another outage."""
 
 
 class Disposition(Enum):
@@ -111,3 +114,40 @@ class RetryBudget:
         forward to, which took 8 s at most (measured).
         """
         return now - self.started < _REDIRECT_SECONDS
+
+
+class Outage:
+    """The time in which no request of a transport was answered, for all its requests together.
+
+    A failover that takes too long must end the command, not each of its 1,000 requests in turn:
+    all of them share the deadline of the first that failed. Safe for threads.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._began: float | None = None
+        self._last = 0.0
+
+    def budget(self, now: float, seconds: float, max_retries: int | None) -> RetryBudget:
+        """Return the budget of a request: so many seconds from now, or from the outage's start."""
+        with self._lock:
+            began = self._began if now - self._last < _QUIET_SECONDS else None
+        ends = now + seconds if began is None else min(now, began) + seconds
+        return RetryBudget(ends, now, max_retries)
+
+    def observe(self, verdict: Disposition, now: float, *, limited: bool) -> None:
+        """Record how a try ended.
+
+        Args:
+            verdict: what is known about the request.
+            now: the time, on the clock's monotonic scale.
+            limited: no election explains the failure.
+        """
+        away = {Disposition.NOT_APPLIED, Disposition.UNKNOWN, Disposition.REDIRECT}
+        with self._lock:
+            if verdict not in away or limited:
+                self._began = None
+                return
+            if self._began is None or now - self._last >= _QUIET_SECONDS:
+                self._began = now
+            self._last = now

@@ -140,6 +140,13 @@ def check_address(address: str) -> str:
     Raises:
         UsageError: it is no http, https or unix URL of a server, or contains a password.
     """
+    if "," in address and not address.startswith(UNIX_SCHEME):
+        raise UsageError(
+            "the server's address cannot be used: it names several servers",
+            why="one address is the first to be asked; the other nodes have an option of their own",
+            fix="give one, and the others with --node or, separated by commas, in SKYFLOWCTL_NODES",
+            code="bad-address",
+        )
     try:
         parts = urlsplit(address.strip())
         port = parts.port

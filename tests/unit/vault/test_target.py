@@ -296,3 +296,12 @@ def test_a_namespace_that_no_header_may_hold_is_refused_at_once(home, name):
         with pytest.raises(UsageError) as caught:
             resolve_target(flags, {**environ, **more})
         assert caught.value.problems[0].code == "bad-namespace"
+
+
+def test_several_servers_in_one_address_lead_to_the_option_for_nodes(home):
+    environ = {**home, "BAO_ADDR": "https://a:8200,https://b:8200"}
+    with pytest.raises(UsageError, match="several servers") as caught:
+        resolve_target(NO_FLAGS, environ)
+    problem = caught.value.problems[0]
+    assert "--node" in problem.fix
+    assert "SKYFLOWCTL_NODES" in problem.fix
