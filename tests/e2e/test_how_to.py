@@ -91,13 +91,13 @@ def test_the_page_on_approvals_can_be_followed_on_a_fresh_dev_server() -> None:
         assert done.returncode == 0, done.stdout
         accessor = ""
         for block in blocks("approvals"):
-            who = "approver" if block.script.startswith("bao ") else "operator"
+            who = "approver" if "skyflowctl approvals" in block.script else "operator"
             token = (stack.folder / f"{who}.token").read_text().strip()
             null = "keyring.backends.null.Keyring"
             more = {"BAO_TOKEN": token, "ACCESSOR": accessor, "PYTHON_KEYRING_BACKEND": null}
             done = typed(stack, block.script, **more)
             assert done.returncode == block.code, (block.script, done.stdout)
-            found = re.search(r"accessor=(\w{24})", done.stdout)
+            found = re.search(r"approvals approve (\w{24})", done.stdout)
             accessor = found[1] if found else accessor
         shown = typed(stack, "skyflowctl config show order -o json").stdout
         assert '"description": "Order intake"' in shown

@@ -323,6 +323,21 @@ CALLS: dict[str, list[Call]] = {
         bad(consumer("revoke", "--all", "-o", "json")),
         consumer("revoke", "--all", "-y", "-v", "-v"),
     ],
+    "approvals list": [
+        dev("approvals", "list", "--pending", "own/none.json", "-v", "-v"),
+        bare("approvals", "list", "-o", "json"),
+        bad(dev("approvals", "list", *_WRONG)),
+    ],
+    "approvals show": [
+        bad(dev("approvals", "show", "nobody", "-v", "-v")),
+        bad(bare("approvals", "show", "nobody", "-o", "json")),
+        bad(dev("approvals", "show", "nobody", *_WRONG)),
+    ],
+    "approvals approve": [
+        bad(dev("approvals", "approve", "nobody", "-y", "-v", "-v")),
+        bad(bare("approvals", "approve", "nobody", "-y", "-o", "json")),
+        bad(dev("approvals", "approve", "nobody", "-y", *_WRONG)),
+    ],
     "audit who": [
         dev("audit", "who", "--ctx", "order:1", "-v", "-v"),
         dev("audit", "who", "-o", "json"),

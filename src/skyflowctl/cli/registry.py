@@ -29,6 +29,7 @@ GROUPS = {
     "config": "Show, verify, write, roll back and revoke a mount's credential",
     "role": "List, show and delete the roles of a mount",
     "consumer": "Issue, rotate, revoke and check the logins of applications",
+    "approvals": "List, show and approve requests that wait for approvals",
     "audit": "Query the server's audit log, and check the setup",
     "plugin": "Build, register, list and upgrade the engine's plugin",
     "context": "Add, choose, list and remove servers by name",
@@ -149,6 +150,21 @@ COMMANDS = (
         "consumer_manifest",
         _READ,
     ),
+    CommandRow(
+        "approvals list",
+        "List the requests that this machine stored",
+        "approvals",
+        "approvals_list",
+        _READ,
+    ),
+    CommandRow(
+        "approvals show",
+        "Show who asks for what, and what it changes",
+        "approvals",
+        "approvals_show",
+        _READ,
+    ),
+    CommandRow("approvals approve", "Approve a request", "approvals", "approvals_approve", _READ),
     CommandRow("audit who", "Show who requested which token", "audit.who", "who", _READ),
     CommandRow(
         "audit incident", "Show what a key, app or ctx got", "audit.incident", "incident", _READ

@@ -130,7 +130,7 @@ def shows(data: Mapping[str, Any] | None, call: OutgoingRequest) -> bool | None:
     if call.path.endswith("/config/rollback"):
         expected = sent.get("cas_credential_version")
         return None if expected is None else int(data.get("credential_version") or 0) > expected
-    return _shows_fields(_fields_of(data, call.path), sent)
+    return _shows_fields(shown_fields(data, call.path), sent)
 
 
 def _shows_deleted(data: Mapping[str, Any] | None, path: str) -> bool | None:
@@ -144,7 +144,7 @@ def _shows_deleted(data: Mapping[str, Any] | None, path: str) -> bool | None:
     return None if configured is None else configured is False
 
 
-def _fields_of(data: Mapping[str, Any], path: str) -> Mapping[str, Any]:
+def shown_fields(data: Mapping[str, Any], path: str) -> Mapping[str, Any]:
     """Return an object's fields under the names that a write uses."""
     if path.startswith("sys/config/auditing/request-headers/"):
         wanted = path.rpartition("/")[2].lower()

@@ -89,8 +89,8 @@ def pending(request: StoredRequest, stored: str) -> PendingError:
     return PendingError(
         f"the request waits for an approval: {request.method} v1/{request.path}",
         why=f"run {request.run} sent it; it is stored in {where} until {request.expires_at}",
-        fix="ask an approver to run 'bao write sys/control-group/authorize"
-        f" accessor={request.accessor}', then run the same command again",
+        fix=f"ask an approver to run 'skyflowctl approvals approve {request.accessor}', "
+        "then run the same command again",
         request=request,
         stored=stored,
     )

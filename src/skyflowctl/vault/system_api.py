@@ -333,6 +333,10 @@ class SystemApi:
         """Return the server's display name of this login; empty if it returns none."""
         return str(self._login().get("display_name") or "")
 
+    def entity_id(self) -> str:
+        """Return the id of this login's entity; empty if its token has none, as root's."""
+        return str(self._login().get("entity_id") or "")
+
     def login_end(self) -> datetime | None:
         """Return when this login ends; None if never, or if it may not look up itself."""
         try:

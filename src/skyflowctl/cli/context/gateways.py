@@ -175,11 +175,16 @@ def _approving_transport(
     wait = timedelta()
     if options.wait_approval is not None:
         wait = timedelta(seconds=span_seconds(options.wait_approval, "--wait-approval"))
-    policy = ApprovalPolicy(_store_maker(options.pending), wait, run.notice, scope)
+    policy = ApprovalPolicy(pending_store(options.pending), wait, run.notice, scope)
     return ApprovingTransport(target, run_id=run.id, policy=policy, timeout=timeout)
 
 
-def _store_maker(file: str | None) -> "Callable[[str], PendingStore]":
+def pending_store(file: str | None) -> "Callable[[str], PendingStore]":
+    """Return a function that opens the store of a cluster's parked requests, given its id.
+
+    Raises:
+        UsageError: ``--pending`` names no file.
+    """
     from skyflowctl.credentials.schemes import keyring
     from skyflowctl.vault.pending_store import FileStore, KeyringStore
 

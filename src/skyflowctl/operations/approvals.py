@@ -1,0 +1,302 @@
+"""``approvals``: the requests of this machine, and what a request of somebody else would change.
+
+The difference is computed from the live object; nothing of it comes from the requester.
+"""
+
+from collections.abc import Iterator, Mapping
+from datetime import datetime
+from typing import Any
+
+from skyflowctl.clock import rfc3339
+from skyflowctl.errors import NotPermittedError, Problem, RefusedError, SkyflowctlError
+from skyflowctl.frozen import dataclass
+from skyflowctl.planner.policy_text import policy_fields
+from skyflowctl.vault import approvals as rules
+from skyflowctl.vault.control_groups import (
+    REQUEST,
+    HeldRequest,
+    lifetime_of,
+    read_held_request,
+    send_approval,
+)
+from skyflowctl.vault.errors import BadRequestError, ForbiddenError, NotFoundError
+from skyflowctl.vault.gateway import Gateway
+from skyflowctl.vault.namespaces import namespace_of
+from skyflowctl.vault.pending_store import PendingStore, StoredRequest
+from skyflowctl.vault.transport import Request
+
+_MASK = "(secret)"
+_POLICY = ("sys/policies/acl/", "sys/policies/detailed/acl/", "sys/policy/")
+_SHOWN = (*_POLICY, "identity/", "sys/mounts/", "sys/remount", "sys/auth/", "sys/config/")
+# Of the paths that are shown, these fields may hold a secret, whoever declares them.
+_SECRET = ("credentials_json", "password", "secret", "token", "env", "private_key", "passcode")
+_NOT_STATE = frozenset(
+    {"cas", "cas_credential_version", "validate_credentials", "rotation_id", "run"}
+)
+
+
+@dataclass(frozen=True, slots=True)
+class RequestedChange:
+    """One field that a request would change; secrets are masked."""
+
+    field: str
+    before: Any
+    after: Any
+
+
+@dataclass(frozen=True, slots=True)
+class ReviewedRequest:
+    """A request with what it would change now.
+
+    Args:
+        held: the request.
+        fields: its fields, secrets masked.
+        changes: what it would change in the live object.
+        sent_at: when it was sent; None if that may not be asked.
+        expires_at: when it expires; None if that may not be asked.
+        warnings: what could not be found out, and why the request may fail.
+    """
+
+    held: HeldRequest
+    fields: Mapping[str, Any]
+    changes: tuple[RequestedChange, ...]
+    sent_at: datetime | None
+    expires_at: datetime | None
+    warnings: tuple[Problem, ...]
+
+    def to_json(self, now: datetime) -> dict[str, Any]:
+        """Return the published form."""
+        held = self.held
+        return {
+            "accessor": held.accessor,
+            "path": held.path,
+            "operation": held.operation,
+            "requester": {
+                "entity_id": held.requester.entity,
+                "name": held.requester.name,
+                "logins": list(held.requester.logins),
+            },
+            "approved": held.approved,
+            "approved_by": sorted(held.approvers.values()),
+            "sent_at": rfc3339(self.sent_at) if self.sent_at else None,
+            "age_seconds": _seconds(self.sent_at, now),
+            "expires_at": rfc3339(self.expires_at) if self.expires_at else None,
+            "ttl": _seconds(now, self.expires_at),
+            "fields": dict(self.fields),
+            "changes": [
+                {"field": one.field, "before": one.before, "after": one.after}
+                for one in self.changes
+            ],
+        }
+
+
+def list_stored(gateway: Gateway, store: PendingStore) -> list[dict[str, Any]]:
+    """Return the requests that this machine stored, each with its state on the server."""
+    cluster = gateway.sys.cluster_id()
+    return [
+        {
+            "accessor": one.accessor,
+            "method": one.method,
+            "path": one.path,
+            "namespace": one.namespace,
+            "run": one.run,
+            "manifest": one.scope,
+            "expires_at": one.expires_at,
+            "stored": store.kind,
+            "state": _state(gateway, one) if one.cluster == cluster else "of another server",
+        }
+        for one in store.load()
+    ]
+
+
+def _state(gateway: Gateway, stored: StoredRequest) -> str:
+    """Return waiting, approved, gone or unknown."""
+    if namespace_of(stored.path, gateway.transport.server.namespace) != stored.namespace:
+        return "unknown"
+    body = {"accessor": stored.accessor}
+    try:
+        reply = gateway.transport.send(Request("POST", REQUEST, body=body, idempotent=True))
+    except BadRequestError:
+        return rules.RequestState.GONE.value
+    except (ForbiddenError, NotFoundError):
+        return "unknown"
+    return rules.state_in(reply).value
+
+
+def review_request(gateway: Gateway, accessor: str) -> ReviewedRequest:
+    """Return a request of somebody else, with the difference that it makes to the live state.
+
+    Raises:
+        UsageError: the server holds no such request.
+        RefusedError: the server has no control groups.
+        VaultError: it cannot be read.
+    """
+    held = read_held_request(gateway.transport, accessor)
+    times = lifetime_of(gateway.transport, accessor)
+    warnings = [] if times else [_TIMES_UNKNOWN]
+    try:
+        live = _live_object(gateway, held)
+    except SkyflowctlError as error:
+        warnings.append(_not_compared(held, error))
+        changes = tuple(
+            RequestedChange(name, "(not read)", one) for name, one in _masked(held).items()
+        )
+    else:
+        changes = tuple(_changes(held, live))
+        warnings += _stale(held, live)
+    return ReviewedRequest(
+        held=held,
+        fields=_masked(held),
+        changes=changes,
+        sent_at=times[0] if times else None,
+        expires_at=times[1] if times else None,
+        warnings=tuple(warnings),
+    )
+
+
+def refuse_approver(gateway: Gateway, held: HeldRequest) -> str:
+    """Return the entity of this login, which may approve the request.
+
+    Raises:
+        NotPermittedError: this login has no entity.
+        RefusedError: this login sent the request, or nobody can tell who did.
+    """
+    own = gateway.sys.entity_id()
+    if not own:
+        raise NotPermittedError(
+            "this login cannot approve requests",
+            why="its token has no entity, so it stands for no person",
+            fix="log in with a login method, such as userpass or oidc, and approve it with that",
+            code="no-entity",
+        )
+    if not held.requester.entity:
+        raise RefusedError(
+            "the request was not approved: nobody can tell who sent it",
+            why="its token has no entity, so it may be your own",
+            fix="have it sent again by a login of a login method",
+            code="requester-without-entity",
+        )
+    if own == held.requester.entity:
+        raise RefusedError(
+            "the request was not approved: you sent it yourself",
+            why=f"the entity {held.requester.name} of this login is the requester's",
+            fix="somebody else must approve it",
+            code="self-approval",
+        )
+    return own
+
+
+def approve_request(gateway: Gateway, held: HeldRequest, own: str) -> HeldRequest:
+    """Approve a request, and return it as it then is.
+
+    Raises:
+        NotPermittedError: this login is in no group that may approve it.
+        RefusedError: the server did not accept the approval.
+        UsageError: the request is gone.
+    """
+    send_approval(gateway.transport, held.accessor)
+    after = read_held_request(gateway.transport, held.accessor)
+    if own not in after.approvers:
+        raise NotPermittedError(
+            "the approval does not count",
+            why="this login is in none of the groups that may approve the request",
+            fix="ask a member of one of these groups, or have yours added to one",
+            code="not-an-approver",
+        )
+    return after
+
+
+def _live_object(gateway: Gateway, held: HeldRequest) -> Mapping[str, Any] | None:
+    """Return the object that a request is about; None if it does not exist."""
+    where = rules.written_object(held.path)
+    if where == "" or held.operation in {"read", "list"}:
+        return None
+    where = where or held.path
+    method = "LIST" if where.endswith("/config/history") else "GET"
+    try:
+        reply = gateway.transport.send(Request(method, where, fresh=True))
+    except NotFoundError:
+        return None
+    except BadRequestError as error:
+        if error.says("No secret engine mount") or error.says("mount not configured"):
+            return None
+        raise
+    return rules.written_part(held.path, reply.data or {})
+
+
+def _changes(held: HeldRequest, live: Mapping[str, Any] | None) -> Iterator[RequestedChange]:
+    if held.path.startswith(_POLICY):
+        yield from _policy_changes(held, live)
+        return
+    if held.operation == "delete":
+        gone = {name: one for name, one in (live or {}).items() if one not in (None, "", [], {})}
+        yield from (
+            RequestedChange(name, _shown(held.path, name, one), None) for name, one in gone.items()
+        )
+        return
+    now = rules.shown_fields(live or {}, held.path)
+    for name, after in held.fields.items():
+        before = now.get(name)
+        if name in _NOT_STATE or (before == after and not _is_secret(held.path, name)):
+            continue
+        yield RequestedChange(name, _shown(held.path, name, before), _shown(held.path, name, after))
+
+
+def _policy_changes(held: HeldRequest, live: Mapping[str, Any] | None) -> Iterator[RequestedChange]:
+    """Yield the rules that differ: by meaning, so that a changed guard stands out."""
+    found = live or {}
+    before = policy_fields(str(found.get("policy") or found.get("rules") or "")) if live else {}
+    text = held.fields.get("policy") or held.fields.get("rules") or ""
+    after = {} if held.operation == "delete" else policy_fields(str(text))
+    for name in dict.fromkeys((*before, *after)):
+        if before.get(name) != after.get(name):
+            yield RequestedChange(name, before.get(name), after.get(name))
+
+
+def _masked(held: HeldRequest) -> dict[str, Any]:
+    return {name: _shown(held.path, name, one) for name, one in held.fields.items()}
+
+
+def _shown(path: str, name: str, value: Any) -> Any:
+    if value is None or not _is_secret(path, name):
+        return value
+    return _MASK
+
+
+def _is_secret(path: str, name: str) -> bool:
+    """Whether a field may hold a secret: by its name, and any at a path that is not known here."""
+    known = rules.written_object(path) is not None or path.startswith(_SHOWN)
+    return not known or any(word in name.lower() for word in _SECRET)
+
+
+def _stale(held: HeldRequest, live: Mapping[str, Any] | None) -> Iterator[Problem]:
+    for name, of_live in (("cas", "version"), ("cas_credential_version", "credential_version")):
+        expected, found = held.fields.get(name), (live or {}).get(of_live) or 0
+        if expected is not None and expected != found:
+            yield Problem(
+                "request-is-stale",
+                f"{held.path} changed after the request was sent",
+                f"it was sent for {of_live} {expected}, and {found} is live: the engine refuses it",
+                "do not approve it: ask for a new request",
+            )
+
+
+_TIMES_UNKNOWN = Problem(
+    "request-times-unknown",
+    "it is not known when the request was sent and when it expires",
+    "this login may not ask for that",
+    'add to its policy: path "auth/token/lookup-accessor" { capabilities = ["update"] }',
+)
+
+
+def _not_compared(held: HeldRequest, error: SkyflowctlError) -> Problem:
+    return Problem(
+        "request-not-compared",
+        f"what the request changes is not known: {held.path} was not read",
+        error.problems[0].summary,
+        "approve it only if you may read what it changes",
+    )
+
+
+def _seconds(since: datetime | None, until: datetime | None) -> int | None:
+    return None if since is None or until is None else int((until - since).total_seconds())
