@@ -51,6 +51,7 @@ class Bench:
         plugins = self.stack.dev / "plugins"
         launcher = next(plugins.glob("other-*"), plugins / "other")
         paths = {"plugins": str(plugins), "launcher": str(launcher), "host": self.host}
+        paths["log"] = str(self.stack.dev / "logs" / "audit.log")
         words = [word.format_map(paths) if "{" in word else word for word in call.words]
         at_own = self.own_environ() if call.where == "own" else {}
         at_dev = call.where != "own"

@@ -102,6 +102,8 @@ CALLS: dict[str, list[Call]] = {
         own("plan", "--allow-host", "{host}", "-v", "-v"),
         own("plan", "--allow-host", "{host}", "-o", "json"),
         *(own("plan", "--allow-host", "{host}", "-o", form) for form in ("markdown", "sarif")),
+        dev("plan", "--audit", "{log}", "-o", "markdown"),
+        bad(dev("plan", "--audit", "nobody.log", "-v", "-v")),
         *(bare("plan", *_VAULT, "-o", form) for form in ("markdown", "sarif")),
         *(bad(dev("plan", "-o", form, "-f", "own/bad.yaml")) for form in ("markdown", "sarif")),
         bad(bare("plan", "-f", "own/broken.yaml", "-o", "json")),

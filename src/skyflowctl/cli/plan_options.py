@@ -7,6 +7,16 @@ from skyflowctl.frozen import dataclass
 
 PRUNE_PANEL = "Deletions"
 
+AuditOption = Annotated[
+    list[str] | None,
+    option(
+        "--audit",
+        help="Audit log files, to show who used what is removed or changed: a path, a glob, "
+        "NODE=PATH; repeatable.",
+        metavar="PATTERN",
+    ),
+]
+
 
 @dataclass(frozen=True, slots=True)
 class PermitOptions(OptionGroup):

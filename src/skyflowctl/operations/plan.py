@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import field, replace
+from typing import Any
 
 from skyflowctl.credentials.model import CredentialId, CredentialSource
 from skyflowctl.errors import InvalidInputError, Problem, UsageError
@@ -52,6 +53,7 @@ class PlanResult:
         plan: the actions from the live to the desired state.
         identities: each mount's desired credential; None: not resolved.
         options: the caller's other options.
+        impact: who is affected, as JSON; None: it was not asked for, or nobody is.
     """
 
     manifest: Manifest
@@ -59,6 +61,7 @@ class PlanResult:
     plan: Plan
     identities: Mapping[str, CredentialId | None]
     options: PlanOptions = field(default_factory=PlanOptions)
+    impact: Mapping[str, Any] | None = None
 
     @property
     def mounts(self) -> tuple[Mount, ...]:

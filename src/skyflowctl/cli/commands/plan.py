@@ -20,7 +20,7 @@ from skyflowctl.cli.options import (
     TargetOptions,
     option,
 )
-from skyflowctl.cli.plan_options import PermitOptions
+from skyflowctl.cli.plan_options import AuditOption, PermitOptions
 from skyflowctl.cli.printed_commands import shell_words
 from skyflowctl.cli.runner import CommandRun
 from skyflowctl.errors import ExitCode, Problem
@@ -47,7 +47,10 @@ OutOption = Annotated[
             "skyflowctl plan --detailed-exitcode || { [ $? = 2 ] && echo drift; }",
             "in a nightly job: 2 is drift or pending changes, anything else an error",
         ),
-        ("skyflowctl plan --prune", "also what apply --prune would delete"),
+        (
+            "skyflowctl plan --prune --audit 'audit.log*'",
+            "also what apply --prune would delete, and who used that",
+        ),
         ("skyflowctl plan --out plan.json", "save it, to be reviewed and then applied"),
         ("skyflowctl plan -o markdown > plan.md", "for a merge request or a step summary"),
     ],
@@ -71,6 +74,7 @@ def plan(
     parallelism: ParallelismOption = 10,
     detailed_exitcode: DetailedOption = False,
     out: OutOption = None,
+    audit: AuditOption = None,
     allow_host: AllowHostOption = None,
 ) -> None:
     """Read the server and the manifest's credentials, and show each field that apply would
@@ -79,7 +83,7 @@ def plan(
     mounts. A mount that may not be changed causes a warning and counts as a pending change. A
     mount or credential that cannot be read makes the plan partial. A saved plan has no secret, and
     can be applied for 24 hours, as long as files, credentials and server are as they were."""
-    request = PlanRequest(file, mounts, permits, references, allow_host, parallelism)
+    request = PlanRequest(file, mounts, permits, references, allow_host, parallelism, audit)
     reviewed = Reviewed()
 
     def work(run: CommandRun) -> CommandResult:
@@ -156,7 +160,7 @@ def _result(planned: "PlanResult", *, detailed: bool) -> CommandResult:
     from skyflowctl.cli.commands.plan_view import plan_json
 
     plan = planned.plan
-    data = plan_json(plan)
+    data = plan_json(plan, planned.impact)
     if refused := plan.prune_refused:
         return CommandResult(data, "refused", ExitCode.REFUSED, refused, plan.warnings)
     if planned.live.all_forbidden:

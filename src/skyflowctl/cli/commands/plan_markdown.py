@@ -6,6 +6,12 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from skyflowctl.cli.commands.plan_diff import field_diffs
+from skyflowctl.cli.commands.plan_users import (
+    action_key,
+    logs_line,
+    user_lines,
+    users_by_action,
+)
 from skyflowctl.cli.commands.plan_view import (
     action_title,
     plan_refusal,
@@ -48,9 +54,16 @@ def plan_page(result: CommandResult, page: MarkdownPage, server: str) -> None:
     if refusal := plan_refusal(data):
         page.paragraph(f"**{refusal[0].upper()}{refusal[1:]}.**")
     page.block([f"server  {server}", *_saved_lines(data.get("saved"))])
+    if logs := logs_line(data):
+        page.block([logs])
+    users, log = users_by_action(data), data.get("impact", {}).get("log")
     add_problems(page, result)
     for part, sign, is_open in _PARTS:
-        changes = [list(_diff(one, sign)) for one in data["actions"] if _part(one) == part]
+        changes = [
+            [*_diff(one, sign), *_users(users.get(action_key(one)), log)]
+            for one in data["actions"]
+            if _part(one) == part
+        ]
         page.fold(f"to {part}", changes, "diff", is_open=is_open)
     drift = [captured(partial(show_drift, {"drift": [one]})) for one in data["drift"]]
     page.fold("drifted", drift, is_open=True)
@@ -94,6 +107,11 @@ def _diff(action: Mapping[str, Any], sign: str) -> Iterator[str]:
         else:
             yield f"{sign if whole else ' '}     {one.name}:"
             yield from (f"{mark}       {text}" for mark, text in lines)
+
+
+def _users(affected: Mapping[str, Any] | None, log: Mapping[str, Any] | None) -> list[str]:
+    lines = user_lines(affected, log) if affected else ()
+    return [f"#     {label:<9}  {text}" for label, text in lines]
 
 
 def _saved_lines(saved: Mapping[str, Any] | None) -> list[str]:

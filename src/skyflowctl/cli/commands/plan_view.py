@@ -5,6 +5,12 @@ from dataclasses import asdict
 from typing import Any
 
 from skyflowctl.cli.commands.plan_diff import FieldDiff, field_diffs
+from skyflowctl.cli.commands.plan_users import (
+    action_key,
+    logs_line,
+    user_lines,
+    users_by_action,
+)
 from skyflowctl.cli.console import Piece, Styled, Terminal, broken, columns, safe
 from skyflowctl.cli.envelope import problem_json
 from skyflowctl.planner.messages import drift_title
@@ -32,6 +38,7 @@ _WIDEST = 32
 _LEAST = 20
 """A value gets at least so many columns, on however narrow a terminal."""
 _ARROW = 3
+_USERS_WIDTH = 11
 _DIFF_STYLES = {"-": "red", "+": "green", " ": "dim"}
 _NOT_BEGUN = {"pending": 0, "waiting": 0, "failed": 0}
 _WORDS = {
@@ -41,9 +48,9 @@ _WORDS = {
 }
 
 
-def plan_json(plan: Plan) -> dict[str, Any]:
-    """Return a plan's data for JSON."""
-    return {
+def plan_json(plan: Plan, impact: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Return a plan's data for JSON, with who is affected by it if that is known."""
+    data = {
         "actions": [action.to_json() for action in plan.actions],
         "drift": [{**asdict(one), "kind": one.kind.value} for one in plan.drift],
         "warnings": [problem_json(warning) for warning in plan.warnings],
@@ -52,16 +59,22 @@ def plan_json(plan: Plan) -> dict[str, Any]:
         ],
         "summary": {**plan.summary(), **_NOT_BEGUN},
     }
+    return data if impact is None else {**data, "impact": impact}
 
 
 def show_plan(data: Mapping[str, Any], terminal: Terminal) -> None:
     """Write a plan to stdout."""
+    users = users_by_action(data)
     for action in data["actions"]:
         _show_action(action, terminal)
+        if users and (affected := users.get(action_key(action))):
+            _show_users(affected, data["impact"]["log"], terminal)
     show_drift(data, terminal)
     if data["actions"] or data["drift"]:
         terminal.line()
     terminal.line(*summary_pieces(data))
+    if logs := logs_line(data):
+        terminal.wrapped(logs)
     if refusal := plan_refusal(data):
         where = "without -q, the messages say why" if terminal.quiet else "see the messages"
         terminal.line(Styled(f"{refusal}: {where}.", "bold yellow"))
@@ -135,6 +148,18 @@ def _show_action(action: Mapping[str, Any], terminal: Terminal) -> None:
     left = max((len(one.name) for one in fields if len(one.name) <= _WIDEST), default=0)
     for one in fields:
         _show_field(one, left, terminal)
+
+
+def _show_users(
+    affected: Mapping[str, Any], log: Mapping[str, Any] | None, terminal: Terminal
+) -> None:
+    """Write who is affected by an action, below its fields."""
+    style = "yellow" if affected["action"] == "delete" else "cyan"
+    room = max(_LEAST, terminal.width - len(_INDENT) - _USERS_WIDTH)
+    for label, text in user_lines(affected, log):
+        for number, part in enumerate(broken(Styled(text, style), room)):
+            shown = label if not number else ""
+            terminal.line(_INDENT, Styled(shown.ljust(_USERS_WIDTH), "dim"), part)
 
 
 def _show_field(one: FieldDiff, left: int, terminal: Terminal) -> None:

@@ -1,6 +1,7 @@
 """Plans a manifest on the server of a command line."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from skyflowctl.cli.context import credential_sources
@@ -8,9 +9,11 @@ from skyflowctl.cli.context.plan_options import plan_options
 from skyflowctl.cli.options import ReferenceOptions
 from skyflowctl.cli.plan_options import PermitOptions
 from skyflowctl.cli.runner import CommandRun
+from skyflowctl.errors import UsageError
 from skyflowctl.frozen import dataclass
 
 if TYPE_CHECKING:
+    from skyflowctl.audit.sources import Sources
     from skyflowctl.credentials.model import CredentialSource
     from skyflowctl.manifest.load import LoadedManifest
     from skyflowctl.manifest.model import Manifest
@@ -31,6 +34,7 @@ class PlanRequest:
         references: what the manifest's references may do.
         allow_hosts: further token services that credentials may name.
         parallelism: how many requests run at once.
+        audit: audit logs, for who is affected; empty: none.
     """
 
     file: Sequence[str] | None
@@ -39,6 +43,7 @@ class PlanRequest:
     references: ReferenceOptions
     allow_hosts: Sequence[str] | None
     parallelism: int
+    audit: Sequence[str] | None = None
 
     def options(self, manifest: "Manifest") -> "PlanOptions":
         """Return the plan's options for a manifest.
@@ -83,6 +88,7 @@ def plan_live(
     from skyflowctl.operations.plan import plan
 
     manifest = loaded.manifest
+    logs = _open_logs(request.audit)
     resolver = credential_sources.reference_resolver(run, request.references, gateway)
     source = credential_sources.credentials_for(
         manifest, gateway, run, request.allow_hosts, resolver
@@ -95,4 +101,35 @@ def plan_live(
         parallelism=request.parallelism,
         live=live,
     )
-    return LivePlan(request, loaded, gateway, source, planned)
+    return LivePlan(request, loaded, gateway, source, _with_impact(planned, logs, gateway))
+
+
+def _open_logs(patterns: Sequence[str] | None) -> "Sources | None":
+    """Return the logs of ``--audit``, opened before anything is asked of the server.
+
+    Raises:
+        UsageError: a pattern matches no file, or is standard input.
+    """
+    if not patterns:
+        return None
+    from skyflowctl.audit.sources import open_sources
+
+    if any(one.rpartition("=")[2] == "-" for one in patterns):
+        raise UsageError(
+            "--audit reads no standard input",
+            why="a manifest, a token or an answer may be read from there",
+            fix="name the audit device's files, such as 'logs/audit.log*'",
+        )
+    return open_sources(patterns, digest=False)
+
+
+def _with_impact(planned: "PlanResult", logs: "Sources | None", gateway: "Gateway") -> "PlanResult":
+    """Return a plan with who is affected by it, if it affects anybody or logs were given."""
+    from skyflowctl.planner.impact import affected
+
+    if logs is None and next(affected(planned.plan), None) is None:
+        return planned
+    from skyflowctl.operations.plan_impact import impact_json
+
+    impact = impact_json(planned, logs, gateway.transport.server.namespace)
+    return replace(planned, impact=impact)

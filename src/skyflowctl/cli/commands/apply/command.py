@@ -23,7 +23,7 @@ from skyflowctl.cli.options import (
     YesOption,
     option,
 )
-from skyflowctl.cli.plan_options import PermitOptions
+from skyflowctl.cli.plan_options import AuditOption, PermitOptions
 from skyflowctl.cli.runner import CommandRun, run_command
 from skyflowctl.errors import ExitCode, Problem, RefusedError, UsageError
 from skyflowctl.frozen import dataclass
@@ -98,6 +98,7 @@ def apply(
     allow_host: AllowHostOption = None,
     allow_unverified_nodes: UnverifiedNodesOption = False,
     require_verified: RequireVerifiedOption = False,
+    audit: AuditOption = None,
 ) -> None:
     """Show the plan, ask for confirmation, and carry it out, with several mounts at once. Every
     role of the manifest mints once: a role that the token service refuses causes exit 3. If
@@ -107,7 +108,7 @@ def apply(
 
     request = ApplyRequest(
         target,
-        PlanRequest(file, mounts, permits, references, allow_host, parallelism),
+        PlanRequest(file, mounts, permits, references, allow_host, parallelism, audit),
         yes=yes,
         no_input=no_input,
         unverified_nodes=allow_unverified_nodes,
@@ -209,7 +210,7 @@ def _ask(planned: "PlanResult", server: str, run: CommandRun, request: ApplyRequ
     run.notice(f"server: {server}")
     if not run.terminal.quiet and not run.json:
         show_plan(
-            run.terminal.given.complete_data(plan_json(planned.plan)),
+            run.terminal.given.complete_data(plan_json(planned.plan, planned.impact)),
             replace(run.terminal, out=run.terminal.err),
         )
     refuse_plan(planned)
@@ -246,7 +247,7 @@ def _refused(
 
     begun_none = {"result": "skipped", "request_id": ""}
     actions = [{**action.to_json(), **begun_none} for action in planned.plan.actions]
-    data = {**plan_json(planned.plan), "actions": actions}
+    data = {**plan_json(planned.plan, planned.impact), "actions": actions}
     return CommandResult(data, "refused", error.exit_code, error.problems, warnings)
 
 
@@ -310,7 +311,7 @@ def _data(done: "ApplyResult") -> dict[str, Any]:
         for one in done.outcome.results
     ]
     warnings = [problem_json(warning) for warning in done.warnings]
-    whole = plan_json(done.planned.plan)
+    whole = plan_json(done.planned.plan, done.planned.impact)
     summary = {**whole["summary"], **done.outcome.counts()}
     verified = [
         {"mount": one.mount, "role": one.role, "result": one.result} for one in done.verified
