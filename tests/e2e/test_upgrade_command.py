@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -120,6 +121,33 @@ def test_what_cannot_start_is_refused_before_the_first_write(site: Site) -> None
     for name in ("order", "payment"):
         assert running_version(site, f"skyflow/{name}") == OLD
         assert "upgrade_open" not in options(site, name)
+
+
+@pytest.mark.parametrize(
+    # After the tune, the reload, and, of what cannot mint, the verification and the way back.
+    ("version", "kills", "wanted"),
+    [(NEW, (2, 3), NEW), (BROKEN, (3, 5), OLD)],
+)
+def test_killed_between_two_steps_the_same_command_finishes(
+    site: Site, version: str, kills: tuple[int, ...], wanted: str
+) -> None:
+    command = ("plugin", "upgrade", "order", "--to", version, "-y")
+    for writes in kills:
+        assert site.killed(writes, *command) == -signal.SIGKILL
+        done = site.cli(*command, code=0 if wanted == NEW else 3)
+        assert results(done)["order"] == ("upgraded" if wanted == NEW else "back")
+        assert running_version(site, "skyflow/order") == wanted
+        assert site.server.api("GET", "skyflow/order/creds/reader")[0] == 200
+        assert options(site, "order") == {"upgraded_from": OLD}
+        site.cli("plugin", "rollback", "order", "-y")
+
+
+def test_a_killed_rollback_is_finished_by_the_same_command(site: Site) -> None:
+    site.cli("plugin", "upgrade", "order", "--to", NEW, "-y")
+    assert site.killed(2, "plugin", "rollback", "order", "-y") == -signal.SIGKILL
+    site.cli("plugin", "rollback", "order", "-y")
+    assert running_version(site, "skyflow/order") == OLD
+    assert options(site, "order") == {"upgraded_from": OLD}
 
 
 def register_by_hand(site: Site, launcher: Path, version: str, sha256: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 from support.bao import BaoServer
 from support.emulator import RunningEmulator
 from support.plugin import register
+from support.processes import with_tests_importable
 from support.stack import BIN, clean_environ
 
 
@@ -47,6 +49,25 @@ class Site:
         )
         assert code is None or done.returncode == code, (args, done.stdout, done.stderr)
         return done
+
+    def killed(self, writes: int, *args: str) -> int:
+        """Run skyflowctl, which SIGKILLs itself after that many writes; its exit code."""
+        named = self.server.env()
+        environ = {
+            **clean_environ(),
+            **{name: named[name] for name in _SERVER if name in named},
+            "HOME": str(self.folder),
+            "PYTHONPATH": with_tests_importable()["PYTHONPATH"],
+        }
+        return subprocess.run(
+            [sys.executable, "-m", "support.killed", str(writes), "--", *args],
+            env=environ,
+            cwd=self.folder,
+            capture_output=True,
+            stdin=subprocess.DEVNULL,
+            timeout=60,
+            check=False,
+        ).returncode
 
     def cli(
         self, *args: str, code: int | None = 0, server: bool = True, token: str = ""

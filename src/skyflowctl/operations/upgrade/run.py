@@ -3,7 +3,6 @@
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any
 
 from skyflowctl.errors import Problem, SkyflowctlError
 from skyflowctl.executor.stop import Stop
@@ -224,7 +223,7 @@ class _MountRun:
                 code="upgrade-not-running",
             )
         before = self._minted[node.name] or frozenset().union(*self._minted.values())
-        if not before and self._planned.open:
+        if not before and entry is self._planned.entry and self._is_unverified:
             self._refuse_not_serving(node, entry)
         lost = retry(
             lambda: lost_roles(node.gateway, self._path, before),
@@ -240,6 +239,12 @@ class _MountRun:
                 fix="see what the version was registered with: skyflowctl plugin list",
                 code="upgrade-lost-roles",
             )
+
+    @property
+    def _is_unverified(self) -> bool:
+        """Whether a killed run left the version running, and nothing tells which roles minted."""
+        planned = self._planned
+        return not planned.unchanged and any(one.runs(planned.entry) for one in planned.nodes)
 
     def _refuse_not_serving(self, node: UpgradeNode, entry: CatalogEntry) -> None:
         """Refuse a version that a killed run left on every node, where no role mints."""
@@ -280,9 +285,7 @@ class _MountRun:
         return self._row(UpgradeStatus.BACK, _is_back(self._path, cause, entry.version))
 
     def _return_to(self, entry: CatalogEntry) -> None:
-        fields: dict[str, Any] = {"plugin_version": entry.version}
-        if self._alone:
-            fields["options"] = {UPGRADE_OPEN: ""}
+        fields = {"plugin_version": entry.version}
         self._session.gateway.sys.tune_mount(self._path, fields)
         for node in self._session.nodes:
             now = node.wait_for_tune(self._path, entry.version)
@@ -290,6 +293,7 @@ class _MountRun:
                 self._reload(node, entry)
         for node in self._session.nodes:
             self._verify(node, entry)
+        self._end_record()
 
 
 _SAME_COMMAND = "run the same command again"

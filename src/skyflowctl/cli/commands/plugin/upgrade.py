@@ -246,8 +246,8 @@ def _say(plan: "UpgradePlan", run: CommandRun) -> None:
             Problem(
                 "shared-process",
                 f"{counted(len(plan.at_risk), 'mount')} share one process: {listed(plan.at_risk)}",
-                "a reload of one ends it, and requests that it has for the others in that moment "
-                "fail with 500; measured with 8 clients: fewer than 20 in all",
+                "a reload of one ends it, and for about 10 ms requests for the others fail with "
+                "500; with 8 stock clients fewer than 20 are lost",
                 "their clients retry; without --shared each mount has a process of its own",
             )
         )
