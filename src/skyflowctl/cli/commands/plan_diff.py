@@ -15,6 +15,8 @@ _SPANS = ("ttl", "period", "interval", "lease")
 """The ends of the names of fields in seconds."""
 _CONTEXT = 2
 """The unchanged lines that are shown before and after a changed one."""
+_MOST_ITEMS = 4
+"""The most items of a list that stand on one line beside those of another."""
 _NOTHING: tuple[Any, ...] = (None, "", [], {})
 
 DiffLine = tuple[str, str]
@@ -54,10 +56,17 @@ def field_diffs(action: Mapping[str, Any]) -> Iterator[FieldDiff]:
             values = [show(whole)] if len(texts) == 1 else []
             yield FieldDiff(name, values, [(" ", text) for text in texts])
             continue
-        several = any(len(_lines_of(one)) > 1 for one in (before, after))
+        several = any(_is_long(one) for one in (before, after))
         yield FieldDiff(
             name, [] if several else [show(before), show(after)], list(_differences(before, after))
         )
+
+
+def _is_long(value: Any) -> bool:
+    """Whether a difference in a value is hard to see on one line."""
+    if isinstance(value, dict | list):
+        return len(value) > _MOST_ITEMS
+    return len(_lines_of(value)) > 1
 
 
 def readable(name: str, value: Any) -> Any:

@@ -45,16 +45,22 @@ def logs_line(data: Mapping[str, Any]) -> str:
     if log["start"] is None:
         return "Audit logs: no entry could be read, so it is not known who used what."
     doubt = f"; not certain: {log['unread']}" if log["unread"] else ""
-    return f"Audit logs: {log['start']} to {log['end']}{doubt}."
+    return f"Audit logs: {_to_second(log['start'])} to {_to_second(log['end'])}{doubt}."
 
 
 def _use_texts(used: Mapping[str, Any]) -> Iterator[str]:
     for one in used["by"][:_SHOWN]:
         auth = f" ({one['auth']})" if one["auth"] else ""
-        yield f"{one['app'] or 'unknown'}{auth}: {_times(one['requests'])}, last {one['last']}"
+        times = f"{_times(one['requests'])}, last {_to_second(one['last'])}"
+        yield f"{one['app'] or 'unknown'}{auth}: {times}"
     if more := used["by"][_SHOWN:]:
         number = sum(one["requests"] for one in more)
         yield f"{counted(len(more), 'more app')}: {_times(number)}"
+
+
+def _to_second(time: str) -> str:
+    """Return a time in RFC 3339 without its fraction."""
+    return time if "." not in time else f"{time.partition('.')[0]}Z"
 
 
 def _times(number: int) -> str:
