@@ -1,19 +1,22 @@
 """Who is affected by a plan: the manifest's consumers, and the apps in the audit logs."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from skyflowctl.audit.sources import Sources
-from skyflowctl.audit.used import AppKey
 from skyflowctl.clock import rfc3339
 from skyflowctl.frozen import dataclass
 from skyflowctl.manifest.model import Consumer, Manifest
-from skyflowctl.operations.audit_exercised import RoleUses, role_uses
 from skyflowctl.operations.plan import PlanResult
-from skyflowctl.planner.impact import Affected, affected
+from skyflowctl.planner.impact import Affected
 from skyflowctl.posture.grants import grants, opened_by
 from skyflowctl.posture.policies import parse_policy
+
+if TYPE_CHECKING:  # a plan without logs loads no reader of logs
+    from skyflowctl.operations.audit_exercised import RoleUses
+
+AppUse = tuple[tuple[str, str], int, datetime]
+"""An app and how it logged in, how often it used something, and when last."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +32,7 @@ class AffectedUsers:
 
     affected: Affected
     consumers: tuple[Consumer, ...]
-    uses: Sequence[tuple[AppKey, int, datetime]] | None
+    uses: Sequence[AppUse] | None
 
     def to_json(self) -> dict[str, Any]:
         """Return it as ``plan -o json`` has it."""
@@ -44,7 +47,7 @@ class AffectedUsers:
         }
 
 
-def _used_json(uses: Sequence[tuple[AppKey, int, datetime]]) -> dict[str, Any]:
+def _used_json(uses: Sequence[AppUse]) -> dict[str, Any]:
     return {
         "requests": sum(number for _, number, _ in uses),
         "last": rfc3339(max(last for _, _, last in uses)) if uses else None,
@@ -55,42 +58,30 @@ def _used_json(uses: Sequence[tuple[AppKey, int, datetime]]) -> dict[str, Any]:
     }
 
 
-def impact_json(planned: PlanResult, sources: Sources | None, namespace: str) -> dict[str, Any]:
+def impact_json(
+    planned: PlanResult, found: Sequence[Affected], read: "RoleUses | None"
+) -> dict[str, Any]:
     """Return who is affected by a plan, as ``plan -o json`` has it.
 
     Args:
         planned: the plan.
-        sources: the audit logs, which are read once, and only if something is affected; None:
-            none were given.
-        namespace: the namespace of the mounts; empty: the root.
-
-    Raises:
-        InvalidInputError: a log cannot be read.
+        found: what it removes or changes.
+        read: what the audit logs say; None: none were given, or nothing is affected.
     """
-    found = list(affected(planned.plan))
-    read = None
-    if sources is not None and found:
-        read = role_uses(
-            sources,
-            plugin_name=planned.manifest.plugin.name,
-            namespace=namespace.strip("/"),
-            mounts={one.path for one in found},
-        )
     objects = [
-        AffectedUsers(one, consumers, _newest_first(read.of(one.path, one.roles)) if read else None)
+        AffectedUsers(one, consumers, None if read is None else _newest_first(read, one))
         for one, consumers in _with_consumers(planned, found)
     ]
     return {"objects": [one.to_json() for one in objects], "log": read and _log_json(read)}
 
 
-def _newest_first(
-    uses: Mapping[AppKey, tuple[int, datetime]],
-) -> list[tuple[AppKey, int, datetime]]:
+def _newest_first(read: "RoleUses", one: Affected) -> list[AppUse]:
+    uses = read.of(one.path, one.roles)
     rows = [(app, number, last) for app, (number, last) in uses.items()]
     return sorted(rows, key=lambda row: (row[2], row[0]), reverse=True)
 
 
-def _log_json(read: RoleUses) -> dict[str, Any]:
+def _log_json(read: "RoleUses") -> dict[str, Any]:
     return {
         "start": rfc3339(read.since) if read.since else None,
         "end": rfc3339(read.until) if read.until else None,

@@ -30,53 +30,61 @@ class FieldDiff:
     Args:
         name: the field.
         values: the value or, if it changes, the old one and the new one, on one line; empty if
-            a value has several lines.
-        lines: the same for as many lines as it needs; only what changes has a sign.
+            one line is not enough.
+        before: the old value; ``after`` the new one. The same value: it does not change, because
+            its object is created or deleted.
     """
 
     name: str
     values: Sequence[str]
-    lines: Sequence[DiffLine]
+    before: Any
+    after: Any
 
-    @property
-    def is_short(self) -> bool:
-        """Whether each line can stand behind the field's name: one value, or two."""
-        signs = "".join(sign for sign, _ in self.lines)
-        return signs in {" ", "-", "+", "-+"}
+    def lines(self) -> list[DiffLine]:
+        """Return it for as many lines as it needs; only what changes has a sign."""
+        if self.before is self.after:
+            return [(" ", text) for text in _lines_of(self.before)]
+        return list(_differences(self.before, self.after))
+
+
+def is_short(lines: Sequence[DiffLine]) -> bool:
+    """Whether each line can stand behind the field's name: one value, or two."""
+    return "".join(sign for sign, _ in lines) in {" ", "-", "+", "-+"}
 
 
 def field_diffs(action: Mapping[str, Any]) -> Iterator[FieldDiff]:
     """Yield each changed field of an action, as ``plan -o json`` has it."""
+    what = action["action"]
     for change in action["changes"]:
         name = change["field"]
-        before, after = (readable(name, change[side]) for side in ("before", "after"))
-        whole = after if action["action"] == "create" and before is None else before
-        if action["action"] == "delete" or whole is after:
-            texts = _lines_of(whole)
-            values = [show(whole)] if len(texts) == 1 else []
-            yield FieldDiff(name, values, [(" ", text) for text in texts])
+        before, after = readable(name, change["before"]), readable(name, change["after"])
+        if what == "delete":
+            after = before
+        elif what == "create" and before is None:
+            before = after
+        if before is after:
+            several = isinstance(before, str) and "\n" in before and len(_lines_of(before)) > 1
+            yield FieldDiff(name, () if several else (show(before),), before, after)
             continue
-        several = any(_is_long(one) for one in (before, after))
-        yield FieldDiff(
-            name, [] if several else [show(before), show(after)], list(_differences(before, after))
-        )
+        values = () if _is_long(before) or _is_long(after) else (show(before), show(after))
+        yield FieldDiff(name, values, before, after)
 
 
 def _is_long(value: Any) -> bool:
     """Whether a difference in a value is hard to see on one line."""
     if isinstance(value, dict | list):
         return len(value) > _MOST_ITEMS
-    return len(_lines_of(value)) > 1
+    return isinstance(value, str) and "\n" in value and len(_lines_of(value)) > 1
 
 
 def readable(name: str, value: Any) -> Any:
     """Return a field's value for people: seconds as a span, a certificate by its name."""
-    if isinstance(value, dict):
-        return {key: readable(str(key), one) for key, one in value.items()}
+    if isinstance(value, str):
+        return (pem_summary(value) or value) if "-----BEGIN " in value else value
     if isinstance(value, list | tuple):
         return [readable(name, one) for one in value]
-    if isinstance(value, str) and "-----BEGIN " in value:
-        return pem_summary(value) or value
+    if isinstance(value, dict):
+        return {key: readable(str(key), one) for key, one in value.items()}
     if isinstance(value, int) and not isinstance(value, bool) and name.endswith(_SPANS):
         return span_text(value)
     return value

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from skyflowctl.cli.commands.plan_diff import field_diffs
+from skyflowctl.cli.commands.plan_diff import field_diffs, is_short
 from skyflowctl.cli.commands.plan_users import (
     action_key,
     logs_line,
@@ -99,10 +99,11 @@ def _diff(action: Mapping[str, Any], sign: str) -> Iterator[str]:
     """Yield an action as lines of a diff, whose signs are in the first column."""
     yield f"{sign} {action_title(action)}"
     for one in field_diffs(action):
+        found = one.lines()
         # Of a new or deleted object every line is a change, and has its sign.
-        whole = all(mark == " " for mark, _ in one.lines) and sign != "!"
-        lines = [(sign if whole else mark, text) for mark, text in one.lines]
-        if one.is_short:
+        whole = one.before is one.after and sign != "!"
+        lines = [(sign if whole else mark, text) for mark, text in found]
+        if is_short(found):
             yield from (f"{mark}     {one.name}: {text}" for mark, text in lines)
         else:
             yield f"{sign if whole else ' '}     {one.name}:"

@@ -150,6 +150,10 @@ def _show_action(action: Mapping[str, Any], terminal: Terminal) -> None:
         _show_field(one, left, terminal)
 
 
+def _columns(text: str) -> int:
+    return len(text) if text.isascii() and text.isprintable() else columns(safe(text))
+
+
 def _show_users(
     affected: Mapping[str, Any], log: Mapping[str, Any] | None, terminal: Terminal
 ) -> None:
@@ -164,7 +168,7 @@ def _show_users(
 
 def _show_field(one: FieldDiff, left: int, terminal: Terminal) -> None:
     """Write one field; a long one has its values on the lines below its name."""
-    used = len(_INDENT) + left + 2 + sum(columns(safe(text)) for text in one.values) + _ARROW
+    used = len(_INDENT) + left + 2 + sum(map(_columns, one.values)) + _ARROW
     if one.values and len(one.name) <= left and used <= terminal.width:
         values: list[Piece] = list(one.values)
         if len(one.values) > 1:
@@ -173,8 +177,9 @@ def _show_field(one: FieldDiff, left: int, terminal: Terminal) -> None:
         terminal.line(_INDENT, Styled(one.name.ljust(left), "dim"), "  ", *values)
         return
     terminal.line(_INDENT, Styled(one.name, "dim"))
-    plain = all(sign == " " for sign, _ in one.lines)
-    for sign, text in one.lines:
+    lines = one.lines()
+    plain = all(sign == " " for sign, _ in lines)
+    for sign, text in lines:
         piece = text if plain else Styled(text, _DIFF_STYLES[sign])
         lead: Piece = Styled(f"{_INDENT}  {sign} ", _DIFF_STYLES[sign])
         # Only blanks inside a line break it: those at its start are the text's own indentation.

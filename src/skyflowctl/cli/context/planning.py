@@ -127,9 +127,19 @@ def _with_impact(planned: "PlanResult", logs: "Sources | None", gateway: "Gatewa
     """Return a plan with who is affected by it, if it affects anybody or logs were given."""
     from skyflowctl.planner.impact import affected
 
-    if logs is None and next(affected(planned.plan), None) is None:
+    found = tuple(affected(planned.plan))
+    if logs is None and not found:
         return planned
     from skyflowctl.operations.plan_impact import impact_json
 
-    impact = impact_json(planned, logs, gateway.transport.server.namespace)
-    return replace(planned, impact=impact)
+    read = None
+    if logs is not None and found:
+        from skyflowctl.operations.audit_exercised import role_uses
+
+        read = role_uses(
+            logs,
+            plugin_name=planned.manifest.plugin.name,
+            namespace=gateway.transport.server.namespace.strip("/"),
+            mounts={one.path for one in found},
+        )
+    return replace(planned, impact=impact_json(planned, found, read))
