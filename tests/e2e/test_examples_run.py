@@ -54,6 +54,15 @@ _EXPECTED = {
     "skyflowctl plugin rollback order": (5, "it is not known which version"),
     "skyflowctl plugin rollback --dry-run": (5, "it is not known which version"),
     "skyflowctl consumer rotate order-service --retire -y": (5, "is not shown"),
+    # The stack is named by BAO_ADDR here, and there is no keyring.
+    "skyflowctl login": (64, "no context is named"),
+    "skyflowctl login --method oidc --no-browser": (64, "no context is named"),
+    "skyflowctl login --method token --secret file:token": (64, "no context is named"),
+    "skyflowctl login --status": (64, "no context is named"),
+    "skyflowctl login --context prod --method oidc --role oncall": (5, "OS keyring"),
+    "skyflowctl logout": (64, "no context is named"),
+    "skyflowctl logout --forget": (64, "no context is named"),
+    "skyflowctl plan --context prod": (4, "no token was sent"),
     "skyflowctl consumer check order-ci --jwt file:job.jwt": (64, "has no consumer order-ci"),
 }  # fmt: skip
 
@@ -100,6 +109,8 @@ def prepare(stack: Stack) -> None:
     for name in ("found", "found.txt"):
         (folder / name).write_text(token)
     stack.cli("rotate", "payment", "--generate", "-y", exported=True)
+    server = ("--address", stack.exports["BAO_ADDR"], "--ca-cert", stack.exports["BAO_CACERT"])
+    stack.cli("context", "add", "prod", *server)
     keys = folder / "credentials"
     keys.mkdir(exist_ok=True)
     for path in (stack.dev / "credentials").glob("*.json"):

@@ -22,6 +22,7 @@ PAGES = (
     "rotation-from-ci",
     "compromised-key",
     "use-from-python",
+    "log-in",
 )
 
 

@@ -17,7 +17,7 @@ from support.emulator import RunningEmulator
 from support.leak_calls import CALLS, WRONG_CTX, Call, calls, dev
 from support.leaks import Needle, find_leaks, needle
 from support.plugin import register_skyflow
-from support.stack import EXAMPLE, Stack, example_with_consumer, running_stack
+from support.stack import EXAMPLE, REPO, Stack, example_with_consumer, running_stack
 
 from skyflowctl.cli.registry import COMMANDS
 
@@ -52,6 +52,8 @@ class Bench:
         launcher = next(plugins.glob("other-*"), plugins / "other")
         paths = {"plugins": str(plugins), "launcher": str(launcher), "host": self.host}
         paths["log"] = str(self.stack.dev / "logs" / "audit.log")
+        paths |= {"operator": str(self.stack.dev / OPERATOR)}
+        paths |= {"address": self.stack.exports["BAO_ADDR"], "ca": self.stack.exports["BAO_CACERT"]}
         words = [word.format_map(paths) if "{" in word else word for word in call.words]
         at_own = self.own_environ() if call.where == "own" else {}
         at_dev = call.where != "own"
@@ -127,9 +129,15 @@ def write_manifests(folder: Path, credential: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def bench(emulator: RunningEmulator) -> Iterator[Bench]:
+def bench(emulator: RunningEmulator, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
     credential = emulator.new_account("role-1")
-    with running_stack(EXAMPLE, apply=True) as stack, running_bao() as server:
+    # A keyring, whose file is searched by nobody, for the token of a login.
+    ring = {
+        "PYTHONPATH": str(REPO / "tests"),
+        "PYTHON_KEYRING_BACKEND": "support.file_keyring.FileKeyring",
+        "TEST_KEYRING_FILE": str(tmp_path_factory.mktemp("ring") / "keyring.json"),
+    }
+    with running_stack(EXAMPLE, apply=True, environ=ring) as stack, running_bao() as server:
         write_manifests(stack.folder / "own", credential)
         stack.cli("apply", "-y", "-f", "own/consumers.yaml", exported=True)
         both = server.ca.read_bytes() + emulator.ca.read_bytes()

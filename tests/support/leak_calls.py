@@ -279,6 +279,43 @@ CALLS: dict[str, list[Call]] = {
         dev("context", "use", "prod"),
         bad(dev("context", "use", "nobody", "-o", "json")),
     ],
+    "login": [
+        dev("context", "add", "here", "--address", "{address}", "--ca-cert", "{ca}"),
+        dev("login", "--context", "here", "--method", "token", "--secret", "file:{operator}"),
+        dev("login", "--context", "here", "--status", "-o", "json"),
+        dev("context", "list", "-o", "json"),
+        bad(dev("login")),
+        bad(
+            dev(
+                "login",
+                "--context",
+                "here",
+                "--method",
+                "jwt",
+                "--role",
+                "x",
+                "--secret",
+                "file:own/ledger.json",
+            )
+        ),
+        bad(
+            dev(
+                "login",
+                "--context",
+                "here",
+                "--method",
+                "token",
+                "--secret",
+                "file:own/wrong-token",
+                "-o",
+                "json",
+            )
+        ),
+    ],
+    "logout": [
+        dev("logout", "--context", "here"),
+        bad(dev("logout", "-o", "json")),
+    ],
     "context remove": [
         dev("context", "remove", "ci"),
         dev("context", "remove", "prod", "-y", "-o", "json"),

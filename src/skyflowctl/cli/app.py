@@ -26,7 +26,7 @@ from skyflowctl.errors import UsageError
 from skyflowctl.version import __version__
 
 # Command names of the design that a user may have read about.
-_LATER = frozenset({"doctor", "login", "logout"})
+_LATER = frozenset({"doctor"})
 
 
 _JSON_FLAGS = frozenset({"-ojson", "-o=json", "--output=json", "-format=json", "--format=json"})

@@ -217,6 +217,8 @@ COMMANDS = (
         "plugin_prune",
         _SERVER,
     ),
+    CommandRow("login", "Log in to a context", "login", "login", _SERVER),
+    CommandRow("logout", "End the login of a context", "login", "logout", _SERVER),
     CommandRow(
         "context list", "List the contexts and their logins", "context", "context_list", _SERVER
     ),

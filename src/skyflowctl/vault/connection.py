@@ -6,6 +6,7 @@ What is no read goes through hvac, which is imported when the first such request
 
 from __future__ import annotations
 
+import json
 import os
 import threading
 from collections.abc import Mapping
@@ -20,6 +21,7 @@ from skyflowctl.vault.target import UNIX_SCHEME, Target, is_loopback
 from skyflowctl.vault.transport import READS
 
 if TYPE_CHECKING:
+    from skyflowctl.secret import Secret
     from skyflowctl.vault.http_connection import HttpPool
     from skyflowctl.vault.hvac_connection import HvacSender, Send
 
@@ -28,6 +30,7 @@ CONNECT_SECONDS = 10.0
 
 CLOSED = "the connection was closed before the answer"
 NOT_HTTP = "the server there does not speak HTTP"
+_HEALTH_QUERY = {"standbyok": "true", "perfstandbyok": "true", "sealedcode": "200"}
 _SENT_ALWAYS = {"X-Vault-Request": "true", "Accept-Encoding": "gzip"}
 
 
@@ -136,15 +139,40 @@ class TargetPool:
             NoResponseError: the request was sent, but no valid answer arrived.
         """
         sent = {**_SENT_ALWAYS, **headers}
-        if with_token and self._target.token:
-            sent["X-Vault-Token"] = self._target.token.reveal()
-        request = OneRequest(method, _quoted(path, params), sent, content, seconds)
         try:
+            if with_token and (token := self._token(address, seconds)):
+                sent["X-Vault-Token"] = token.reveal()
+            request = OneRequest(method, _quoted(path, params), sent, content, seconds)
             received = self._sender(method)(address, request)
         except (NotSentError, NoResponseError) as failed:
             raise self._explained(failed, address) from None
         self._tls_ports[address] = False
         return received
+
+    def _token(self, address: str, seconds: float) -> Secret | None:
+        """Return the token for an address; None if there is none, or a login's cluster is unknown.
+
+        Raises:
+            ClusterChangedError: the login was made at another cluster.
+        """
+        login = self._target.login
+        if login is None:
+            return self._target.token
+        return (
+            login.token()
+            if login.belongs_to(address, lambda: self._cluster(address, seconds))
+            else None
+        )
+
+    def _cluster(self, address: str, seconds: float) -> str:
+        """Return the id of the cluster at an address, asked without a token; empty: not told."""
+        path = _quoted("sys/health", _HEALTH_QUERY)
+        request = OneRequest("GET", path, _SENT_ALWAYS, None, seconds)
+        try:
+            body = json.loads(self._sender("GET")(address, request).content)
+        except ValueError:
+            return ""
+        return str(body.get("cluster_id") or "") if isinstance(body, dict) else ""
 
     def _sender(self, method: str) -> Send:
         """Return the function that sends requests of a method."""

@@ -246,7 +246,7 @@ class HttpTransport:
 
     def as_login(self, token: Secret | None, certificate: Secret | None = None) -> HttpTransport:
         """Return a transport to the same server with another token or client certificate."""
-        target = replace(self._target, token=token)
+        target = replace(self._target, token=token, login=None)
         if certificate:
             target = replace(target, client_cert="", client_key="", client_pem=certificate)
         made = self._made_for(target)

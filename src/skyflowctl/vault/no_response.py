@@ -57,12 +57,12 @@ def no_token(refusal: ForbiddenError, source: TargetSource) -> ForbiddenError:
 _WHY_NO_TOKEN: Mapping[TargetSource, str] = {
     "flags": "the login of the environment does not serve an address given by flag",
     "environment": "there is no BAO_TOKEN, VAULT_TOKEN, token helper or token file",
-    "context": "the current context has no login",
+    "context": "the context has no login",
 }
 _TOKEN_FIXES: Mapping[TargetSource, str] = {
     "flags": "give --token-file as well, or name the server in BAO_ADDR instead",
     "environment": "set BAO_TOKEN, log in with 'bao login', or give --token-file",
-    "context": "give --token-file",
+    "context": "'skyflowctl login' logs in; or give --token-file",
 }
 
 

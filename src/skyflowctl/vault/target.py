@@ -8,7 +8,7 @@ flags of the same call.
 from collections.abc import Mapping
 from dataclasses import field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import quote, urlsplit
 
 from skyflowctl.errors import Problem, UsageError
@@ -19,6 +19,9 @@ from skyflowctl.vault.client_settings import RateLimit, go_bool
 from skyflowctl.vault.contexts import ContextEntry
 from skyflowctl.vault.environment import named_address, shown_name, variable
 from skyflowctl.vault.namespaces import check_namespace
+
+if TYPE_CHECKING:
+    from skyflowctl.vault.held_login import HeldLogin
 
 TargetSource = Literal["flags", "environment", "context"]
 UNIX_SCHEME = "unix"
@@ -67,6 +70,7 @@ class Target:
         rate_limit: the limit of requests per second; None for no limit.
         proxy: the URL of the proxy for every request; None: HTTPS_PROXY and NO_PROXY apply.
         warnings: warnings for the user about this choice.
+        login: a context's login, which keeps the token for one cluster and renews it.
     """
 
     address: str
@@ -86,10 +90,11 @@ class Target:
     rate_limit: RateLimit | None = field(default=None, repr=False, compare=False)
     proxy: Secret | None = None
     warnings: tuple[Problem, ...] = ()
+    login: "HeldLogin | None" = field(default=None, repr=False, compare=False)
 
     def with_token(self, token: Secret) -> "Target":
         """Return this target with another login."""
-        return replace(self, token=token)
+        return replace(self, token=token, login=None)
 
 
 def resolve_target(
@@ -110,7 +115,7 @@ def resolve_target(
     source, address = _address(flags, environ, context)
     checked = check_address(address)
     named = tuple(check_address(node) for node in _nodes(source, flags, environ, context))
-    settings = _tls(source, flags, environ, context)
+    settings: dict[str, Any] = _tls(source, flags, environ, context)
     _check_files(settings)
     client_pem = _client_pem(source, environ, settings)
     skip_verify = _skip_verify(source, flags, environ)

@@ -12,7 +12,7 @@ from skyflowctl.cli.console import Terminal
 from skyflowctl.cli.envelope import CommandResult
 
 
-@pytest.mark.parametrize("word", ["doctor", "login"])
+@pytest.mark.parametrize("word", ["doctor"])
 def test_a_command_of_a_later_version_is_said_to_be_one(word):
     done = invoke(word, "-o", "json")
     (problem,) = checked_envelope(done.stdout)["errors"]

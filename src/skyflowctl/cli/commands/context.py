@@ -3,13 +3,15 @@
 import os
 from collections.abc import Mapping
 from dataclasses import asdict, replace
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from skyflowctl.cli.command import command
-from skyflowctl.cli.console import Column, Styled, Terminal, fitted
+from skyflowctl.cli.console import Column, Piece, Styled, Terminal, fitted
+from skyflowctl.cli.context import logins
 from skyflowctl.cli.context.contexts import VARIABLE, context_file, contexts_path, find_context
 from skyflowctl.cli.envelope import CommandResult
 from skyflowctl.cli.login_options import LoginOptions
@@ -25,6 +27,7 @@ from skyflowctl.errors import ExitCode, Problem, RefusedError, UsageError
 
 if TYPE_CHECKING:
     from skyflowctl.vault.contexts import ContextEntry, Contexts, LoginSettings
+    from skyflowctl.vault.login_store import LoginRecord
 
 ContextArgument = Annotated[
     str, typer.Argument(metavar="NAME", help="The context.", show_default=False)
@@ -43,17 +46,33 @@ _EXITS = (ExitCode.REFUSED, ExitCode.INVALID)
 def context_list(output: OutputOptions) -> None:
     """List the contexts: address, namespace and login. Asks no server."""
 
-    def work(run: CommandRun) -> CommandResult:  # noqa: ARG001 - every work takes it
+    def work(run: CommandRun) -> CommandResult:
         contexts = context_file().load()
         current = _current(contexts)
+        store, now = logins.login_store(), run.clock.now()
         listed = [
-            {**_as_json(one), "current": name == current}
+            {
+                **_as_json(one),
+                "current": name == current,
+                "session": _session(store.find(one), now),
+            }
             for name, one in sorted(contexts.entries.items())
         ]
         data = {"current": current, "file": str(contexts_path()), "contexts": listed}
         return CommandResult(data, warnings=_hidden_contexts(current))
 
     run_command("context list", output, work, _view_list)
+
+
+def _session(record: "LoginRecord | None", now: datetime) -> dict[str, Any] | None:
+    """Return the stored login of a context as JSON; the server was not asked."""
+    from skyflowctl.operations.sessions import has_expired
+
+    if record is None:
+        return None
+    state = "expired" if has_expired(record, now) else "active"
+    names = ("user", "policies", "method", "accessor", "cluster", "expires_at")
+    return {"state": state, **{name: getattr(record, name) for name in names}}
 
 
 def _current(contexts: "Contexts") -> str:
@@ -101,12 +120,22 @@ def _login_text(row: Mapping[str, Any]) -> str:
     return f"{login['method']} {who}".strip()
 
 
+def _session_text(row: Mapping[str, Any]) -> Piece:
+    session = row["session"]
+    if session is None:
+        return "-"
+    if session["state"] == "expired":
+        return Styled(f"expired {session['expires_at']}", "red")
+    return f"{session['user'] or session['accessor']} until {session['expires_at'] or 'revoked'}"
+
+
 _COLUMNS = (
     Column("", lambda one: Styled("*", "bold") if one["current"] else " ", least=1),
     Column("NAME", lambda one: str(one["name"]), least=12),
     Column("ADDRESS", lambda one: str(one["address"]), least=20),
     Column("NAMESPACE", lambda one: str(one["namespace"] or "-")),
-    Column("LOGIN", _login_text, least=12),
+    Column("METHOD", _login_text, least=12),
+    Column("LOGGED IN", _session_text, least=20),
 )
 
 
@@ -183,6 +212,8 @@ def context_add(
         entry = _new_entry(name, server, login, path_prefix)
         known = context_file().load().entries.get(name)
         if known is not None and known != entry:
+            if (known.address, known.namespace) != (entry.address, entry.namespace):
+                _refuse_logged_in(known, run)
             question = f"Replace the context {name} ({known.address})?"
             run.confirm(question, yes=yes, no_input=no_input)
 
@@ -299,6 +330,7 @@ def context_remove(
         contexts = context_file().load()
         if name not in contexts.entries:
             return CommandResult({"name": name, "result": "absent", "current": contexts.current})
+        _refuse_logged_in(contexts.entries[name], run)
         if contexts.current == name:
             run.confirm(f"Remove {name}, the current context?", yes=yes, no_input=no_input)
 
@@ -312,6 +344,24 @@ def context_remove(
         return CommandResult({"name": name, "result": "removed", "current": after.current})
 
     run_command("context remove", output, work, _view_removed)
+
+
+def _refuse_logged_in(entry: "ContextEntry", run: CommandRun) -> None:
+    """Refuse to remove or move a context whose token is in the keyring and still valid.
+
+    Raises:
+        RefusedError: it has a login.
+    """
+    from skyflowctl.operations.sessions import has_expired
+
+    record = logins.login_store().find(entry)
+    if record is not None and not has_expired(record, run.clock.now()):
+        raise RefusedError(
+            f"there is a login to {entry.name}",
+            why="without its context, its token could be neither used nor revoked",
+            fix=f"'skyflowctl logout --context {entry.name}' ends it first",
+            code="logged-in",
+        )
 
 
 def _view_removed(result: CommandResult, terminal: Terminal) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, TypeVar
 from skyflowctl.cli.context.bound_manifests import reach
 from skyflowctl.cli.context.contexts import chosen_context
 from skyflowctl.cli.context.dev_stack import started_dev_target
+from skyflowctl.cli.context.logins import end_own_login, state_folder, with_login
 from skyflowctl.cli.options import ApprovingTargetOptions, TargetOptions, span_seconds
 from skyflowctl.cli.runner import CommandRun
 from skyflowctl.errors import UsageError
@@ -52,6 +53,8 @@ def open_gateway(options: TargetOptions, run: CommandRun, scope: str = "") -> "I
         reach(run, gateway)
         yield gateway
     finally:
+        if target.login is not None:
+            end_own_login(target, gateway, run, lambda cluster: _has_parked(options, run, cluster))
         gateway.close()
 
 
@@ -112,6 +115,8 @@ def choose_target(options: TargetOptions, run: CommandRun) -> "Target":
     context = chosen_context(options.address, options.context, run)
     with WaitMonitor(run.notice).watching("the login's token helper or file"):
         target = resolve_target(flags, os.environ, context)
+        if target.source == "context" and context is not None and target.token is None:
+            target = with_login(target, context, run)
     for warning in target.warnings:
         run.warn(warning)
     return target
@@ -152,14 +157,6 @@ def _timeout(options: TargetOptions) -> float:
     return client_timeout(os.environ)
 
 
-def state_folder() -> Path:
-    """Return the folder of skyflowctl's state on this machine."""
-    named = Path(os.environ.get("XDG_STATE_HOME", ""))
-    # The XDG rule: ignore a relative path, which would be in the working folder.
-    home = named if named.is_absolute() else Path("~/.local/state").expanduser()
-    return home / "skyflowctl"
-
-
 def _approving_transport(
     options: ApprovingTargetOptions, target: "Target", run: CommandRun, timeout: float, scope: str
 ) -> "ApprovingTransport":
@@ -177,6 +174,12 @@ def _approving_transport(
         wait = timedelta(seconds=span_seconds(options.wait_approval, "--wait-approval"))
     policy = ApprovalPolicy(pending_store(options.pending), wait, run.notice, scope)
     return ApprovingTransport(target, run_id=run.id, policy=policy, timeout=timeout)
+
+
+def _has_parked(options: TargetOptions, run: CommandRun, cluster: str) -> bool:
+    """Return whether this run has parked a request that is stored."""
+    file = options.pending if isinstance(options, ApprovingTargetOptions) else None
+    return any(one.run == run.id for one in pending_store(file)(cluster).load())
 
 
 def pending_store(file: str | None) -> "Callable[[str], PendingStore]":

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from skyflowctl.cli.context import gateways
+from skyflowctl.cli.context import gateways, logins
 from skyflowctl.cli.context.dev_stack import dev_layout
 from skyflowctl.cli.runner import CommandRun
 
@@ -51,7 +51,7 @@ def rotation_dependencies(
 
 def owner_folder() -> Path:
     """Return the folder of this machine's notes about running rotations."""
-    return gateways.state_folder() / "rotations"
+    return logins.state_folder() / "rotations"
 
 
 def open_key_provider(

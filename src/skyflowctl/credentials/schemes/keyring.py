@@ -1,6 +1,8 @@
 """``keyring``: secrets in this machine's keyring."""
 
-from typing import TYPE_CHECKING
+import threading
+from concurrent.futures import Future
+from typing import TYPE_CHECKING, TypeVar
 
 from skyflowctl.credentials.errors import UnresolvedReferenceError
 from skyflowctl.secret import Secret
@@ -11,6 +13,11 @@ if TYPE_CHECKING:
     from keyring.backend import KeyringBackend
 
 
+_SECONDS = 60.0
+"""The time limit for one answer of a keyring: a person may have to type a password into it."""
+_T = TypeVar("_T")
+
+
 def read(service: str, username: str) -> Secret:
     """Return an entry's password.
 
@@ -18,22 +25,15 @@ def read(service: str, username: str) -> Secret:
         UnresolvedReferenceError: there is no usable keyring (``keyring-unavailable``, which
             names the backend), or it has no such entry.
     """
-    backend = _backend()
-    from keyring.errors import KeyringError
-
-    try:
-        password = backend.get_password(service, username)
-    except (KeyringError, OSError, RuntimeError):
-        # Every backend has its own error texts, which may quote the entry.
-        raise _unavailable(_name(backend)) from None
-    if not password:
+    found = stored(service, username)
+    if found is None:
         raise UnresolvedReferenceError(
             f"the keyring has no entry for service {service}, user {username}",
-            why=f"asked was {_name(backend)}",
+            why=f"asked was {_name(_backend())}",
             fix=f"store it: keyring set {service} {username}",
             code="reference-missing",
         )
-    return Secret(password)
+    return found
 
 
 def _backend() -> "KeyringBackend":
@@ -67,7 +67,7 @@ def is_safe() -> bool:
     a priority of at least 1, and those that write plain-text files have a lower one.
     """
     try:
-        return float(_backend().priority) >= 1
+        return _in_time(lambda: float(_backend().priority) >= 1)
     except Exception:  # noqa: BLE001 - a backend may fail in any way, and then is none
         return False
 
@@ -102,8 +102,48 @@ def forget(service: str, username: str) -> None:
 
 
 def _done(work: "Callable[[KeyringBackend], object]") -> object:
-    backend = _backend()
+    backend = _in_time(_backend)
     try:
-        return work(backend)
-    except Exception:  # noqa: BLE001 - every backend fails in its own way, and may quote
+        return _in_time(lambda: work(backend))
+    except UnresolvedReferenceError:
+        raise
+    except Exception as error:  # noqa: BLE001 - every backend fails in its own way, and may quote
+        if type(error).__name__ == "KeyringLocked":
+            raise UnresolvedReferenceError(
+                "the keyring is locked",
+                why=f"it was not unlocked; the backend is {_name(backend)}",
+                fix="unlock it, as your desktop does at login (gnome-keyring-daemon --unlock on a "
+                "machine without one), and run the command again",
+                code="keyring-unavailable",
+            ) from None
         raise _unavailable(_name(backend)) from None
+
+
+def _in_time(work: "Callable[[], _T]") -> "_T":
+    """Return the result of a call to the keyring, which may hang.
+
+    Raises:
+        UnresolvedReferenceError: there is none in time; the call is given up.
+        Exception: the call's own error.
+    """
+    future: Future[_T] = Future()
+
+    def run() -> None:
+        try:
+            future.set_result(work())
+        except BaseException as error:  # noqa: BLE001 - raised again by the caller
+            future.set_exception(error)
+
+    # A daemon: a call that hangs does not keep the process.
+    threading.Thread(target=run, daemon=True).start()
+    try:
+        return future.result(_SECONDS)
+    except TimeoutError:
+        if future.done():
+            raise
+        raise UnresolvedReferenceError(
+            f"the keyring did not answer within {_SECONDS:.0f} s",
+            why="it may wait for its password in a window that you do not see",
+            fix="unlock it, and run the command again",
+            code="keyring-timeout",
+        ) from None
