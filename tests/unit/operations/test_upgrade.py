@@ -1,0 +1,225 @@
+"""``plugin upgrade`` and ``plugin rollback``: proofs, order, the way back, a kill at any request."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import pytest
+from support.upgrade_server import (
+    BROKEN,
+    DEAD,
+    NAME,
+    NEW,
+    OLD,
+    KilledError,
+    UpgradeServer,
+    mount_entry,
+)
+
+from skyflowctl.errors import ExitCode, NotPermittedError, RefusedError
+from skyflowctl.executor.stop import Stop
+from skyflowctl.operations.mount_refs import MountRef
+from skyflowctl.operations.upgrade import nodes as upgrade_nodes
+from skyflowctl.operations.upgrade import run as upgrade_run
+from skyflowctl.operations.upgrade.model import UpgradePlan, UpgradeRequest, UpgradeResult
+from skyflowctl.operations.upgrade.nodes import open_upgrade_nodes
+from skyflowctl.operations.upgrade.plan import plan_upgrade
+from skyflowctl.operations.upgrade.run import UpgradeSession, preview_upgrade, run_upgrade
+
+ORDER, PAYMENT = "skyflow/order", "skyflow/payment"
+THREE = ("n0", "n1", "n2")
+TO_NEW = UpgradeRequest(NAME, None, NEW)
+BACK = UpgradeRequest(NAME, None, rollback=True)
+
+
+def server(names: Sequence[str] = ("n0",), **more: object) -> UpgradeServer:
+    return UpgradeServer({ORDER: mount_entry(), PAYMENT: mount_entry()}, tuple(names), **more)
+
+
+def planned(there: UpgradeServer, request: UpgradeRequest) -> UpgradePlan:
+    gateway = there.gateway()
+    with open_upgrade_nodes(gateway, there.connect) as nodes:
+        return plan_upgrade(gateway, nodes, request)
+
+
+def upgraded(
+    there: UpgradeServer, request: UpgradeRequest, stop: Stop | None = None
+) -> UpgradeResult:
+    gateway = there.gateway()
+    with open_upgrade_nodes(gateway, there.connect) as nodes:
+        plan = plan_upgrade(gateway, nodes, request)
+        session = UpgradeSession(gateway, nodes, stop or Stop(), lambda *_: None, request.rollback)
+        return run_upgrade(session, plan, request.soak)
+
+
+def results(result: UpgradeResult) -> dict[str, str]:
+    return {one.mount.path: one.result.value for one in result.mounts}
+
+
+@pytest.mark.parametrize("names", [("n0",), THREE])
+def test_every_node_reloads_each_mount_the_leader_last(names):
+    there = server(names)
+    result = upgraded(there, replace(TO_NEW, canary=PAYMENT))
+    assert list(results(result)) == [PAYMENT, ORDER]
+    assert result.exit_code is ExitCode.OK
+    assert there.versions(ORDER) == there.versions(PAYMENT) == {NEW}
+    reloads = [name for name, _, path in there.log if path == "sys/plugins/reload/backend"]
+    assert reloads == [*names[1:], "n0"] * 2
+    assert there.mounts[ORDER]["options"] == {"upgraded_from": OLD}
+
+
+@pytest.mark.parametrize("names", [("n0",), THREE])
+@pytest.mark.parametrize("version", [NEW, BROKEN])
+def test_killed_at_any_request_the_same_command_finishes(names, version):
+    request = UpgradeRequest(NAME, None, version)
+    whole = server(names)
+    upgraded(whole, request)
+    assert whole.requests > 20
+    for number in range(1, whole.requests + 1):
+        there = server(names, dies_at=number)
+        with pytest.raises(KilledError):
+            upgraded(there, request)
+        there.dies_at = 0
+        upgraded(there, request)
+        wanted = {NEW} if version == NEW else {OLD}
+        assert there.versions(ORDER) == wanted, number
+        assert there.serves(ORDER), number
+        assert there.serves(PAYMENT), number
+        assert "upgrade_open" not in there.mounts[ORDER]["options"], number
+
+
+@pytest.mark.parametrize("names", [("n0",), THREE])
+def test_a_rollback_that_was_killed_is_finished_and_never_goes_forward(names):
+    whole = server(names)
+    upgraded(whole, TO_NEW)
+    before = whole.requests
+    upgraded(whole, BACK)
+    for number in range(1, whole.requests - before + 1):
+        there = server(names)
+        upgraded(there, TO_NEW)
+        there.requests, there.dies_at = 0, number
+        with pytest.raises(KilledError):
+            upgraded(there, BACK)
+        there.dies_at = 0
+        upgraded(there, BACK)
+        assert there.versions(ORDER) == there.versions(PAYMENT) == {OLD}, number
+        assert set(results(upgraded(there, BACK)).values()) == {"unchanged"}
+
+
+@pytest.mark.parametrize("names", [("n0",), THREE])
+def test_what_does_not_mint_goes_back_and_the_next_mount_is_not_touched(names):
+    there = server(names)
+    result = upgraded(there, UpgradeRequest(NAME, None, BROKEN))
+    assert results(result) == {ORDER: "back", PAYMENT: "not_started"}
+    assert result.exit_code is ExitCode.PARTIAL
+    (problem,) = [one.problem for one in result.mounts if one.problem]
+    assert problem.code == "upgrade-lost-roles"
+    assert there.versions(ORDER) == {OLD}
+    assert not [path for _, _, path in there.log if PAYMENT in path and "tune" in path]
+    reloads = [name for name, _, path in there.log if path == "sys/plugins/reload/backend"]
+    assert len(set(reloads)) == 1
+
+
+def test_a_file_that_differs_on_one_standby_goes_back():
+    there = server(THREE, spoiled={"n2": {NEW}})
+    result = upgraded(there, TO_NEW)
+    assert results(result) == {ORDER: "back", PAYMENT: "not_started"}
+    assert there.versions(ORDER) == {OLD}
+    assert there.serves(ORDER)
+
+
+def test_a_mount_that_cannot_go_back_is_unhealthy(monkeypatch):
+    monkeypatch.setattr(upgrade_nodes, "LAG_SECONDS", 0.1)
+    there = server(THREE, spoiled={"n2": {NEW, OLD}})
+    result = upgraded(there, TO_NEW)
+    assert result.exit_code is ExitCode.UNHEALTHY
+    (problem,) = [one.problem for one in result.mounts if one.problem]
+    assert problem.code == "upgrade-not-undone"
+    assert "the way back failed" in problem.why
+
+
+@pytest.mark.parametrize(
+    ("request_", "more", "code"),
+    [
+        (TO_NEW, {"lacks": {"n1": {NEW}}}, "plugin-file-missing"),
+        (UpgradeRequest(NAME, None, DEAD), {}, "plugin-does-not-start"),
+        (UpgradeRequest(NAME, None, "v9.0.0"), {}, "plugin-not-registered"),
+        (UpgradeRequest(NAME, (MountRef("x", "skyflow/x"),), NEW), {}, "not-mounted"),
+        (BACK, {}, "no-version-before"),
+    ],
+)
+def test_what_is_refused_is_refused_before_the_first_write(request_, more, code):
+    there = server(THREE, **more)
+    with pytest.raises(RefusedError) as refused:
+        upgraded(there, request_)
+    assert refused.value.problems[0].code == code
+    assert not [path for _, _, path in there.log if "tune" in path or "reload" in path]
+
+
+def test_a_node_that_was_not_named_is_refused():
+    there = server(THREE)
+    gateway = there.gateway()
+
+    def connect(node):
+        return None if node.api_address == "n2" else there.connect(node)
+
+    with pytest.raises(RefusedError, match="n2"), open_upgrade_nodes(gateway, connect):
+        pass
+
+
+def test_a_login_that_may_not_tune_is_told_the_policy():
+    there = server(rights=("read",))
+    with pytest.raises(NotPermittedError) as refused:
+        planned(there, TO_NEW)
+    assert 'path "sys/mounts/skyflow/order/tune"' in refused.value.problems[0].fix
+
+
+def test_a_declared_mount_that_is_not_there_yet_is_left_out():
+    there = server()
+    refs = (MountRef("order", ORDER), MountRef("new", "skyflow/new"))
+    plan = planned(there, UpgradeRequest(NAME, refs, NEW, absent_allowed=True))
+    assert [one.mount.path for one in plan.mounts] == [ORDER]
+    assert [one.code for one in plan.warnings] == ["not-mounted"]
+
+
+def test_mounts_of_a_shared_process_are_named():
+    there = server(args=("--shared",))
+    assert planned(there, TO_NEW).at_risk == (ORDER, PAYMENT)
+    assert planned(server(), TO_NEW).at_risk == ()
+
+
+def test_a_preview_writes_nothing():
+    there = server()
+    found = preview_upgrade(planned(there, TO_NEW))
+    assert set(results(found).values()) == {"would_upgrade"}
+    assert not [path for _, _, path in there.log if "tune" in path or "reload" in path]
+
+
+def test_the_canary_is_watched_until_its_time_has_passed(monkeypatch):
+    waits = []
+    stop = Stop()
+    monkeypatch.setattr(stop, "wait", waits.append)
+    monkeypatch.setattr(upgrade_run.time, "monotonic", iter(range(10**6)).__next__)
+    there = server()
+    result = upgraded(there, replace(TO_NEW, canary=ORDER, soak=60.0), stop)
+    assert [step.name.value for step in result.mounts[0].steps] == [
+        "tune",
+        "reload",
+        "verify",
+        "soak",
+    ]
+    assert len(waits) > 1
+    assert results(result) == dict.fromkeys((ORDER, PAYMENT), "upgraded")
+
+
+def test_a_stop_finishes_the_mount_that_was_begun():
+    stop = Stop()
+    there = server()
+    gateway = there.gateway()
+    with open_upgrade_nodes(gateway, there.connect) as nodes:
+        plan = plan_upgrade(gateway, nodes, TO_NEW)
+        session = UpgradeSession(gateway, nodes, stop, lambda *_: stop.ask())
+        result = run_upgrade(session, plan, 0.0)
+    assert results(result) == {ORDER: "upgraded", PAYMENT: "not_started"}
+    assert result.interrupted
