@@ -165,11 +165,11 @@ initialize "boot" {{
 """
 
 
-def _dev_certificate(folder: Path) -> tuple[Path, Path, Path]:
+def _dev_certificate(folder: Path, *hosts: str) -> tuple[Path, Path, Path]:
     import trustme
 
     ca = trustme.CA()
-    cert = ca.issue_cert("localhost", "127.0.0.1")
+    cert = ca.issue_cert(*sorted({"localhost", "127.0.0.1", *hosts}))
     paths = folder / "ca.pem", folder / "cert.pem", folder / "key.pem"
     ca.cert_pem.write_to_path(str(paths[0]))
     for number, blob in enumerate(cert.cert_chain_pems):

@@ -20,7 +20,7 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -36,13 +36,13 @@ storage "raft" {{
   performance_multiplier = 1
 {joins}}}
 listener "tcp" {{
-  address = "127.0.0.1:{port}"
-  cluster_address = "127.0.0.1:{cluster_port}"
+  address = "{host}:{port}"
+  cluster_address = "{host}:{cluster_port}"
   tls_cert_file = "{cert}"
   tls_key_file = "{key}"
 }}
-api_addr = "https://127.0.0.1:{port}"
-cluster_addr = "https://127.0.0.1:{cluster_port}"
+api_addr = "https://{host}:{port}"
+cluster_addr = "https://{advertised}"
 plugin_directory = "{plugins}"
 enable_response_header_raft_node_id = true
 seal "static" {{
@@ -56,7 +56,7 @@ audit "file" "main" {{
 }}
 """
 _JOIN = """  retry_join {{
-    leader_api_addr = "https://127.0.0.1:{port}"
+    leader_api_addr = "{address}"
     leader_ca_cert_file = "{ca}"
   }}
 """
@@ -64,7 +64,10 @@ _JOIN = """  retry_join {{
 
 @dataclass
 class ServerNode:
-    """One node: its folder holds ``audit.log``, ``server.log`` and its raft data."""
+    """One node: its folder holds ``audit.log``, ``server.log`` and its raft data.
+
+    ``prefix`` is put before its command; ``advertised`` is where the other nodes find its raft.
+    """
 
     name: str
     port: int
@@ -72,6 +75,9 @@ class ServerNode:
     plugin_dir: Path
     address: str = ""
     process: subprocess.Popen[bytes] | None = None
+    host: str = "127.0.0.1"
+    prefix: tuple[str, ...] = ()
+    advertised: str = ""
 
     @property
     def audit_log(self) -> Path:
@@ -120,15 +126,19 @@ class ServerCluster:
     def start(self, node: ServerNode) -> None:
         """Start, or start again, one node."""
         joins = "".join(
-            _JOIN.format(port=other.port, ca=self.ca) for other in self.nodes if other is not node
+            _JOIN.format(address=other.address, ca=self.ca)
+            for other in self.nodes
+            if other is not node
         )
         config = node.folder / "bao.hcl"
         config.write_text(
             _CONFIG.format(
                 folder=node.folder,
                 name=node.name,
+                host=node.host,
                 port=node.port,
                 cluster_port=node.port + 1,
+                advertised=node.advertised or f"{node.host}:{node.port + 1}",
                 joins=joins,
                 cert=self.cert,
                 key=self.key,
@@ -144,7 +154,7 @@ class ServerCluster:
         }
         with (node.folder / "server.log").open("ab") as log:
             node.process = subprocess.Popen(
-                [bao_binary(), "server", "-config", str(config)],
+                [*node.prefix, bao_binary(), "server", "-config", str(config)],
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 env=environment,
@@ -227,15 +237,20 @@ def wait_until(condition, what: str, seconds: float = 60, pause: float = 0.1) ->
 
 @contextlib.contextmanager
 def running_cluster(
-    *, shared_plugins: bool = True, stanzas: str = "", voting: bool = True
+    *,
+    shared_plugins: bool = True,
+    stanzas: str = "",
+    voting: bool = True,
+    place: Callable[[ServerNode], None] | None = None,
 ) -> Iterator[ServerCluster]:
     """Run three nodes and wait until all vote and the standbys serve reads.
 
     ``stanzas`` is added to the configuration of every node; without ``voting`` nobody waits
-    the 20 s until the last node may vote: enough where no leader is lost.
+    the 20 s until the last node may vote: enough where no leader is lost. ``place`` may give a
+    node another host before it starts.
     """
     folder = Path(tempfile.mkdtemp(prefix="sfc"))
-    cluster = _prepare(folder, shared_plugins)
+    cluster = _prepare(folder, shared_plugins, place)
     cluster.stanzas = stanzas
     try:
         for node in cluster.nodes:
@@ -250,8 +265,9 @@ def running_cluster(
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _prepare(folder: Path, shared_plugins: bool) -> ServerCluster:
-    ca, cert, key = _dev_certificate(folder)
+def _prepare(
+    folder: Path, shared_plugins: bool, place: Callable[[ServerNode], None] | None
+) -> ServerCluster:
     nodes = []
     ports: set[int] = set()
     while len(nodes) < 3:
@@ -264,7 +280,12 @@ def _prepare(folder: Path, shared_plugins: bool) -> ServerCluster:
         plugins = folder / "plugins" if shared_plugins else home / "plugins"
         for made in (home / "s", plugins):
             made.mkdir(parents=True, exist_ok=True)
-        nodes.append(ServerNode(name, port, home, plugins, f"https://127.0.0.1:{port}"))
+        node = ServerNode(name, port, home, plugins)
+        if place:
+            place(node)
+        node.address = f"https://{node.host}:{port}"
+        nodes.append(node)
+    ca, cert, key = _dev_certificate(folder, *{node.host for node in nodes})
     unseal_key = base64.b64encode(secrets.token_bytes(32)).decode()
     context = ssl.create_default_context(cafile=str(ca))
     return ServerCluster(folder, ca, cert, key, unseal_key, nodes, context=context)

@@ -270,7 +270,8 @@ def _failure_of(address: str, reply: ServerReply) -> _Failure | None:
     if 300 <= status < 400:
         to = _origin(reply.headers.get("location", ""))
         return _Failure(f"{address} redirects to a server that was not named", status, 0.0, to)
-    if status < 500 and status not in {412, 429}:
+    # A login is a write: if the leader changes, raft's own words come with any status.
+    if status < 500 and status not in {412, 429} and "leadership lost" not in text:
         return None
     if status == 501 or "token service refused" in text:
         return None

@@ -86,18 +86,22 @@ def _fix(kind: type[VaultError], status: int, path: str) -> str:
 
 
 def _kind(status: int, text: str) -> type[VaultError]:
-    if "replication DR secondary" in text:
-        return DrSecondaryError
     if status == 404:
         return _not_found_kind(text)
+    if kind := next((_TEXTS[one] for one in _TEXTS if one in text), None):
+        return kind
     if _is_token_service(status, text):
         return TokenUriRefusedError if token_uri_refused(text) else TokenServiceFailedError
     if status in {501, 503} and "namespace" not in text:
         down = SealedError if "sealed" in text else ServerUnreachableError
         return UninitializedError if status == 501 else down
-    if status == 409 and "this key was revoked" in text:
-        return RevokedKeyError
-    return _KINDS.get(status, BadRequestError if 400 <= status < 500 else VaultError)
+    if status == 500 and "local node not active" in text:
+        return (
+            ServerUnreachableError  # it cannot forward: its cluster has no leader, or it is cut off
+        )
+    revoked = status == 409 and "this key was revoked" in text
+    other = BadRequestError if 400 <= status < 500 else VaultError
+    return RevokedKeyError if revoked else _KINDS.get(status, other)
 
 
 def _not_found_kind(text: str) -> type[VaultError]:
@@ -119,6 +123,11 @@ _KINDS: dict[int, type[VaultError]] = {
     403: ForbiddenError,
     409: ConflictError,
     TOO_MANY_REQUESTS: BusyError,
+}
+_TEXTS: dict[str, type[VaultError]] = {
+    "replication DR secondary": DrSecondaryError,
+    # A standby that cannot forward: there is no leader, or it is cut off from the others.
+    "local node not active": ServerUnreachableError,
 }
 _SUMMARIES: dict[type[VaultError], str] = {
     ForbiddenError: "not permitted",
@@ -149,7 +158,8 @@ _FIXES: dict[type[VaultError], str] = {
     RevokedKeyError: "create a new key at Skyflow and write that one; if the revoked one must "
     "serve again, give --allow-revoked-key=<its key id>",
     TokenUriRefusedError: ALLOW_HOST_FIX,
-    ServerUnreachableError: "wait for the cluster to elect a leader, then run the command again",
+    ServerUnreachableError: "wait until there is a leader, or name the other nodes (--node); then "
+    "run the command again",
     SealedError: "unseal the server, then run the command again",
     UninitializedError: "initialise it with 'bao operator init', then run the command again",
     DrSecondaryError: "name a node of the primary cluster; a secondary serves no requests",

@@ -35,6 +35,14 @@ _NOT_YET = (
     "no active Vault instance found",
     "Upgrading from non-versioned to versioned data",  # a kv engine, just after it was enabled
 )
+_NO_LONGER_LEADER = (
+    "leadership lost",
+    "node is not the leader",
+    "leadership transfer in progress",
+    "raft is already shutdown",
+)
+"""What raft says to a write. The server passes it on with any status: a policy's with 400
+(measured on OpenBao 2.7.2), which would look like a refusal."""
 
 
 def classify(status: int, texts: tuple[str, ...]) -> Disposition:
@@ -48,7 +56,8 @@ def classify(status: int, texts: tuple[str, ...]) -> Disposition:
         known in text for known in _NOT_YET
     ):
         return Disposition.NOT_APPLIED
-    if status < 500 or status == 501 or _engine_or_namespace(status, text):
+    final = status < 500 or status == 501 or _engine_or_namespace(status, text)
+    if final and not _from_raft(text):
         return Disposition.FINAL
     if status == 503 and "sealed" in text:
         return Disposition.NOT_APPLIED
@@ -66,7 +75,11 @@ def _engine_or_namespace(status: int, text: str) -> bool:
 
 def may_be_election(status: int, texts: tuple[str, ...]) -> bool:
     """Whether a leader's election explains a failure; 502 and 504 come from a proxy."""
-    return status in {502, 504} or any("leadership lost" in text for text in texts)
+    return status in {502, 504} or any(map(_from_raft, texts))
+
+
+def _from_raft(text: str) -> bool:
+    return any(known in text for known in _NO_LONGER_LEADER)
 
 
 @dataclass(slots=True)

@@ -339,6 +339,14 @@ def test_a_login_that_a_standby_does_not_know_yet_is_decided_by_the_leader(serve
     assert headers["x-vault-inconsistent"] == "forward-active-node"
 
 
+def test_a_login_during_a_change_of_the_leader_is_repeated(server, clock):
+    answers = iter([refusal(400, "failed to persist: leadership lost while committing log"), None])
+    server.before = lambda seen: next(answers) if "/auth/" in seen.path else None
+    with source_of(server, clock, AppRole("order", SECRET_ID)) as source:
+        assert source.token(MOUNT, ROLE).access_token
+    assert server.logins == 1
+
+
 def test_a_login_that_the_server_refuses_drops_what_is_kept(server, clock, tmp_path: Path):
     file = tmp_path / "secret-id"
     file.write_text(SECRET_ID)

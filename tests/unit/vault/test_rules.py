@@ -36,6 +36,12 @@ NO_LEADER = "local node not active but active cluster node not found"
         (503, "Vault is sealed", Disposition.NOT_APPLIED),
         (400, "Upgrading from non-versioned to versioned data. This", Disposition.NOT_APPLIED),
         (500, "leadership lost while committing log", Disposition.UNKNOWN),
+        (
+            400,
+            "failed to persist policy: leadership lost while committing log",
+            Disposition.UNKNOWN,
+        ),
+        (400, "node is not the leader", Disposition.UNKNOWN),
         (500, "internal error", Disposition.UNKNOWN),
         (502, "", Disposition.UNKNOWN),
         (504, "", Disposition.UNKNOWN),
