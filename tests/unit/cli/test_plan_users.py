@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gzip
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -161,3 +163,13 @@ def test_logs_that_cannot_be_read_are_refused_before_the_server_is_asked(server,
     done = invoke("plan", "--audit", pattern, "-o", "json")
     assert done.exit_code == code, json.loads(done.stdout)
     assert server.log == []
+
+
+def test_consumers_are_found_without_a_reader_of_logs() -> None:
+    script = "import sys, skyflowctl.operations.plan_impact; print(*sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60
+    )
+    loaded = set(done.stdout.split())
+    assert "skyflowctl.posture.grants" in loaded
+    assert not {one for one in loaded if one.startswith(("skyflowctl.audit", "msgspec"))}

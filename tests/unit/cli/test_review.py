@@ -137,3 +137,14 @@ def test_a_usage_error_leaves_a_page_and_a_log(tmp_path, monkeypatch, form):
         assert (run["results"], run["invocations"][0]["executionSuccessful"]) == ([], False)
     else:
         assert done.stdout.startswith("### skyflowctl: the plan failed\n")
+
+
+@pytest.mark.parametrize("form", ["markdown", "sarif"])
+def test_a_warning_about_the_manifest_is_part_of_it(server, form):
+    text = MANIFEST.replace("  order:\n", "  order:\n    audit: {plain_ctx: true}\n")
+    Path("mounts.yaml").write_text(text)
+    done = invoke("plan", "-o", form)
+    assert done.exit_code == 0, done.stderr
+    summary = done.stderr.partition("warning: ")[2].splitlines()[0]
+    assert "ctx" in summary
+    assert summary in done.stdout

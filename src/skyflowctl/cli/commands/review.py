@@ -89,7 +89,8 @@ def run_review(
 
     def markdown(result: CommandResult, terminal: Terminal) -> None:
         page = MarkdownPage()
-        views.page(result, page)
+        warnings = (*reviewed.warnings, *result.warnings)
+        views.page(replace(result, warnings=warnings), page)
         terminal.raw(page.text(f"skyflowctl {name}"))
 
     def sarif(result: CommandResult, terminal: Terminal) -> None:
