@@ -397,6 +397,56 @@ def test_another_cluster_behind_the_address_never_sees_the_token(place, tmp_path
         other.server_close()
 
 
+def test_a_server_that_redirects_elsewhere_gets_no_further(place):
+    """It names the login's own cluster, as a balancer does, and then another host."""
+    made = userpass(place)
+    reached: list[str] = []
+
+    class Stranger(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            reached.append(self.path)
+            self.send_error(500)
+
+        do_POST = do_GET
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    class Redirecting(Stranger):
+        def do_GET(self) -> None:
+            health = {"cluster_id": made["cluster"], "initialized": True, "sealed": False,
+                      "standby": False, "version": "2.7.2"}  # fmt: skip
+            raw = json.dumps(health).encode()
+            is_health = "/sys/health" in self.path
+            self.send_response(200 if is_health else 307)
+            self.send_header(
+                "location", f"http://127.0.0.1:{stranger.server_address[1]}{self.path}"
+            )
+            self.send_header("content-type", "application/json")
+            self.send_header("content-length", str(len(raw) if is_health else 0))
+            self.end_headers()
+            self.wfile.write(raw if is_health else b"")
+
+        do_POST = do_GET
+
+    servers = stranger, redirecting = [
+        ThreadingHTTPServer(("127.0.0.1", 0), kind) for kind in (Stranger, Redirecting)
+    ]
+    for one in servers:
+        threading.Thread(target=one.serve_forever, daemon=True).start()
+    try:
+        moved_to(place, f"http://127.0.0.1:{redirecting.server_address[1]}")
+        for words in (("mount", "list"), ("logout",)):
+            failed = place.cli(*words, code=5)
+            assert failed["errors"][0]["code"] == "redirect-refused", words
+        assert reached == []
+        assert len(json.loads(place.keyring())) == 1
+    finally:
+        for one in servers:
+            one.shutdown()
+            one.server_close()
+
+
 def moved_to(place: Place, address: str) -> None:
     """Let another server answer at the login's address: both files name the new one instead."""
     ring = place.folder / "keyring.json"

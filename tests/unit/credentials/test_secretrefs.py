@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import keyring
@@ -152,6 +153,28 @@ def test_a_locked_keyring_names_its_backend_and_quotes_nothing(use_keyring):
     assert problem.code == "keyring-unavailable"
     assert "LockedKeyring" in problem.why
     assert "hunter2" not in str(problem)
+
+
+class HangingKeyring(KeyringBackend):
+    """Waits for a password in a window that nobody sees."""
+
+    priority = 5
+    going_on = threading.Event()
+
+    def get_password(self, service: str, username: str) -> None:
+        self.going_on.wait(60)
+
+    def set_password(self, service: str, username: str, password: str) -> None:
+        self.going_on.wait(60)
+
+
+def test_a_keyring_that_hangs_is_given_up(use_keyring, monkeypatch):
+    monkeypatch.setattr(keyring_scheme, "_SECONDS", 0.2)
+    use_keyring(HangingKeyring())
+    try:
+        assert problem_of("keyring", "skyflow", "order").code == "keyring-timeout"
+    finally:
+        HangingKeyring.going_on.set()
 
 
 def test_no_keyring_at_all(use_keyring):

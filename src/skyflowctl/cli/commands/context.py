@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from skyflowctl.cli.command import command
-from skyflowctl.cli.console import Column, Piece, Styled, Terminal, fitted
+from skyflowctl.cli.console import Column, Piece, Styled, Terminal, fitted, show
 from skyflowctl.cli.context import logins
 from skyflowctl.cli.context.contexts import VARIABLE, context_file, contexts_path, find_context
 from skyflowctl.cli.envelope import CommandResult
@@ -23,7 +23,9 @@ from skyflowctl.cli.options import (
     option,
 )
 from skyflowctl.cli.runner import CommandRun, run_command
+from skyflowctl.clock import SystemClock, parse_rfc3339
 from skyflowctl.errors import ExitCode, Problem, RefusedError, UsageError
+from skyflowctl.text import duration
 
 if TYPE_CHECKING:
     from skyflowctl.vault.contexts import ContextEntry, Contexts, LoginSettings
@@ -112,30 +114,27 @@ def _view_list(result: CommandResult, terminal: Terminal) -> None:
         terminal.note("no contexts")
 
 
-def _login_text(row: Mapping[str, Any]) -> str:
-    login = row["login"]
-    if not login:
-        return "-"
-    who = login["role"] or login["username"]
-    return f"{login['method']} {who}".strip()
-
-
-def _session_text(row: Mapping[str, Any]) -> Piece:
+def _login_text(row: Mapping[str, Any]) -> Piece:
+    """Return how long the login lasts and whose it is; without one, how to log in."""
     session = row["session"]
     if session is None:
-        return "-"
+        return f"none ({row['login']['method']})" if row["login"] else "none"
     if session["state"] == "expired":
-        return Styled(f"expired {session['expires_at']}", "red")
-    return f"{session['user'] or session['accessor']} until {session['expires_at'] or 'revoked'}"
+        return Styled("expired", "red")
+    who = session["user"] or session["accessor"]
+    if not session["expires_at"]:
+        return f"without end: {who}"
+    left = parse_rfc3339(session["expires_at"]) - SystemClock().now()
+    return f"{duration(left)} left: {who}"
 
 
 _COLUMNS = (
     Column("", lambda one: Styled("*", "bold") if one["current"] else " ", least=1),
-    Column("NAME", lambda one: str(one["name"]), least=12),
-    Column("ADDRESS", lambda one: str(one["address"]), least=20),
-    Column("NAMESPACE", lambda one: str(one["namespace"] or "-")),
-    Column("METHOD", _login_text, least=12),
-    Column("LOGGED IN", _session_text, least=20),
+    Column("NAME", lambda one: str(one["name"]), least=10),
+    Column("ADDRESS", lambda one: str(one["address"]), least=16),
+    Column("NAMESPACE", lambda one: str(one["namespace"] or "-"), least=4),
+    Column("LOGIN", _login_text, least=26),
+    Column("POLICIES", lambda one: show((one["session"] or {}).get("policies")), least=8),
 )
 
 
