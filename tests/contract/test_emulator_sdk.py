@@ -10,12 +10,16 @@ import json
 import os
 import subprocess
 import sys
+from datetime import UTC, datetime, timedelta
 
 import jwt as pyjwt
 import pytest
 from support.emulator import rsa_key
 
 from skyflowctl.skyflow.emulator.keys import private_pem
+from skyflowctl.skyflow.minting import MintingCredential, SigningKey
+from skyflowctl.skyflow.service_account import load_trusted
+from skyflowctl.skyflow.signed_data_tokens import DataTokenSigner
 
 MINT = """
 import json, sys
@@ -53,6 +57,33 @@ try:
 except SkyflowError as error:
     print(json.dumps({"http_code": error.http_code, "grpc_code": error.grpc_code,
                       "message": error.message, "request_id": error.request_id}))
+"""
+
+DETOKENIZE = """
+import json, sys
+from skyflow import Env, LogLevel, Skyflow
+from skyflow.error import SkyflowError
+from skyflow.service_account import generate_signed_data_tokens_from_creds
+from skyflow.vault.tokens import DetokenizeRequest
+order = json.load(sys.stdin)
+def signed(**options):
+    given = {"data_tokens": ["tok-1"], "ctx": "order:42", **options}
+    return generate_signed_data_tokens_from_creds(order["credentials"], given)[0][1]
+def used(token, ctx="order:42"):
+    credentials = {"credentials_string": order["credentials"], "roles": ["sdk-read"], "context": ctx}
+    config = {"vault_id": order["vault"], "cluster_id": order["cluster"], "env": Env.PROD,
+              "credentials": credentials}
+    vault = Skyflow.builder().add_vault_config(config).set_log_level(LogLevel.OFF).build().vault(order["vault"])
+    try:
+        return vault.detokenize(DetokenizeRequest(data=[{"token": token}])).detokenized_fields[0]["value"]
+    except SkyflowError as error:
+        return [error.http_code, error.grpc_code, error.message, bool(error.request_id)]
+good = signed()
+print(json.dumps({
+    "good": used(good), "ours": used(order["ours"]), "unsigned": used("tok-1"),
+    "altered": used(good[:-8] + ("AAAAAAAA" if good[-8:] != "AAAAAAAA" else "BBBBBBBB")),
+    "expired": used(order["expired"]), "other ctx": used(good, "order:43"),
+}))
 """
 
 
@@ -131,3 +162,42 @@ def test_the_sdk_reads_its_vault_and_no_other(emulator):
     assert (refused["http_code"], refused["grpc_code"]) == (403, 7)
     assert "do not permit" in refused["message"]
     assert refused["request_id"]
+
+
+def test_the_sdk_uses_signed_data_tokens_and_no_others_where_they_are_enforced(emulator):
+    emulator.control.put_vault(
+        "signed-vault",
+        "sdk-read",
+        tokens={"tok-1": "Ada"},
+        context_rules={"request.context": "order:*"},
+    )
+    credentials = emulator.new_account("sdk-read")
+    emulator.control.configure(json.loads(credentials)["clientID"], enforceSignedDataTokens=True)
+    account = load_trusted(credentials)
+    minting = MintingCredential(account, SigningKey.trusted(account.private_key))
+    ours, expired = (
+        DataTokenSigner(minting, "order:42", datetime.now(UTC) - age, timedelta(minutes=10))
+        .sign("tok-1")
+        .reveal()
+        for age in (timedelta(), timedelta(minutes=11))
+    )
+    order = {
+        "credentials": credentials,
+        "vault": "signed-vault",
+        "cluster": f"127.0.0.1:{emulator.port}/emu",
+        "ours": ours,
+        "expired": expired,
+    }
+    answers = run_sdk(emulator, DETOKENIZE, order)
+    assert (answers.pop("good"), answers.pop("ours")) == ("Ada", "Ada")
+    expected = {
+        "unsigned": (400, 3, "demands signed"),
+        "altered": (403, 7, "signature"),
+        "expired": (403, 7, "expired"),
+        "other ctx": (403, 7, "another context"),
+    }
+    for name, (status, code, said) in expected.items():
+        http_code, grpc_code, message, has_request_id = answers.pop(name)
+        assert (http_code, grpc_code, has_request_id) == (status, code, True), name
+        assert said in message
+    assert answers == {}

@@ -345,6 +345,10 @@ class FaultyEmulatorControl(EmulatorControl):
         """Forget a key: what it signs is refused from now on."""
         self._call("DELETE", ("accounts", client_id, "keys", key_id))
 
+    def configure(self, client_id: str, **enforced: bool) -> dict[str, Any]:
+        """Change what an account enforces, with the names of the Management API."""
+        return self._call("PUT", ("accounts", client_id, "client_configuration"), enforced)
+
     def put_vault(
         self,
         vault_id: str,
@@ -352,9 +356,11 @@ class FaultyEmulatorControl(EmulatorControl):
         *,
         records: Mapping[str, Mapping[str, Mapping[str, Any]]] | None = None,
         tokens: Mapping[str, str] | None = None,
+        context_rules: Mapping[str, str] | None = None,
     ) -> None:
         """Guard a vault by a role; see :class:`~.accounts.GuardedVault` for its content."""
         body = {"role_id": role_id, "records": records or {}, "tokens": tokens or {}}
+        body |= {"context_rules": context_rules} if context_rules else {}
         self._call("PUT", ("vaults", vault_id), body)
 
     def delete_vault(self, vault_id: str) -> None:

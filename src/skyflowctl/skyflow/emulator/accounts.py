@@ -46,6 +46,8 @@ class Account:
         role_ids: the Skyflow roles assigned to it.
         enforce_ctx: True when every assertion must carry a ctx (``enforceContextID``).
         keys: its keys by id; a deleted key is simply absent.
+        enforce_signed_data_tokens: True when it may use signed data tokens alone
+            (``enforceSignedDataTokens``).
         token_uri: the only ``aud`` it accepts; None: the emulator's own address.
     """
 
@@ -55,6 +57,7 @@ class Account:
     enforce_ctx: bool = False
     keys: Mapping[str, AccountKey] = field(default_factory=dict)
     token_uri: str | None = None
+    enforce_signed_data_tokens: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,9 +69,12 @@ class GuardedVault:
         role_id: the one role that may read it.
         records: table name -> record id -> fields.
         tokens: data token -> value.
+        context_rules: ``request.context``, or ``request.context.<key>`` for an object ctx -> what
+            the ctx of the bearer token must be; a ``*`` at the end stands for any text.
     """
 
     vault_id: str
     role_id: str
     records: Mapping[str, Mapping[str, Mapping[str, Any]]] = field(default_factory=dict)
     tokens: Mapping[str, str] = field(default_factory=dict)
+    context_rules: Mapping[str, str] = field(default_factory=dict)

@@ -7,7 +7,7 @@ For the dev stack and tests; every request needs the control token. The bodies a
 import hashlib
 import secrets
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 from skyflowctl.secret import Secret
@@ -47,6 +47,8 @@ class ControlApi:
         match path:
             case ["accounts", client_id]:
                 return self._account(method, client_id, fields)
+            case ["accounts", client_id, "client_configuration"] if method == "PUT":
+                return self._configure(client_id, fields)
             case ["accounts", client_id, "keys"] if method == "POST":
                 return await self._add_key(client_id, fields)
             case ["accounts", client_id, "keys", key_id] if method == "DELETE":
@@ -95,6 +97,22 @@ class ControlApi:
         fields.done()
         self._state.put_account(client_id, name=name, role_ids=role_ids, enforce_ctx=enforce_ctx)
         self._save(self._state)
+
+    def _configure(self, client_id: str, fields: Fields) -> dict[str, Any]:
+        """Change what an account enforces, with the Management API's names; the rest stays."""
+        self._known(client_id)
+        account = self._state.accounts[client_id]
+        account = replace(
+            account,
+            enforce_ctx=fields.flag("enforceContextID", default=account.enforce_ctx),
+            enforce_signed_data_tokens=fields.flag(
+                "enforceSignedDataTokens", default=account.enforce_signed_data_tokens
+            ),
+        )
+        fields.done()
+        self._state.accounts[client_id] = account
+        self._save(self._state)
+        return snapshot.account_json(account)
 
     async def _add_key(self, client_id: str, fields: Fields) -> dict[str, Any]:
         """Register a given public key, or make a key pair and return the credential."""

@@ -7,10 +7,12 @@ inserted. What is inserted stays in memory.
 
 import json
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from skyflowctl.skyflow.emulator.accounts import GuardedVault
+from skyflowctl.skyflow.emulator.data_tokens import DataTokenReader, check_context
 from skyflowctl.skyflow.emulator.exchange import bearer_claims
 from skyflowctl.skyflow.emulator.http_server import HttpRequest
 from skyflowctl.skyflow.emulator.refusal import ExchangeRefusedError
@@ -37,13 +39,13 @@ def answer_data(
         ids: the ids of the records to read.
 
     Raises:
-        HttpError: 400 for the body, 401 for the token, 403 for its role, 404 for what is not
-            there.
+        ExchangeRefusedError: 400 for the body, 401 for the token, 403 for its role or ctx, 404 for
+            what is not there; for signed data tokens see :class:`DataTokenReader`.
     """
     state.counters.data_requests += 1
     configured = state.vaults.get(vault_id)
     vault = configured or GuardedVault(vault_id, role_id=vault_id)
-    _authorise(state, request.headers.get("authorization", ""), vault)
+    bearer = _authorise(state, request.headers.get("authorization", ""), vault)
     content = state.inserted.get(vault_id, vault)
     if request.method == "POST" and resource not in _OPERATIONS:
         return {"records": _insert(state, content, resource, _json(request.body))}
@@ -51,12 +53,14 @@ def answer_data(
     if request.method == "GET":
         return {"records": [_record(content, resource, each, made_up) for each in ids]}
     if (request.method, resource) == ("POST", "detokenize"):
-        tokens = _data_tokens(_json(request.body))
+        reader = DataTokenReader(state.accounts, vault, bearer, state.now())
+        tokens = [reader.read(one) for one in _data_tokens(_json(request.body))]
         return {"records": [_value(content, token, made_up) for token in tokens]}
     raise ExchangeRefusedError(404, "The emulator has no such data operation.")
 
 
-def _authorise(state: EmulatorState, authorization: str, vault: GuardedVault) -> None:
+def _authorise(state: EmulatorState, authorization: str, vault: GuardedVault) -> Mapping[str, Any]:
+    """Return the claims of a bearer token that may read the vault."""
     if not authorization.lower().startswith(_BEARER):
         raise ExchangeRefusedError(401, "Authentication failed. The bearer token is missing.")
     claims = bearer_claims(state, authorization[len(_BEARER) :].strip())
@@ -64,6 +68,8 @@ def _authorise(state: EmulatorState, authorization: str, vault: GuardedVault) ->
         raise ExchangeRefusedError(
             403, "The token's roles do not permit this operation on this vault."
         )
+    check_context(vault, claims.get("ctx"))
+    return claims
 
 
 def _insert(
@@ -88,9 +94,7 @@ def _insert(
             tokens |= {answer["tokens"][name]: str(value) for name, value in fields.items()}
         answered.append(answer)
     records = {**content.records, table: rows}
-    state.inserted[content.vault_id] = GuardedVault(
-        content.vault_id, content.role_id, records, tokens
-    )
+    state.inserted[content.vault_id] = replace(content, records=records, tokens=tokens)
     return answered
 
 

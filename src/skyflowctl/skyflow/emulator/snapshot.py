@@ -5,6 +5,7 @@ from typing import Any
 
 from skyflowctl.clock import rfc3339
 from skyflowctl.skyflow.emulator.accounts import Account, AccountKey, GuardedVault
+from skyflowctl.skyflow.emulator.data_tokens import read_context_rules
 from skyflowctl.skyflow.emulator.fields import Fields
 from skyflowctl.skyflow.emulator.refusal import ExchangeRefusedError
 from skyflowctl.skyflow.emulator.state import EmulatorState
@@ -36,12 +37,15 @@ def restore(state: EmulatorState, saved: object) -> None:
 
 def account_json(account: Account) -> dict[str, Any]:
     """Return one account."""
-    return {
+    shown: dict[str, Any] = {
         "name": account.name,
         "role_ids": list(account.role_ids),
         "enforce_ctx": account.enforce_ctx,
         "keys": {key.key_id: key_json(key) for key in account.keys.values()},
     }
+    # Left out where it is not set, as below, so that an older emulator can read the file.
+    enforced = {"enforce_signed_data_tokens": True} if account.enforce_signed_data_tokens else {}
+    return shown | enforced
 
 
 def key_json(key: AccountKey) -> dict[str, Any]:
@@ -57,7 +61,13 @@ def key_json(key: AccountKey) -> dict[str, Any]:
 
 def vault_json(vault: GuardedVault) -> dict[str, Any]:
     """Return one vault."""
-    return {"role_id": vault.role_id, "records": vault.records, "tokens": vault.tokens}
+    rules = {"context_rules": dict(vault.context_rules)} if vault.context_rules else {}
+    return {
+        "role_id": vault.role_id,
+        "records": vault.records,
+        "tokens": vault.tokens,
+        **rules,
+    }
 
 
 def read_key_fields(key_id: str, fields: Fields) -> AccountKey:
@@ -88,6 +98,7 @@ def read_vault_fields(vault_id: str, fields: Fields) -> GuardedVault:
         role_id=fields.text("role_id", vault_id),
         records=_records(fields.mapping("records")),
         tokens=fields.text_mapping("tokens"),
+        context_rules=read_context_rules(fields.text_mapping("context_rules")),
     )
     fields.done()
     return vault
@@ -112,6 +123,7 @@ def _account(client_id: str, fields: Fields) -> Account:
             key_id: read_key_fields(key_id, Fields(values))
             for key_id, values in fields.mapping("keys").items()
         },
+        enforce_signed_data_tokens=fields.flag("enforce_signed_data_tokens"),
     )
     fields.done()
     return account
