@@ -61,7 +61,7 @@ def options(site: Site, name: str) -> dict[str, str]:
 
 def test_one_mount_after_the_other_the_canary_first_and_back(site: Site) -> None:
     preview = site.cli("plugin", "upgrade", "--to", NEW, "--dry-run")
-    assert results(preview) == dict.fromkeys(("order", "payment"), "would_upgrade")
+    assert results(preview) == dict.fromkeys(("order", "payment"), "would_change")
     assert running_version(site, "skyflow/order") == OLD
 
     command = ("plugin", "upgrade", "--to", NEW, "--canary", "payment", "--soak", "1s")
@@ -79,7 +79,7 @@ def test_one_mount_after_the_other_the_canary_first_and_back(site: Site) -> None
     assert set(results(again).values()) == {"unchanged"}
 
     back = site.cli("plugin", "rollback", "order", "-y")
-    assert results(back) == {"order": "upgraded"}
+    assert results(back) == {"order": "rolled_back"}
     assert running_version(site, "skyflow/order") == OLD
     assert running_version(site, "skyflow/payment") == NEW
     assert options(site, "order") == {"upgraded_from": OLD}

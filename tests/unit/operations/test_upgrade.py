@@ -102,7 +102,7 @@ def test_a_rollback_that_was_killed_is_finished_and_never_goes_forward(names):
         with pytest.raises(KilledError):
             upgraded(there, BACK)
         there.dies_at = 0
-        upgraded(there, BACK)
+        assert set(results(upgraded(there, BACK)).values()) <= {"rolled_back", "unchanged"}
         assert there.versions(ORDER) == there.versions(PAYMENT) == {OLD}, number
         assert set(results(upgraded(there, BACK)).values()) == {"unchanged"}
 
@@ -192,7 +192,7 @@ def test_mounts_of_a_shared_process_are_named():
 def test_a_preview_writes_nothing():
     there = server()
     found = preview_upgrade(planned(there, TO_NEW))
-    assert set(results(found).values()) == {"would_upgrade"}
+    assert set(results(found).values()) == {"would_change"}
     assert not [path for _, _, path in there.log if "tune" in path or "reload" in path]
 
 

@@ -57,9 +57,11 @@ class UpgradeStatus(StrEnum):
     """What became of one mount."""
 
     UPGRADED = "upgraded"
+    ROLLED_BACK = "rolled_back"
+    """A rollback was asked for, and done."""
     UNCHANGED = "unchanged"
     """It already ran the version on every node; it was only verified."""
-    WOULD_UPGRADE = "would_upgrade"
+    WOULD_CHANGE = "would_change"
     BACK = "back"
     """It failed, and runs the version before again."""
     FAILED = "failed"

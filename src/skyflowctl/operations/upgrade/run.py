@@ -94,7 +94,7 @@ def preview_upgrade(plan: UpgradePlan) -> UpgradeResult:
         tuple(
             _row(
                 one,
-                UpgradeStatus.UNCHANGED if one.unchanged else UpgradeStatus.WOULD_UPGRADE,
+                UpgradeStatus.UNCHANGED if one.unchanged else UpgradeStatus.WOULD_CHANGE,
                 nodes=one.nodes,
             )
             for one in plan.mounts
@@ -128,8 +128,10 @@ class _MountRun:
             self._end_record()
         except SkyflowctlError as error:
             return self._go_back(error.problems[0])
-        result = UpgradeStatus.UNCHANGED if self._planned.unchanged else UpgradeStatus.UPGRADED
-        return self._row(result)
+        if self._planned.unchanged:
+            return self._row(UpgradeStatus.UNCHANGED)
+        back = self._session.rollback
+        return self._row(UpgradeStatus.ROLLED_BACK if back else UpgradeStatus.UPGRADED)
 
     def _row(self, result: UpgradeStatus, problem: Problem | None = None) -> UpgradedMount:
         nodes = []

@@ -318,8 +318,9 @@ def _data(call: _Call, plan: "UpgradePlan", result: "UpgradeResult") -> dict[str
 
 _STYLES = {
     "upgraded": "green",
+    "rolled_back": "green",
     "unchanged": "dim",
-    "would_upgrade": "yellow",
+    "would_change": "yellow",
     "back": "bold yellow",
     "failed": "bold red",
     "not_started": "yellow",
