@@ -192,7 +192,7 @@ COMMANDS = (
     CommandRow(
         "plugin list",
         "List registered and running versions",
-        "plugin.command",
+        "plugin.listing",
         "plugin_list",
         _SERVER,
     ),

@@ -18,6 +18,7 @@ from skyflowctl.operations.blocked_audit import (
 )
 from skyflowctl.operations.health_nodes import AskedNodes, asked_nodes
 from skyflowctl.operations.mount_refs import MountRef, discover_mounts
+from skyflowctl.operations.node_states import NodeStatus, deaf_node
 from skyflowctl.vault.errors import (
     NamespaceMissingError,
     NotAServerError,
@@ -93,11 +94,12 @@ class HealthResult:
     """All rows, mount by mount and node by node.
 
     ``unasked`` are nodes of the cluster that were not asked: their address was not named, so they
-    must not get a token.
+    must not get a token. ``nodes`` are all of them, with their states.
     """
 
     mounts: tuple[MountHealth, ...]
     unasked: tuple[str, ...] = ()
+    nodes: tuple[NodeStatus, ...] = ()
 
     @property
     def healthy(self) -> bool:
@@ -128,13 +130,13 @@ def health(
     deadline: float | None = None,
     suspects: AuditSuspects | None = None,
 ) -> HealthResult:
-    """Ask every mount for its health, on every node that may be asked.
+    """Ask every mount for its health, on every node that may be asked. A failure is a row.
 
-    A server that answers nothing is asked once, not once a mount. A failure is a row.
+    A server that answers nothing is asked once, not once a mount.
 
     Args:
         gateway: the server.
-        mounts: which mounts; None: all of ``plugin_name`` that the server has.
+        mounts: which ones; None: all of ``plugin_name`` that the server has.
         plugin_name: the mount type of this engine.
         prefix: left out of the names of mounts found on the server.
         connect: opens a gateway to one node; None: only the given gateway is asked.
@@ -154,17 +156,37 @@ def health(
                 first = next(iter(nodes.clients.values()))
                 mounts = discover_mounts(first, plugin_name=plugin_name, prefix=prefix)
     except VaultError as error:
-        unwell = mounts or (MountRef("", ""),)
-        return HealthResult(tuple(_failed(mount, error, "") for mount in unwell))
+        return _deaf_server(gateway, mounts, error)
     asked = [(mount, node, one) for mount in mounts or () for node, one in nodes.clients.items()]
     ask = partial(_ask, refresh=refresh or mint, mint=mint)
     in_time = partial(_in_time, _Times.begin(deadline), ask)
     try:
         with Workers(parallelism) as pool:
-            rows = pool.map(partial(_explained, in_time) if suspects else in_time, asked)
+            found = pool.map(partial(_explained, in_time) if suspects else in_time, asked)
     finally:
         nodes.close(gateway)
-    return HealthResult((*rows, *_not_served(nodes, mounts or ())), nodes.unasked)
+    return _with_missing(nodes, (*found, *_not_served(nodes, mounts or ())))
+
+
+def _deaf_server(
+    gateway: Gateway, mounts: Sequence[MountRef] | None, error: VaultError
+) -> HealthResult:
+    rows = tuple(_failed(mount, error, "") for mount in mounts or (MountRef("", ""),))
+    return HealthResult(rows, nodes=(deaf_node(gateway.transport.server.address, error),))
+
+
+def _with_missing(nodes: AskedNodes, rows: tuple[MountHealth, ...]) -> HealthResult:
+    """Return the result, with the mounts whose plugin does not run on a node."""
+    alone = nodes.states[0].node if len(nodes.states) == 1 else ""
+    states = tuple(
+        one.without_plugin(
+            row.path
+            for row in rows
+            if row.state == "plugin_missing" and (row.node or alone) == one.node
+        )
+        for one in nodes.states
+    )
+    return HealthResult(rows, nodes.unasked, states)
 
 
 def _not_served(nodes: AskedNodes, mounts: Sequence[MountRef]) -> Iterator[MountHealth]:
@@ -172,6 +194,9 @@ def _not_served(nodes: AskedNodes, mounts: Sequence[MountRef]) -> Iterator[Mount
     for mount in mounts or (MountRef("", ""),):
         for address, error in nodes.deaf.items():
             yield _failed(mount, error, address)
+    for one in nodes.states:
+        if one.state == "standby_without_leader" and one.node not in nodes.deaf:
+            yield MountHealth("", "", one.state, None, one.detail, one.node, one.fix)
     if nodes.unlisted is None:
         return
     problem = nodes.unlisted.problems[0]

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import field
+from dataclasses import field, replace
 
 from skyflowctl.concurrency import Workers
 from skyflowctl.frozen import dataclass
@@ -10,12 +10,11 @@ from skyflowctl.operations.blocked_audit import (
     PROBE_SECONDS,
     RECORD_FAILED,
     AuditSuspects,
-    refuse_blocked_audit,
 )
+from skyflowctl.operations.node_states import NodeStatus, deaf_node, look_at, unnamed_node
 from skyflowctl.vault.errors import ServerUnreachableError, VaultError
 from skyflowctl.vault.gateway import Gateway, GatewayForNode
 from skyflowctl.vault.responses import ClusterNode
-from skyflowctl.vault.server_state import refuse_not_serving
 from skyflowctl.vault.transport import Request
 from skyflowctl.vault.waits import within
 
@@ -32,6 +31,7 @@ class AskedNodes:
         deaf: why a named node serves nothing, by its address; it is not among the clients.
         unlisted: why the cluster did not list its nodes, though this login may.
         leader: the address of the leader, if a node named it then.
+        states: of each node, also of the unasked and the deaf.
     """
 
     clients: Mapping[str, Gateway]
@@ -39,6 +39,7 @@ class AskedNodes:
     deaf: Mapping[str, VaultError] = field(default_factory=dict)
     unlisted: VaultError | None = None
     leader: str = ""
+    states: tuple[NodeStatus, ...] = ()
 
     def close(self, but: Gateway) -> None:
         """Close the connections to the nodes; the gateway is the caller's."""
@@ -61,25 +62,33 @@ def asked_nodes(
     named = _named(gateway, connect, suspects)
     if not named:
         with within(deadline):
-            _check(gateway, suspects, deadline)
-            return _listed(gateway, connect, deadline, suspects is not None)
+            seen = look_at(gateway, suspects, deadline)
+            found = AskedNodes({"": gateway})
+            if seen.state != "standby_without_leader":
+                found = _listed(gateway, connect, deadline, suspects is not None, found.clients)
+        return _with_states(found, {seen.node: seen})
 
-    def failure(one: Gateway) -> VaultError | None:
+    def look(one: Gateway) -> NodeStatus | VaultError:
         try:
             with within(deadline):
-                _check(one, suspects, deadline)
+                return look_at(one, suspects, deadline)
         except VaultError as error:
             return error
-        return None
 
     with Workers(len(named)) as pool:
-        failures = dict(zip(named, pool.map(failure, named.values()), strict=True))
-    deaf = {address: error for address, error in failures.items() if error is not None}
+        looks = dict(zip(named, pool.map(look, named.values()), strict=True))
+    deaf = {address: one for address, one in looks.items() if isinstance(one, VaultError)}
+    seen_states = {address: one for address, one in looks.items() if isinstance(one, NodeStatus)}
     found = _of_named(gateway, connect, named, deaf, deadline)
     for one in named.values():
         if one not in found.clients.values():
             one.close()
-    return found
+    return _with_states(found, seen_states)
+
+
+def _with_states(found: AskedNodes, seen: Mapping[str, NodeStatus]) -> AskedNodes:
+    deaf = (deaf_node(address, error) for address, error in found.deaf.items())
+    return replace(found, states=(*seen.values(), *deaf, *map(unnamed_node, found.unasked)))
 
 
 def _named(
@@ -90,13 +99,6 @@ def _named(
         return {}
     addresses = gateway.transport.server.addresses
     return {one: gateway.node(one) for one in addresses} if len(addresses) > 1 else {}
-
-
-def _check(gateway: Gateway, suspects: AuditSuspects | None, deadline: float | None) -> None:
-    """Raise if a server or node cannot answer. Needs no login."""
-    refuse_not_serving(gateway.sys.health().state)
-    if suspects is not None:
-        refuse_blocked_audit(gateway, suspects, deadline)
 
 
 def _of_named(
@@ -125,18 +127,17 @@ def _listed(
     connect: GatewayForNode | None,
     deadline: float | None,
     looked: bool,
-    named: Mapping[str, Gateway] | None = None,
+    named: Mapping[str, Gateway],
 ) -> AskedNodes:
     """Return the nodes that the cluster lists; without a list, the named ones or the address."""
     if connect is None:
-        return AskedNodes({"": gateway})
-    alone = AskedNodes(named or {"": gateway})
+        return AskedNodes(named)
     try:
         with within(PROBE_SECONDS if looked else deadline):
             nodes = gateway.sys.nodes()
     except VaultError as error:
         if looked and (isinstance(error, ServerUnreachableError) or error.says(RECORD_FAILED)):
-            return AskedNodes(alone.clients, unlisted=error, leader=_leader(gateway))
+            return AskedNodes(named, unlisted=error, leader=_leader(gateway))
         return AskedNodes({"": gateway})
     if len(nodes) < 2:
         return AskedNodes({"": gateway})

@@ -1,14 +1,20 @@
 """``status``: each mount's engine, credential and health."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
+from typing import TypedDict
 
 from skyflowctl.clock import Clock, rfc3339_or_empty
 from skyflowctl.errors import ExitCode, Problem
 from skyflowctl.frozen import dataclass
 from skyflowctl.manifest.model import RotationRule
-from skyflowctl.operations.health import MountHealth, health_now
+from skyflowctl.operations.health import (
+    STATES,
+    HealthResult,
+    MountHealth,
+    health_now,
+)
 from skyflowctl.operations.list_plugins import (
     CatalogFile,
     FileState,
@@ -17,9 +23,10 @@ from skyflowctl.operations.list_plugins import (
     running_problems,
 )
 from skyflowctl.operations.mount_refs import MountRef, discover_mounts
+from skyflowctl.operations.node_states import NodeStatus, node_problems
 from skyflowctl.rotation.schedule import due_reason
 from skyflowctl.vault.catalog import completed
-from skyflowctl.vault.errors import VaultError
+from skyflowctl.vault.errors import AuditBlockedError, VaultError
 from skyflowctl.vault.gateway import Gateway
 from skyflowctl.vault.live import EngineApi, LiveConfig, LiveMount, LiveRevocation, LiveState
 from skyflowctl.vault.responses import CatalogEntry
@@ -89,6 +96,7 @@ class StatusResult:
         warnings: the catalog was not read.
         faults: mounts that cannot start again as they run: a restart stops them.
         live: the state that was read of these mounts.
+        nodes: the nodes of the server; empty: they were not asked for.
     """
 
     mounts: tuple[MountStatus, ...]
@@ -96,6 +104,7 @@ class StatusResult:
     warnings: tuple[Problem, ...] = ()
     faults: tuple[Problem, ...] = ()
     live: LiveState | None = None
+    nodes: tuple[NodeStatus, ...] = ()
 
     @property
     def unread(self) -> tuple[Problem, ...]:
@@ -104,8 +113,8 @@ class StatusResult:
 
     @property
     def problems(self) -> tuple[Problem, ...]:
-        """The mounts that could not be read, and those that would not start again."""
-        return (*self.unread, *self.faults)
+        """The mounts that could not be read or would not start again, and nodes in trouble."""
+        return (*self.unread, *self.faults, *node_problems(self.nodes))
 
     @property
     def exit_code(self) -> ExitCode:
@@ -114,7 +123,7 @@ class StatusResult:
             return ExitCode.NOT_PERMITTED
         if self.unread:
             return ExitCode.PARTIAL
-        return ExitCode.UNHEALTHY if self.faults else ExitCode.OK
+        return ExitCode.UNHEALTHY if self.problems else ExitCode.OK
 
 
 def status(
@@ -127,6 +136,7 @@ def status(
     parallelism: int = 8,
     deadline: float | None = None,
     refresh: bool = True,
+    look: Callable[[], HealthResult] | None = None,
 ) -> StatusResult:
     """Return the status of each mount, in 3 + 3N requests and one for each version.
 
@@ -143,25 +153,54 @@ def status(
         deadline: seconds that one mount may take to answer for its health, as in ``health``; None:
             the gateway's own limit.
         refresh: as in ``health``.
+        look: asks every node for the health of these mounts; None: only the gateway is asked.
 
     Raises:
         VaultError: the server as a whole cannot be read.
     """
+    looked = look() if look else HealthResult(())
+    _refuse_blocked(looked.nodes)
     if mounts is None:
         mounts = discover_mounts(gateway, plugin_name=plugin_name, prefix=prefix)
     paths = [mount.path for mount in mounts]
-    rows = health_now(gateway, mounts, parallelism=parallelism, deadline=deadline, refresh=refresh)
+    limits: _Limits = {"parallelism": parallelism, "deadline": deadline, "refresh": refresh}
+    rows = _worst_of_nodes(looked, mounts) if look else health_now(gateway, mounts, **limits)
     answering = [row.path for row in rows if row.state != "unreachable"]
     live = gateway.read_live_state(answering, plugin_name, parallelism=parallelism)
     running = [live.mounts[path] for path in paths if path in live.mounts]
     checks = _against_catalog(gateway, plugin_name, running)
     now = clock.now()
-    found = tuple(
-        replace(_one(mount, row, live, plugin_name, now), catalog=checks.states.get(mount.path, ""))
-        for mount, row in zip(mounts, rows, strict=True)
-    )
+    read = (_one(*pair, live, plugin_name, now) for pair in zip(mounts, rows, strict=True))
+    found = tuple(replace(one, catalog=checks.states.get(one.path, "")) for one in read)
     forbidden = live.all_forbidden and len(answering) == len(rows)
-    return StatusResult(found, forbidden, checks.warnings, checks.faults, live)
+    return StatusResult(found, forbidden, checks.warnings, checks.faults, live, looked.nodes)
+
+
+class _Limits(TypedDict):
+    """How many mounts are asked at once, how long, and whether a cached answer will do."""
+
+    parallelism: int
+    deadline: float | None
+    refresh: bool
+
+
+def _refuse_blocked(nodes: Sequence[NodeStatus]) -> None:
+    """Raise an error if no node answers what it must record: every further read would hang."""
+    blocked = [one for one in nodes if one.state == "audit_blocked"]
+    if blocked and not any(one.well for one in nodes if one.state != "not_asked"):
+        summary = "the server's audit devices stop every request"
+        raise AuditBlockedError(summary, why=blocked[0].detail, fix=blocked[0].fix)
+
+
+def _worst_of_nodes(found: HealthResult, mounts: Sequence[MountRef]) -> list[MountHealth]:
+    """Return the health of each mount, the worst of those nodes that serve requests."""
+    silent = {one.node for one in found.nodes if one.state in {"unreachable", "sealed"}}
+    rows = []
+    for mount in mounts:
+        every = [row for row in found.mounts if row.path == mount.path]
+        served = [row for row in every if row.node not in silent]
+        rows.append(max(served or every, key=lambda row: STATES.index(row.state)))
+    return rows
 
 
 @dataclass(frozen=True, slots=True)

@@ -198,7 +198,12 @@ def server_health(status: int, body: Mapping[str, Any]) -> ServerHealth:
         version=str(body.get("version") or ""),
         cluster_id=str(body.get("cluster_id") or ""),
         cluster_name=str(body.get("cluster_name") or ""),
+        server_time=_seconds(body.get("server_time_utc")),
     )
+
+
+def _seconds(value: Any) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
 
 
 def node(raw: Mapping[str, Any]) -> ClusterNode:

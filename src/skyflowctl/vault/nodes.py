@@ -10,12 +10,22 @@ from typing import Any
 
 from skyflowctl.frozen import dataclass
 from skyflowctl.vault.consistency import INDEX_HEADER, only_if_reached, reaches
-from skyflowctl.vault.errors import ForbiddenError, NotFoundError
+from skyflowctl.vault.errors import (
+    ForbiddenError,
+    NotFoundError,
+    OutcomeUnknownError,
+    RedirectRefusedError,
+    ServerUnreachableError,
+    VaultError,
+)
 from skyflowctl.vault.responses import VerifyReport
 from skyflowctl.vault.server_state import ServerState, server_state
 from skyflowctl.vault.transport import Reply, Request, Transport
+from skyflowctl.vault.waits import within
 
 _ITSELF = {"X-Vault-No-Request-Forwarding": "true"}
+_LEADER_SECONDS = 2.0
+_NO_LEADER = "local node not active"
 _ID_HEADERS = ("x-vault-raft-node-id", "x-vault-hostname")
 
 
@@ -80,6 +90,38 @@ def tells_index(transport: Transport) -> bool:
     except ForbiddenError:
         return False
     return INDEX_HEADER.lower() in reply.headers
+
+
+def reaches_leader(transport: Transport) -> bool | None:
+    """Return whether a standby reaches an active node; None if that cannot be found out.
+
+    Without a quorum it may name the leader that was, and a request for the leader is then
+    redirected to it instead of forwarded (measured on OpenBao 2.7.2).
+    """
+    try:
+        with within(_LEADER_SECONDS):
+            known = transport.send(Request("GET", "sys/leader")).body
+            if known.get("ha_enabled") and not known.get("leader_address"):
+                return False
+            transport.send(Request("GET", "sys/ha-status"))
+    except (OutcomeUnknownError, ForbiddenError, NotFoundError):
+        return None
+    except (RedirectRefusedError, ServerUnreachableError):
+        return False
+    except VaultError as error:
+        return False if error.says(_NO_LEADER) else None
+    return True
+
+
+def answers_itself(transport: Transport) -> bool | None:
+    """Return whether a standby answers reads itself; None if that cannot be found out."""
+    try:
+        transport.send(Request("GET", "sys/internal/ui/mounts", headers=_ITSELF))
+    except RedirectRefusedError:
+        return False
+    except VaultError:
+        return None
+    return True
 
 
 def verify_at(transport: Transport, path: str, index: str, *, itself: bool = True) -> NodeReport:

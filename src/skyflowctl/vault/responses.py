@@ -186,7 +186,10 @@ class EngineHealth:
 
 @dataclass(frozen=True, slots=True)
 class ServerHealth:
-    """One node's ``sys/health``, which needs no permissions."""
+    """One node's ``sys/health``, which needs no permissions.
+
+    ``server_time`` is its clock in whole seconds since 1970; None if it does not tell it.
+    """
 
     state: ServerState
     initialized: bool
@@ -195,6 +198,7 @@ class ServerHealth:
     version: str
     cluster_id: str
     cluster_name: str
+    server_time: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

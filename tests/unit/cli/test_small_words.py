@@ -46,7 +46,7 @@ def test_status_fits_80_columns_and_notes_what_is_not_well():
         "unread": False,
     }
     terminal = Terminal(out=io.StringIO(), err=io.StringIO())
-    _view(CommandResult({"mounts": [row]}), terminal)
+    _view(CommandResult({"mounts": [row], "nodes": []}), terminal)
     lines = terminal.out.getvalue().splitlines()
     assert max(map(len, lines)) <= 80
     assert "b35157b4…" in lines[1]

@@ -5,8 +5,10 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated
 
 from skyflowctl.cli.command import command
+from skyflowctl.cli.commands.node_view import show_nodes
 from skyflowctl.cli.console import Styled, Terminal
 from skyflowctl.cli.context import gateways, manifests
+from skyflowctl.cli.context.dev_stack import audit_suspects
 from skyflowctl.cli.envelope import CommandResult, Status
 from skyflowctl.cli.options import (
     DeadlineOption,
@@ -23,7 +25,6 @@ from skyflowctl.errors import ExitCode, Problem
 
 if TYPE_CHECKING:
     from skyflowctl.manifest.model import Manifest
-    from skyflowctl.operations.blocked_audit import AuditSuspects
     from skyflowctl.operations.health import HealthResult, MountHealth
 
 MintOption = Annotated[
@@ -64,18 +65,19 @@ def health(
     mount that does not answer within --deadline is unreachable. All mounts together have
     60 s, or six times --deadline if that is longer; a mount that was not reached by then is
     unreachable, with that reason. If a node's audit devices are seen to stop every request, the
-    state is audit_blocked, and the device is named as far as it is known here."""
+    state is audit_blocked, and the device is named as far as it is known here. Each node is
+    asked itself; trouble with one, and a clock that differs, are shown."""
 
     def work(run: CommandRun) -> CommandResult:
         from skyflowctl.operations.blocked_audit import lost_records
         from skyflowctl.operations.health import DEADLINE
         from skyflowctl.operations.health import health as ask
+        from skyflowctl.operations.node_states import skew_warnings
 
-        seconds = span_seconds(deadline or DEADLINE, "--deadline")
         chosen = manifests.choose_mounts(mounts, file, run)
         with gateways.open_gateway(target, run) as gateway:
             address = gateway.transport.server.address
-            suspects = _suspects(address, chosen.manifest)
+            suspects = audit_suspects(address, chosen.manifest)
             found = ask(
                 gateway,
                 chosen.mounts,
@@ -85,14 +87,14 @@ def health(
                 refresh=refresh,
                 mint=mint,
                 parallelism=parallelism,
-                deadline=seconds,
+                deadline=span_seconds(deadline or DEADLINE, "--deadline"),
                 suspects=suspects,
             )
         _refuse_unknown(found, chosen.manifest if mounts else None)
         for node in found.unasked:
             run.notice(f"not asked, because not named: {node} (name it with --node)")
-        mounts_found = [_with_node(row, address) for row in found.mounts]
-        return _result(found, mounts_found, lost_records(suspects))
+        warnings = [*lost_records(suspects), *skew_warnings(found.nodes)]
+        return _result(found, [_with_node(row, address) for row in found.mounts], warnings)
 
     run_command("health", output, work, _view)
 
@@ -109,23 +111,11 @@ def _result(
 ) -> CommandResult:
     status: Status = "ok" if found.healthy else "unhealthy"
     problems = [_problem(row) for row in rows if row.state != "ok"]
-    data = {"mounts": [row.to_json() for row in rows]}
+    data = {
+        "mounts": [row.to_json() for row in rows],
+        "nodes": [one.to_json() for one in found.nodes],
+    }
     return CommandResult(data, status, found.exit_code, problems, warnings)
-
-
-def _suspects(address: str, manifest: "Manifest | None") -> "AuditSuspects":
-    """Return what is known here about the audit devices of the server at this address."""
-    from skyflowctl.cli.context.dev_stack import layout_of
-    from skyflowctl.operations.blocked_audit import AuditSuspects, is_here
-
-    found = manifest.objects if manifest else ()
-    declared = tuple(one for one in found if one.kind == "audit_device")
-    layout = layout_of(address)
-    if layout:
-        from skyflowctl.devstack.stand_ins import device_stand_in
-
-        declared = tuple(device_stand_in(one, layout) for one in declared)
-    return AuditSuspects(declared, is_here(address), layout.server_log if layout else None)
 
 
 def _problem(row: "MountHealth") -> Problem:
@@ -196,3 +186,4 @@ def _view(result: CommandResult, terminal: Terminal) -> None:
         terminal.table(["MOUNT", "STATE", "LATENCY", "NODE", "DETAIL"], rows)
     else:
         terminal.note("no mounts")
+    show_nodes(result.data["nodes"], terminal)

@@ -1,12 +1,15 @@
 """``skyflowctl status``."""
 
 from dataclasses import asdict
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from skyflowctl.cli.command import command
 from skyflowctl.cli.commands.cut_off_view import cut_off_note
+from skyflowctl.cli.commands.node_view import show_nodes
 from skyflowctl.cli.console import Piece, Styled, Terminal
 from skyflowctl.cli.context import gateways, manifests
+from skyflowctl.cli.context.dev_stack import audit_suspects
 from skyflowctl.cli.envelope import CommandResult, status_of
 from skyflowctl.cli.options import (
     DeadlineOption,
@@ -22,7 +25,9 @@ from skyflowctl.errors import ExitCode
 from skyflowctl.text import counted
 
 if TYPE_CHECKING:
+    from skyflowctl.operations.health import HealthResult
     from skyflowctl.operations.status import MountStatus
+    from skyflowctl.vault.gateway import Gateway
 
 _NO_KEY: dict[str, Any] = {"key_id": "", "age_seconds": None, "expires_at": "", "due": False}
 
@@ -55,10 +60,11 @@ def status(
     for 'health'. A mount that cannot be read is shown as ?, and a mount that does not answer
     within --deadline as unreachable; both cause exit 3. Exit 4 means that no mount may be read.
     Exit 6 means that a mount would not start again: it runs a file other than the registered
-    one, or that file is missing."""
+    one, or that file is missing; or that a node is in trouble. Each named node is asked."""
 
     def work(run: CommandRun) -> CommandResult:
         from skyflowctl.operations.health import DEADLINE
+        from skyflowctl.operations.node_states import skew_warnings
         from skyflowctl.operations.status import status as look
 
         seconds = span_seconds(deadline or DEADLINE, "--deadline")
@@ -72,13 +78,34 @@ def status(
                 prefix=chosen.prefix,
                 parallelism=parallelism,
                 deadline=seconds,
+                look=partial(_every_node, gateway, chosen, parallelism, seconds),
             )
-        for warning in found.warnings:
+        for warning in (*found.warnings, *skew_warnings(found.nodes)):
             run.warn(warning)
-        data = {"mounts": [_json(one) for one in found.mounts]}
+        data = {
+            "mounts": [_json(one) for one in found.mounts],
+            "nodes": [one.to_json() for one in found.nodes],
+        }
         return CommandResult(data, status_of(found.exit_code), found.exit_code, found.problems)
 
     run_command("status", output, work, _view)
+
+
+def _every_node(
+    gateway: "Gateway", chosen: "manifests.ChosenMounts", parallelism: int, deadline: float
+) -> "HealthResult":
+    from skyflowctl.operations.health import health
+
+    return health(
+        gateway,
+        chosen.mounts,
+        plugin_name=chosen.plugin_name,
+        prefix=chosen.prefix,
+        connect=gateways.connect_node(gateway),
+        parallelism=parallelism,
+        deadline=deadline,
+        suspects=audit_suspects(gateway.transport.server.address, chosen.manifest),
+    )
 
 
 def _json(one: "MountStatus") -> dict[str, Any]:
@@ -129,6 +156,7 @@ def _view(result: CommandResult, terminal: Terminal) -> None:
                 terminal.note(f"* another engine, with the basic API: it lacks {missing}")
     else:
         terminal.note("no mounts")
+    show_nodes(result.data["nodes"], terminal)
 
 
 _STYLES = {"ok": "green", "unproven": "bold yellow"}

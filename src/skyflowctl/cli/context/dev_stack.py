@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from skyflowctl.credentials.model import Credential, CredentialId, CredentialSource
     from skyflowctl.devstack.layout import DevLayout
     from skyflowctl.manifest.model import Manifest, Reference
+    from skyflowctl.operations.blocked_audit import AuditSuspects
     from skyflowctl.operations.dev_stack import DevUp
     from skyflowctl.secret import Secret
     from skyflowctl.vault.gateway import Gateway
@@ -145,6 +146,20 @@ def layout_of(address: str) -> "DevLayout | None":
     from skyflowctl.devstack.recognise import is_address_of_dev_stack
 
     return find_layout(os.environ) if is_address_of_dev_stack(address, os.environ) else None
+
+
+def audit_suspects(address: str, manifest: "Manifest | None") -> "AuditSuspects":
+    """Return what is known here about the audit devices of the server at this address."""
+    from skyflowctl.operations.blocked_audit import AuditSuspects, is_here
+
+    found = manifest.objects if manifest else ()
+    declared = tuple(one for one in found if one.kind == "audit_device")
+    layout = layout_of(address)
+    if layout:
+        from skyflowctl.devstack.stand_ins import device_stand_in
+
+        declared = tuple(device_stand_in(one, layout) for one in declared)
+    return AuditSuspects(declared, is_here(address), layout.server_log if layout else None)
 
 
 def dev_stack_is_named() -> bool:

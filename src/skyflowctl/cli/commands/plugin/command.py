@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from skyflowctl.cli.command import READ_EXITS, command
-from skyflowctl.cli.console import Piece, Styled, Terminal
+from skyflowctl.cli.console import Styled, Terminal
 from skyflowctl.cli.context import gateways
 from skyflowctl.cli.envelope import CommandResult
 from skyflowctl.cli.options import (
@@ -25,7 +25,7 @@ from skyflowctl.frozen import dataclass
 from skyflowctl.text import counted
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Sequence
 
     from skyflowctl.operations.list_plugins import ReloadedMount
     from skyflowctl.operations.plugins import EntryChange, Question, Registration
@@ -260,95 +260,6 @@ def _view_register(result: CommandResult, terminal: Terminal) -> None:
         terminal.line(f"  {counted(len(data['reloaded']), 'mount')} reloaded and verified")
     elif data["changes"]:
         terminal.note("running mounts keep the old one: run the same command with --reload")
-
-
-@command(
-    examples=[
-        ("skyflowctl plugin list", "registered versions, and what every mount runs"),
-        (
-            "skyflowctl plugin list --directory /etc/openbao/plugins",
-            "on the server's host: check that every launcher starts",
-        ),
-        ("skyflowctl plugin list --name skyflow-next", "a plugin with another name"),
-        ("skyflowctl plugin list -o json", "for programs"),
-    ],
-    exits=[*READ_EXITS, ExitCode.UNHEALTHY],
-)
-def plugin_list(
-    target: TargetOptions,
-    output: OutputOptions,
-    name: NameOption = "skyflow",
-    directory: Annotated[
-        Path | None,
-        option(
-            "--directory",
-            help="The server's plugin directory on this host; also checks its files.",
-            metavar="PATH",
-        ),
-    ] = None,
-) -> None:
-    """List the registered versions of the plugin with their digests, and the version and digest
-    that every mount of this type runs. Exit 6 means that a mount runs a file other than the
-    registered one, or that its file would not start again."""
-
-    def work(run: CommandRun) -> CommandResult:
-        from skyflowctl.operations.list_plugins import list_plugins
-
-        with gateways.open_gateway(target, run) as gateway:
-            found = list_plugins(gateway, name, directory)
-        catalog = [
-            {
-                **{key: getattr(one.entry, key) for key in ("name", "version", "sha256")},
-                "command": one.entry.command or None,
-                "args": list(one.entry.args) if one.entry.command else None,
-                "env": "unknown",
-                "file": {"state": one.state, "detail": one.detail},
-            }
-            for one in found.catalog
-        ]
-        data = {"catalog": catalog, "mounts": [asdict(one) for one in found.mounts]}
-        problems = found.problems(directory)
-        if not problems:
-            return CommandResult(data)
-        return CommandResult(
-            data, status="unhealthy", exit_code=ExitCode.UNHEALTHY, problems=problems
-        )
-
-    run_command("plugin list", output, work, _view_plugins)
-
-
-def _view_plugins(result: CommandResult, terminal: Terminal) -> None:
-    catalog: list[list[Piece]] = [
-        [one["version"], one["command"] or "?", one["sha256"][:12], _state(one["file"]["state"])]
-        for one in result.data["catalog"]
-    ]
-    mounts: list[list[Piece]] = [
-        [one["path"], one["version"], one["sha256"][:12], _state(one["state"])]
-        for one in result.data["mounts"]
-    ]
-    terminal.table(["VERSION", "FILE", "SHA256", "STATE"], catalog)
-    for one in result.data["catalog"]:
-        if one["args"]:
-            terminal.line(f"{one['version']} runs with {' '.join(one['args'])}")
-    terminal.line()
-    terminal.table(["MOUNT", "RUNS", "SHA256", "STATE"], mounts)
-    for line in _hints(result.data["catalog"]):
-        terminal.note(line)
-
-
-def _hints(catalog: "Sequence[Mapping[str, Any]]") -> "Iterator[str]":
-    """Yield what was not checked, and how to check it."""
-    if not catalog:
-        yield "nothing is registered under this name: skyflowctl plugin register FILE"
-    if any(one["command"] is None for one in catalog):
-        yield "?: give this login read and sudo on sys/plugins/catalog/secret/*"
-    if any(one["file"]["state"] == "unchecked" for one in catalog):
-        yield "unchecked: on the server's host, --directory compares and starts the files"
-
-
-def _state(state: str) -> Piece:
-    quiet = {"ok": "green", "unchecked": "dim", "not_told": "dim"}
-    return Styled(state, quiet.get(state, "red"))
 
 
 @command(

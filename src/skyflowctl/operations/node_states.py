@@ -1,0 +1,285 @@
+"""The state of each node of a cluster, asked directly: what a balanced address hides."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import field, replace
+from typing import Any
+
+from skyflowctl.clock import Clock, SystemClock, span_text
+from skyflowctl.concurrency import Workers
+from skyflowctl.errors import Problem
+from skyflowctl.frozen import dataclass
+from skyflowctl.operations.blocked_audit import AuditSuspects, refuse_blocked_audit
+from skyflowctl.vault.errors import PluginMissingError, VaultError
+from skyflowctl.vault.gateway import Gateway, in_time
+from skyflowctl.vault.health_states import health_state
+from skyflowctl.vault.nodes import answers_itself, reaches_leader
+from skyflowctl.vault.responses import ServerHealth
+from skyflowctl.vault.server_state import ServerState, refuse_not_serving
+from skyflowctl.vault.waits import within
+
+SKEW_SECONDS = 5
+"""A smaller difference between two clocks is normal, and changes nothing."""
+
+NODE_STATES = (
+    "active",
+    "standby",
+    "standby_forwards",
+    "not_asked",
+    "plugin_missing",
+    "standby_without_leader",
+    "sealed",
+    "uninitialized",
+    "dr_secondary",
+    "removed",
+    "audit_blocked",
+    "unreachable",
+)
+"""Every state of a node; from plugin_missing on, something is wrong with it."""
+
+_WELL = frozenset(NODE_STATES[: NODE_STATES.index("plugin_missing")])
+_NO_LEADER = (
+    "it answers as a standby, and reaches no active node: nothing can be written, and what it "
+    "reads may be old"
+)
+_NO_LEADER_FIX = (
+    "start the other nodes until a majority runs, or restore the network between them; their "
+    "logs say why no leader is elected"
+)
+_FORWARDS = "it forwards every read to the active node: its own plugins were not asked"
+_FORWARDS_FIX = (
+    "OpenBao: give every node the same audit devices, and leave out disable_standby_reads; "
+    "Vault's standbys always forward"
+)
+_MISSING_FIX = "on that node: skyflowctl plugin list --directory PLUGIN_DIRECTORY"
+
+
+@dataclass(frozen=True, slots=True)
+class NodeStatus:
+    """One node.
+
+    Args:
+        node: its address.
+        state: one of :data:`NODE_STATES`.
+        detail: the cause in one line; empty if there is nothing to say.
+        fix: how to mend it; not part of the JSON.
+        clock_skew_seconds: how far its clock is ahead of this machine's (negative: behind), as far
+            as it is certain; None: not known.
+        version: of the server; empty: not known.
+        missing: the mounts whose plugin does not run there.
+        digests: by mount, the digest of the plugin that the node says it runs.
+    """
+
+    node: str
+    state: str
+    detail: str = ""
+    fix: str = ""
+    clock_skew_seconds: int | None = None
+    version: str = ""
+    missing: tuple[str, ...] = ()
+    digests: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def well(self) -> bool:
+        """Whether nothing is known to be wrong with it."""
+        return self.state in _WELL
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the node as in the JSON output."""
+        return {
+            "node": self.node,
+            "state": self.state,
+            "detail": self.detail,
+            "clock_skew_seconds": self.clock_skew_seconds,
+            "version": self.version,
+            "plugin_missing": list(self.missing),
+        }
+
+    def without_plugin(self, paths: Iterable[str]) -> "NodeStatus":
+        """Return the node with the mounts whose plugin does not run there."""
+        missing = tuple(sorted(paths))
+        if not missing or not self.well:
+            return self
+        detail = f"the plugin of {', '.join(missing)} does not run there"
+        return replace(
+            self, state="plugin_missing", detail=detail, fix=_MISSING_FIX, missing=missing
+        )
+
+
+def look_at(
+    gateway: Gateway,
+    suspects: AuditSuspects | None,
+    deadline: float | None,
+    *,
+    clock: Clock | None = None,
+) -> NodeStatus:
+    """Return the state of the node that answers, in one to three requests that need no rights.
+
+    Args:
+        gateway: to one node, or to a server's only address.
+        suspects: its audit devices; None: not asked whether they stop every request.
+        deadline: seconds for all requests; None: the gateway's own limit.
+        clock: this machine's.
+
+    Raises:
+        VaultError: it serves nothing; :func:`deaf_node` makes a state of that.
+    """
+    ours = clock or SystemClock()
+    begun = ours.now().timestamp()
+    health = gateway.sys.health()
+    skew = _skew(health, begun, ours.now().timestamp())
+    refuse_not_serving(health.state)
+    if suspects is not None:
+        refuse_blocked_audit(gateway, suspects, deadline)
+    seen = NodeStatus(
+        gateway.transport.server.address,
+        "active",
+        clock_skew_seconds=skew,
+        version=health.version,
+    )
+    if health.state is ServerState.ACTIVE:
+        return seen
+    if reaches_leader(gateway.transport) is False:
+        without = replace(seen, state="standby_without_leader")
+        return replace(without, detail=_NO_LEADER, fix=_NO_LEADER_FIX)
+    if answers_itself(gateway.transport) is False:
+        return replace(seen, state="standby_forwards", detail=_FORWARDS, fix=_FORWARDS_FIX)
+    return replace(seen, state="standby")
+
+
+def _skew(health: ServerHealth, before: float, after: float) -> int | None:
+    """Return how far a node's clock is ahead; it tells whole seconds, so 0 is within a second."""
+    if health.server_time is None:
+        return None
+    if health.server_time > after:
+        return int(health.server_time - after)
+    behind = before - (health.server_time + 1)
+    return -int(behind) if behind > 0 else 0
+
+
+def deaf_node(address: str, error: VaultError) -> NodeStatus:
+    """Return the state of a node that serves nothing."""
+    problem, state = error.problems[0], health_state(error)
+    known = state if state in NODE_STATES else "unreachable"
+    return NodeStatus(address, known, problem.why or problem.summary, problem.fix)
+
+
+def unnamed_node(address: str) -> NodeStatus:
+    """Return the state of a node that may not be asked."""
+    fix = f"name it with --node {address}, if it may see the token"
+    return NodeStatus(address, "not_asked", "it was not named, so it gets no token", fix)
+
+
+def node_problems(nodes: Sequence[NodeStatus]) -> list[Problem]:
+    """Return a problem for each node with which something is wrong."""
+    return [
+        Problem(
+            f"node-{one.state.replace('_', '-')}",
+            f"the node {one.node} is {one.state.replace('_', ' ')}",
+            one.detail or "the one who answered gave no reason",
+            one.fix or "see that node's log",
+        )
+        for one in nodes
+        if not one.well
+    ]
+
+
+def skew_warnings(nodes: Sequence[NodeStatus]) -> list[Problem]:
+    """Return a warning for each node whose clock differs from this machine's."""
+    return [
+        Problem(
+            "clock-skew",
+            f"the clock of {one.node} is {_apart(one.clock_skew_seconds)} this machine's",
+            "each side judges by its own clock whether tokens and assertions for Skyflow are valid",
+            "synchronise both clocks: 'timedatectl' shows whether one is",
+        )
+        for one in nodes
+        if one.clock_skew_seconds is not None and abs(one.clock_skew_seconds) >= SKEW_SECONDS
+    ]
+
+
+def _apart(seconds: int) -> str:
+    return f"{span_text(abs(seconds))} {'ahead of' if seconds > 0 else 'behind'}"
+
+
+def every_node(
+    gateway: Gateway,
+    paths: Sequence[str],
+    suspects: AuditSuspects,
+    deadline: float | None,
+    clock: Clock,
+) -> tuple[NodeStatus, ...]:
+    """Return the state of each node, with what each of them runs for these mounts.
+
+    Named nodes are asked at once, in 3 + N requests at most. The others are only listed: they must
+    not see the token.
+
+    Args:
+        gateway: to the server.
+        paths: of the mounts whose plugin has to run on each node.
+        suspects: what is known about the audit devices.
+        deadline: seconds for each node.
+        clock: this machine's.
+    """
+    named = gateway.transport.server.addresses
+
+    def state(address: str) -> NodeStatus:
+        client = gateway.node(address)
+        try:
+            with within(deadline):
+                seen = look_at(client, suspects, deadline, clock=clock)
+                return _with_plugins(seen, client, paths)
+        except VaultError as error:
+            return deaf_node(address, error)
+        finally:
+            client.close()
+
+    with Workers(len(named) or 1) as pool:
+        states = pool.map(state, named)
+    return (*states, *map(unnamed_node, _unnamed(gateway, states)))
+
+
+def _unnamed(gateway: Gateway, states: Sequence[NodeStatus]) -> list[str]:
+    """Return the nodes of the cluster that were not named; none if they cannot be listed."""
+    able = (one.node for one in states if one.state in {"active", "standby", "standby_forwards"})
+    address = next(able, None)
+    if address is None:
+        return []
+    client = gateway.node(address)
+    try:
+        listed = in_time(client.sys.nodes)
+    except VaultError:
+        return []
+    finally:
+        client.close()
+    known = {one.node for one in states}
+    if len(listed) < 2:
+        return []
+    return [one.api_address for one in listed if one.api_address and one.api_address not in known]
+
+
+def _with_plugins(seen: NodeStatus, client: Gateway, paths: Sequence[str]) -> NodeStatus:
+    """Add which mounts' plugins run on a node, and their digests as far as it tells them."""
+    if not paths or seen.state not in {"active", "standby"}:
+        return seen
+    missing = [path for path in paths if not _runs(client, path)]
+    mounts = _or_empty(client.sys.mounts)
+    digests = {path: mounts[path].running_sha256 for path in paths if path in mounts}
+    return replace(seen, digests=digests).without_plugin(missing)
+
+
+def _runs(client: Gateway, path: str) -> bool:
+    """Return whether a mount's plugin runs on a node; a config needs it, and no token service."""
+    try:
+        client.engine(path).config()
+    except PluginMissingError:
+        return False
+    except VaultError:
+        return True  # another failure is of the mount or of this login
+    return True
+
+
+def _or_empty(read: Callable[[], Mapping[str, Any]]) -> Mapping[str, Any]:
+    try:
+        return read()
+    except VaultError:
+        return {}
