@@ -16,6 +16,7 @@ pytestmark = pytest.mark.slow
 PAGES = (
     "run-with-token",
     "monitor",
+    "diagnose",
     "review-plans",
     "planned-rotation",
     "rollback",

@@ -192,6 +192,12 @@ CALLS: dict[str, list[Call]] = {
         bad(dev("token-file", *_ORDER[1:], "--path", "none/at/all", "--once", "-v", "-v")),
         bad(dev("token-file", *_ORDER[1:], "--path", "kept", "--once", *_WRONG)),
     ],
+    "doctor": [
+        dev("doctor", "-v", "-v"),
+        dev("doctor", "-o", "json"),
+        own("doctor", "-o", "json", "--allow-host", "{host}"),
+        bad(dev("doctor", *_WRONG)),
+    ],
     "metrics": [
         dev("metrics", "-v", "-v"),
         dev("metrics", "--drift", "-o", "json"),

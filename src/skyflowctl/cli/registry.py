@@ -56,6 +56,7 @@ COMMANDS = (
     CommandRow("export", "Write the manifest of what is live", "export", "export", _MANIFEST),
     CommandRow("status", "Show every mount: engine, health, roles, key", "status", "status", _READ),
     CommandRow("health", "Check whether every mount can mint", "health", "health", _READ),
+    CommandRow("doctor", "Find out what is wrong, and the fix", "doctor", "doctor", _READ),
     CommandRow("metrics", "Print or serve metrics for Prometheus", "metrics", "metrics", _READ),
     CommandRow("creds", "Mint a bearer token for one role", "creds.command", "creds", _READ),
     CommandRow("exec", "Run a program with a token", "exec.command", "exec_command", _READ),

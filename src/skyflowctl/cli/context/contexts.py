@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from skyflowctl.cli.printed_commands import given_options
 from skyflowctl.cli.runner import CommandRun
-from skyflowctl.errors import Problem, UsageError
+from skyflowctl.errors import Problem, SkyflowctlError, UsageError
 from skyflowctl.manifest.discover import DEFAULT_PREFIX
 from skyflowctl.text import name_one_of
 
@@ -66,6 +66,17 @@ def chosen_context(
     contexts = context_file().load()
     name = name if name is not None else wanted or contexts.current
     return find_context(contexts, name) if name else None
+
+
+def current_context_name() -> str:
+    """Return the name of the context that counts if nothing else names a server; empty: none, or
+    the file cannot be read."""
+    if wanted := os.environ.get(VARIABLE, ""):
+        return wanted
+    try:
+        return context_file().load().current if contexts_path().exists() else ""
+    except SkyflowctlError:
+        return ""
 
 
 def find_context(contexts: "Contexts", name: str) -> "ContextEntry":

@@ -40,15 +40,13 @@ def open_gateway(options: TargetOptions, run: CommandRun, scope: str = "") -> "I
         RefusedError: the manifest that the command read is not for this server.
     """
     from skyflowctl.vault.gateway import Gateway
-    from skyflowctl.vault.http_transport import HttpTransport
-    from skyflowctl.vault.waits import WaitMonitor
 
-    target, timeout = choose_target(options, run), _timeout(options)
+    target = choose_target(options, run)
     if isinstance(options, ApprovingTargetOptions):
-        gateway = Gateway(_approving_transport(options, target, run, timeout, scope))
+        transport = _approving_transport(options, target, run, _timeout(options), scope)
+        gateway = Gateway(transport)
     else:
-        waits = WaitMonitor(run.notice)
-        gateway = Gateway(HttpTransport(target, run_id=run.id, timeout=timeout, waits=waits))
+        gateway = gateway_to(target, options, run)
     try:
         reach(run, gateway)
         yield gateway
@@ -56,6 +54,21 @@ def open_gateway(options: TargetOptions, run: CommandRun, scope: str = "") -> "I
         if target.login is not None:
             end_own_login(target, gateway, run, lambda cluster: _has_parked(options, run, cluster))
         gateway.close()
+
+
+def gateway_to(target: "Target", options: TargetOptions, run: CommandRun) -> "Gateway":
+    """Return a gateway to a target that was chosen before; the caller closes it.
+
+    Raises:
+        UsageError: ``--timeout`` is invalid.
+    """
+    from skyflowctl.vault.gateway import Gateway
+    from skyflowctl.vault.http_transport import HttpTransport
+    from skyflowctl.vault.waits import WaitMonitor
+
+    waits = WaitMonitor(run.notice)
+    timeout = _timeout(options)
+    return Gateway(HttpTransport(target, run_id=run.id, timeout=timeout, waits=waits))
 
 
 def reconnecting(
@@ -88,8 +101,10 @@ def reconnecting(
     return call
 
 
-def choose_target(options: TargetOptions, run: CommandRun) -> "Target":
+def choose_target(options: TargetOptions, run: CommandRun, *, warn: bool = True) -> "Target":
     """Return the server and login that flags, environment or context name; ``--dev`` starts it.
+
+    ``warn``: show the warnings about this choice.
 
     Raises:
         UsageError: none is named, its name is malformed, or ``--dev`` is given with another server.
@@ -117,7 +132,7 @@ def choose_target(options: TargetOptions, run: CommandRun) -> "Target":
         target = resolve_target(flags, os.environ, context)
         if target.source == "context" and context is not None and target.token is None:
             target = with_login(target, context, run)
-    for warning in target.warnings:
+    for warning in target.warnings if warn else ():
         run.warn(warning)
     return target
 

@@ -110,7 +110,7 @@ def _show_finding(one: Mapping[str, Any], terminal: Terminal) -> None:
     for name, lines in parts:
         for number, line in enumerate(line for line in lines if line):
             label = (name if not number else "").ljust(_NAME)
-            _wrapped((" " * _LEFT, Styled(label, "dim")), _LEFT + _NAME, line, terminal)
+            wrapped_after((" " * _LEFT, Styled(label, "dim")), _LEFT + _NAME, line, terminal)
     where = one["where"]
     if where and where["file"]:
         place = ":".join(str(part) for part in (where["file"], where["line"]) if part)
@@ -118,7 +118,7 @@ def _show_finding(one: Mapping[str, Any], terminal: Terminal) -> None:
     terminal.line()
 
 
-def _wrapped(before: Sequence[Piece], left: int, text: str, terminal: Terminal) -> None:
+def wrapped_after(before: Sequence[Piece], left: int, text: str, terminal: Terminal) -> None:
     """Write a text after a label of ``left`` columns, wrapped to the width of a terminal."""
     text, room = safe(text), max(30, terminal.width - left)
     fits = not terminal.interactive_out or columns(text) <= room
@@ -132,7 +132,7 @@ def _show_missed(missed: Sequence[Mapping[str, Any]], terminal: Terminal) -> Non
     terminal.line(Styled(f"NOT CHECKED: {counted(len(missed), 'part')}", "bold yellow"))
     for one in missed:
         text = one["summary"].removeprefix("not checked: ")
-        _wrapped(("  ", Styled(one["check"].ljust(16), "dim"), "  "), 20, text, terminal)
+        wrapped_after(("  ", Styled(one["check"].ljust(16), "dim"), "  "), 20, text, terminal)
         if not one["fix"].startswith("path "):
             terminal.line("  ", " " * 18, Styled(one["reason"], "dim"))
     lines = sorted({one["fix"] for one in missed if one["fix"].startswith("path ")})
@@ -164,8 +164,8 @@ def _show_profile(profile: Mapping[str, Any], terminal: Terminal) -> None:
     for one in profile["controls"]:
         checks = ", ".join(f"{each['id']} {each['result']}" for each in one["checks"])
         terminal.line("  ", Styled(one["id"].ljust(width), "bold"), "  ", one["title"])
-        _wrapped((" " * (width + 4),), width + 4, checks, terminal)
-    _wrapped(("  ",), 2, profile["note"], terminal)
+        wrapped_after((" " * (width + 4),), width + 4, checks, terminal)
+    wrapped_after(("  ",), 2, profile["note"], terminal)
     terminal.line()
 
 

@@ -1,0 +1,88 @@
+"""Findings of ``doctor``, and the frame that makes its checks: all at once, by one deadline."""
+
+from collections.abc import Callable, Iterable, Mapping
+from enum import StrEnum
+
+from skyflowctl.concurrency import Workers
+from skyflowctl.errors import Problem, SkyflowctlError
+from skyflowctl.frozen import dataclass
+
+
+class Grade(StrEnum):
+    """How bad a finding is, the worst first."""
+
+    BAD = "bad"
+    """Something does not work, or will not for long."""
+    WARNING = "warning"
+    """It works, and is not as it should be."""
+    UNKNOWN = "unknown"
+    """It could not be asked, so nothing is known."""
+    OK = "ok"
+
+
+@dataclass(frozen=True, slots=True)
+class Diagnosis:
+    """One finding. No field ever contains a secret.
+
+    Args:
+        check: the check that found it, one of the keys of its output.
+        grade: how bad it is.
+        summary: one line.
+        detail: the reason, in one line; empty if the summary says it all.
+        fix: a command, or what to do; empty if there is nothing to do.
+    """
+
+    check: str
+    grade: Grade
+    summary: str
+    detail: str = ""
+    fix: str = ""
+
+
+Look = Callable[[], Iterable[Diagnosis]]
+"""One check: it returns findings, at least one."""
+
+
+def diagnose(
+    looks: Mapping[str, Look], on_start: Callable[[str], None] = lambda _: None
+) -> tuple[Diagnosis, ...]:
+    """Make every check at once, and return the findings in the order of the checks.
+
+    A check that fails tells that nothing is known, and does not end the others.
+
+    Args:
+        looks: by name.
+        on_start: called with the name of each check before it is made, from several threads.
+    """
+
+    def one(look: tuple[str, Look]) -> list[Diagnosis]:
+        name, work = look
+        on_start(name)
+        try:
+            return list(work())
+        except SkyflowctlError as error:
+            return [unknown(name, error.problems[0])]
+
+    with Workers(len(looks) or 1) as pool:
+        return tuple(finding for found in pool.map(one, looks.items()) for finding in found)
+
+
+def of_problem(check: str, grade: Grade, problem: Problem) -> Diagnosis:
+    """Return a problem as a finding."""
+    return Diagnosis(check, grade, problem.summary, problem.why, problem.fix)
+
+
+def unknown(check: str, problem: Problem) -> Diagnosis:
+    """Return the finding that a check could not be made."""
+    return of_problem(check, Grade.UNKNOWN, problem)
+
+
+def well(check: str, summary: str, detail: str = "") -> Diagnosis:
+    """Return the finding of what is in order."""
+    return Diagnosis(check, Grade.OK, summary, detail)
+
+
+def count_grades(findings: Iterable[Diagnosis]) -> dict[str, int]:
+    """Return how many findings have each grade."""
+    grades = [one.grade for one in findings]
+    return {grade.value: grades.count(grade) for grade in Grade}

@@ -1,0 +1,1 @@
+"""``doctor``: a diagnosis of this machine, the server and its engine."""

@@ -1,0 +1,106 @@
+"""``doctor``: makes every check at once, those of the server only if one of its nodes serves."""
+
+from collections.abc import Callable, Mapping
+from functools import partial
+
+from skyflowctl.clock import Clock
+from skyflowctl.doctor.connection import TLS, check_tls
+from skyflowctl.doctor.machine import (
+    ENVIRONMENT,
+    PACKAGES,
+    PROXY,
+    check_environment,
+    packages,
+    proxies,
+)
+from skyflowctl.doctor.model import Diagnosis, Grade, Look, diagnose, of_problem, well
+from skyflowctl.errors import ExitCode, Problem
+from skyflowctl.frozen import dataclass
+from skyflowctl.operations.doctor.credentials import CREDENTIALS, TOKEN_SERVICE, DoctorCredentials
+from skyflowctl.operations.doctor.server import NODES, ServerLooks
+from skyflowctl.vault.target import Target
+
+TARGET = "target"
+_NO_TARGET = Diagnosis(
+    TARGET,
+    Grade.UNKNOWN,
+    "no server is named: nothing was asked of one",
+    "this machine and the manifest were checked all the same",
+    "export BAO_ADDR=https://HOST:8200",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class DoctorRequest:
+    """What is diagnosed.
+
+    Args:
+        environ: the process environment.
+        clock: this machine's.
+        context: the name of the current context; empty: none.
+        target: the server as it is named; None: none is, or it cannot be used.
+        problem: why the named server cannot be used.
+        server: the checks of the server; None: there is none to ask.
+        credentials: the checks of the manifest's credentials.
+    """
+
+    environ: Mapping[str, str]
+    clock: Clock
+    context: str
+    target: Target | None
+    problem: Problem | None
+    server: ServerLooks | None
+    credentials: DoctorCredentials
+
+
+@dataclass(frozen=True, slots=True)
+class DoctorReport:
+    """All findings, in the order of the checks."""
+
+    findings: tuple[Diagnosis, ...]
+
+    @property
+    def exit_code(self) -> ExitCode:
+        """6 on any bad finding, else 0."""
+        bad = any(one.grade is Grade.BAD for one in self.findings)
+        return ExitCode.UNHEALTHY if bad else ExitCode.OK
+
+
+def doctor(request: DoctorRequest, on_start: Callable[[str], None]) -> DoctorReport:
+    """Diagnose in two waves: this machine with the nodes, then what a serving node can tell.
+
+    Args:
+        request: what to look at.
+        on_start: called with the name of each check before it is made, from several threads.
+    """
+    target = request.target
+    looks: dict[str, Look] = {
+        ENVIRONMENT: lambda: check_environment(request.environ, context=request.context),
+        TARGET: lambda: [_target(request)],
+        PROXY: lambda: proxies(request.environ, target.address if target else ""),
+        PACKAGES: packages,
+        CREDENTIALS: request.credentials.lint,
+        TOKEN_SERVICE: request.credentials.token_service,
+    }
+    if target is not None:
+        looks[TLS] = partial(check_tls, target, request.clock)
+    if request.server is None:
+        return DoctorReport(diagnose(looks, on_start))
+    looks[NODES] = request.server.nodes
+    found = diagnose(looks, on_start)
+    if not request.server.serves:
+        why = "no node that was asked serves requests"
+        skipped = Diagnosis("server", Grade.UNKNOWN, "nothing else was asked of the server", why)
+        return DoctorReport((*found, skipped))
+    return DoctorReport((*found, *diagnose(request.server.looks(), on_start)))
+
+
+def _target(request: DoctorRequest) -> Diagnosis:
+    if request.problem is not None:
+        return of_problem(TARGET, Grade.BAD, request.problem)
+    target = request.target
+    if target is None:
+        return _NO_TARGET
+    within = f", namespace {target.namespace}" if target.namespace else ""
+    more = f"; further nodes: {', '.join(target.nodes)}" if target.nodes else ""
+    return well(TARGET, f"{target.address}{within}, from {target.source}{more}")
