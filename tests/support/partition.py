@@ -50,6 +50,8 @@ class NetworkNamespaces:
         self._mark = f"sf{secrets.token_hex(2)}"
         self._net = f"10.{200 + secrets.randbelow(50)}.{secrets.randbelow(250)}"
         self._made: list[str] = []
+        _ip("netns", "add", self._mark)  # whoever may do this may do the rest
+        _ip("netns", "del", self._mark)
         _ip("link", "add", "name", self._mark, "type", "bridge")
         _ip("addr", "add", f"{self._net}.1/24", "dev", self._mark)
         _ip("link", "set", self._mark, "up")
@@ -86,6 +88,8 @@ class NetworkNamespaces:
     def close(self) -> None:
         """Remove the namespaces and the bridge."""
         for space in self._made:
+            # Sockets that still wait for an answer keep a namespace for minutes, but not its link.
+            _ip("link", "del", space)
             _ip("netns", "del", space)
         _ip("link", "del", self._mark)
 
