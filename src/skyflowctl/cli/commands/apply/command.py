@@ -4,7 +4,7 @@ import signal
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from skyflowctl.cli.command import WRITE_EXITS, command
 from skyflowctl.cli.console import Styled, Terminal
@@ -25,13 +25,14 @@ from skyflowctl.cli.options import (
 )
 from skyflowctl.cli.plan_options import AuditOption, PermitOptions
 from skyflowctl.cli.runner import CommandRun, run_command
-from skyflowctl.errors import ExitCode, Problem, RefusedError, UsageError
+from skyflowctl.errors import ExitCode, NotPermittedError, Problem, RefusedError, UsageError
 from skyflowctl.frozen import dataclass
 from skyflowctl.text import counted
 
 if TYPE_CHECKING:
     from skyflowctl.operations.apply import ApplyResult
     from skyflowctl.operations.plan import PlanResult
+    from skyflowctl.vault.gateway import Gateway
 
 DryRunOption = Annotated[
     bool,
@@ -172,12 +173,13 @@ def _work(request: ApplyRequest, run: CommandRun) -> CommandResult:
         try:
             if saved is not None:
                 saved_plans.check_still_same(saved, live, run)
-            _ask(planned, gateway.transport.server.name, run, request)
+            doubts = _ask(planned, gateway, run, request)
         except _NotConfirmedError as error:
             return _refused(planned, error, _not_shown(planned.plan.warnings))
-        except RefusedError as error:
+        except (NotPermittedError, RefusedError) as error:
             return _refused(planned, error, planned.plan.warnings)
-        return _carry_out(live, run, request)
+        told = replace(planned.plan, warnings=(*planned.plan.warnings, *doubts))
+        return _carry_out(replace(live, result=replace(planned, plan=told)), run, request)
 
 
 class _NotConfirmedError(RefusedError):
@@ -191,22 +193,31 @@ def _not_shown(warnings: Iterable[Problem]) -> tuple[Problem, ...]:
     return tuple(one for one in warnings if one.code not in {MOVES, TAKES_OVER})
 
 
-def _ask(planned: "PlanResult", server: str, run: CommandRun, request: ApplyRequest) -> None:
+def _ask(
+    planned: "PlanResult", gateway: "Gateway", run: CommandRun, request: ApplyRequest
+) -> tuple[Problem, ...]:
     """Show the plan on stderr and ask for confirmation; an empty plan needs none.
+
+    Returns:
+        A warning if it is unknown what this login may do.
 
     Raises:
         RefusedError: the plan leaves mounts out.
+        NotPermittedError: this login may not do all of the plan.
         _NotConfirmedError: it was not confirmed.
     """
     from skyflowctl.cli.commands.plan_view import plan_json, show_plan
     from skyflowctl.cli.problems import show_warnings
     from skyflowctl.operations.apply import refuse_plan
+    from skyflowctl.operations.preflight import refuse_unpermitted
     from skyflowctl.planner.plan import MOVES, TAKES_OVER
     from skyflowctl.planner.prune import object_path
 
+    server = gateway.transport.server.name
+
     if planned.plan.empty and not (planned.plan.left_out or planned.plan.prune_refused):
         refuse_plan(planned)
-        return
+        return ()
     run.notice(f"server: {server}")
     if not run.terminal.quiet and not run.json:
         show_plan(
@@ -214,6 +225,7 @@ def _ask(planned: "PlanResult", server: str, run: CommandRun, request: ApplyRequ
             replace(run.terminal, out=run.terminal.err),
         )
     refuse_plan(planned)
+    doubts = refuse_unpermitted(planned, gateway)
     serious = [one for one in planned.plan.warnings if one.code in {MOVES, TAKES_OVER}]
     show_warnings(serious, run.terminal)
     taken = sum(one.code == TAKES_OVER for one in serious)
@@ -228,6 +240,7 @@ def _ask(planned: "PlanResult", server: str, run: CommandRun, request: ApplyRequ
         run.confirm(question, yes=request.yes, no_input=request.no_input)
     except RefusedError as error:
         raise _NotConfirmedError.of(error.problems) from error
+    return doubts
 
 
 def _moves(planned: "PlanResult") -> Iterator[str]:
@@ -240,7 +253,9 @@ def _moves(planned: "PlanResult") -> Iterator[str]:
 
 
 def _refused(
-    planned: "PlanResult", error: RefusedError, warnings: tuple[Problem, ...]
+    planned: "PlanResult",
+    error: NotPermittedError | RefusedError,
+    warnings: tuple[Problem, ...],
 ) -> CommandResult:
     """Return the plan that was not begun as data, with the reason."""
     from skyflowctl.cli.commands.plan_view import plan_json
@@ -248,7 +263,10 @@ def _refused(
     begun_none = {"result": "skipped", "request_id": ""}
     actions = [{**action.to_json(), **begun_none} for action in planned.plan.actions]
     data = {**plan_json(planned.plan, planned.impact), "actions": actions}
-    return CommandResult(data, "refused", error.exit_code, error.problems, warnings)
+    status: Literal["refused", "error"] = "refused"
+    if isinstance(error, NotPermittedError):
+        status = "error"
+    return CommandResult(data, status, error.exit_code, error.problems, warnings)
 
 
 def _carry_out(live: LivePlan, run: CommandRun, request: ApplyRequest) -> CommandResult:
@@ -326,7 +344,10 @@ def _data(done: "ApplyResult") -> dict[str, Any]:
 
 
 def _view(result: CommandResult, terminal: Terminal) -> None:
-    if result.status == "refused" and "dry_run" not in result.data:
+    from skyflowctl.operations.preflight import MISSING_PERMISSIONS
+
+    unpermitted = any(one.code == MISSING_PERMISSIONS for one in result.problems)
+    if (result.status == "refused" or unpermitted) and "dry_run" not in result.data:
         return  # the plan was shown before it was refused; the reasons follow
     if "dry_run" in result.data:
         from skyflowctl.cli.commands.apply.dry_run import show_sandbox

@@ -1,0 +1,264 @@
+"""Asks the server, before the first write, what this login may not do of a plan.
+
+The answer is necessary, not sufficient: it does not cover rules about parameters, control groups
+and quotas. A path under a control group lists all of its capabilities.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+
+from skyflowctl.errors import NotPermittedError, Problem
+from skyflowctl.executor.steps import action_mount_path
+from skyflowctl.frozen import dataclass
+from skyflowctl.hcl import quoted
+from skyflowctl.operations.plan import PlanResult
+from skyflowctl.planner.plan import Action, ActionType, ObjectKind
+from skyflowctl.text import counted
+from skyflowctl.vault.audit_devices import AUDIT_DEVICES
+from skyflowctl.vault.errors import BadRequestError, ForbiddenError, NotFoundError
+from skyflowctl.vault.gateway import Gateway
+
+MISSING_PERMISSIONS = "missing-permissions"
+_READ, _UPDATE, _CREATE, _PATCH = "read", "update", "create", "patch"
+_DELETE, _LIST, _SUDO = "delete", "list", "sudo"
+_WRITE = "create|update"
+"""Either of both: only the engine knows whether it tells new objects from changed ones."""
+
+_ROOT_PATHS = ("sys/auth/", "sys/audit/", "sys/config/auditing/")
+_ORDER = (_CREATE, _READ, _UPDATE, _PATCH, _DELETE, _LIST, _SUDO)
+_NAMED = 3
+_NOT_COVERED = "rules about parameters, control groups and quotas are not covered"
+
+Need = tuple[str, str]
+"""A path, and one capability there."""
+
+
+@dataclass(frozen=True, slots=True)
+class MissingPermission:
+    """A path at which this login lacks a capability.
+
+    Args:
+        path: the API path.
+        missing: what it lacks.
+        rule: all that the rule for the path must list. The most exact rule of a path counts
+            alone, so it lists again what another rule gives now.
+    """
+
+    path: str
+    missing: tuple[str, ...]
+    rule: tuple[str, ...]
+
+    @property
+    def hcl(self) -> str:
+        """The rule for a policy, in one line."""
+        words = ", ".join(quoted(word) for word in self.rule)
+        return f"path {quoted(self.path)} {{ capabilities = [{words}] }}"
+
+
+def refuse_unpermitted(planned: PlanResult, gateway: Gateway) -> tuple[Problem, ...]:
+    """Refuse a plan that this login may not carry out as a whole; an empty one is not asked about.
+
+    Returns:
+        A warning if the login may not ask what it may do.
+
+    Raises:
+        NotPermittedError: permissions are missing.
+    """
+    problems = permission_problems(planned, gateway)
+    missing = [one for one in problems if one.code == MISSING_PERMISSIONS]
+    if missing:
+        raise NotPermittedError.of(missing)
+    return problems
+
+
+def permission_problems(planned: PlanResult, gateway: Gateway) -> tuple[Problem, ...]:
+    """Return what this login lacks for a plan, or why that is unknown, as at most one problem."""
+    needs = _by_path(_needs(planned))
+    if not needs:
+        return ()
+    try:
+        held = gateway.sys.capabilities(sorted(needs))
+    except (BadRequestError, ForbiddenError, NotFoundError) as error:
+        return (_unknown(error.problems[0]),)
+    missing = [
+        one for path, words in sorted(needs.items()) if (one := _missing(path, words, held[path]))
+    ]
+    return (_problem(missing, gateway.transport.server.name),) if missing else ()
+
+
+def _by_path(needs: Iterable[Need]) -> Mapping[str, set[str]]:
+    found: dict[str, set[str]] = {}
+    for path, word in needs:
+        found.setdefault(path, set()).add(word)
+        if path.startswith(_ROOT_PATHS) or path in {AUDIT_DEVICES, "sys/remount"}:
+            found[path].add(_SUDO)
+    return found
+
+
+def _missing(path: str, needed: set[str], held: Iterable[str]) -> MissingPermission | None:
+    """Return what is missing at one path; None: nothing."""
+    has = set(held) - {"deny"}
+    lacks = {one for one in needed if has.isdisjoint(one.split("|"))}
+    if not lacks or "root" in has:
+        return None
+    words = {word for one in lacks for word in one.split("|")}
+    return MissingPermission(path, _sorted(words), _sorted(words | has))
+
+
+def _sorted(words: Iterable[str]) -> tuple[str, ...]:
+    return tuple(sorted(words, key=lambda one: (*_ORDER, one).index(one)))
+
+
+def _problem(missing: list[MissingPermission], server: str) -> Problem:
+    named = [f"{one.path} ({', '.join(one.missing)})" for one in missing[:_NAMED]]
+    more = f" and {counted(len(missing) - _NAMED, 'more path')}" if len(missing) > _NAMED else ""
+    rules = " ".join(one.hcl for one in missing)
+    return Problem(
+        MISSING_PERMISSIONS,
+        f"this login may not do all of the plan on {server}: it lacks {', '.join(named)}{more}",
+        f"sys/capabilities-self says so; {_NOT_COVERED}",
+        f"add to a policy of this login:  {rules}",
+    )
+
+
+def _unknown(cause: Problem) -> Problem:
+    return Problem(
+        "permissions-unknown",
+        "it is unknown whether this login may do all of the plan",
+        f"the server does not answer at sys/capabilities-self: {cause.summary}",
+        'add to a policy of this login:  path "sys/capabilities-self" '
+        '{ capabilities = ["update"] }',
+    )
+
+
+def _needs(planned: PlanResult) -> Iterator[Need]:
+    for action in planned.plan.actions:
+        if action.action is ActionType.DELETE:
+            yield from _deletion(action)
+        elif action.kind is ObjectKind.CONFIG:
+            yield from _config(action, planned)
+        elif action.is_by_path:
+            yield from _by_its_path(action)
+        else:
+            yield from _NEEDS[action.kind](action)
+
+
+def _deletion(action: Action) -> Iterator[Need]:
+    """The object is read before and after; only its metadata is deleted of a secret."""
+    path = action.path
+    if action.kind is ObjectKind.SECRET:
+        path = f"{action.body['engine']}/metadata/{action.body['path']}"
+    yield path, _DELETE
+    if action.kind is ObjectKind.LOGIN_METHOD:
+        yield "sys/auth", _READ
+    else:
+        yield path, _READ
+
+
+def _header(action: Action) -> Iterator[Need]:
+    yield action.path, _UPDATE
+
+
+def _device(action: Action) -> Iterator[Need]:
+    yield AUDIT_DEVICES, _READ
+    yield action.path, _UPDATE
+
+
+def _mount(action: Action) -> Iterator[Need]:
+    path = f"sys/mounts/{action_mount_path(action)}"
+    yield path, _READ
+    if action.action is ActionType.CREATE:
+        yield path, _UPDATE
+        return
+    if action.action is ActionType.MOVE:
+        former, new = action.body["from"], action.body["to"]
+        yield "sys/remount", _UPDATE
+        yield f"sys/mounts/{former}", _READ
+        for one in (former, new):
+            yield f"{one}/config", _READ
+            yield f"{one}/roles/", _LIST
+        return
+    yield f"{path}/tune", _UPDATE
+    if action.action is ActionType.PLUGIN_UPGRADE:
+        yield "sys/plugins/reload/backend", _UPDATE
+
+
+def _role(action: Action) -> Iterator[Need]:
+    yield action.path, _CREATE if action.action is ActionType.CREATE else _UPDATE
+
+
+def _config(action: Action, planned: PlanResult) -> Iterator[Need]:
+    live = planned.live.engines.get(action_mount_path(action))
+    exact = live is not None and (live.config.configured or live.config.api.name == "full")
+    yield action.path, _UPDATE if exact else _WRITE
+    if action.action is not ActionType.REPLACE_CREDENTIAL:
+        return
+    yield action.path, _READ
+    if live is not None and live.config.api.has("verify"):
+        for step in ("verify", "commit", "rollback"):  # a rotation that fails is rolled back
+            yield f"{action.path}/{step}", _UPDATE
+
+
+def _tuned(action: Action) -> Iterator[Need]:
+    """An engine or a login method."""
+    new = action.action is ActionType.CREATE
+    yield action.path if new else f"{action.path}/tune", _UPDATE
+    yield "sys/auth" if action.kind is ObjectKind.LOGIN_METHOD else action.path, _READ
+
+
+def _written(action: Action) -> Iterator[Need]:
+    yield action.path, _READ
+    yield action.path, _writes(action)
+
+
+def _writes(action: Action) -> str:
+    """The server's own paths know no ``create``; of the others, only some do."""
+    exact = action.action is not ActionType.CREATE or action.path.startswith(("sys/", "identity/"))
+    return _UPDATE if exact else _WRITE
+
+
+def _group(action: Action) -> Iterator[Need]:
+    yield from _written(action)
+    if any(change.field.startswith("alias") and change.after for change in action.changes):
+        yield "sys/auth", _READ
+        yield "identity/lookup/group", _UPDATE
+        yield "identity/group-alias", _UPDATE
+
+
+def _secret(action: Action) -> Iterator[Need]:
+    body = action.body
+    marks, new = f"{body['engine']}/metadata/{body['path']}", action.action is ActionType.CREATE
+    yield marks, _READ
+    if body["custom_metadata"]:
+        yield marks, _WRITE if new else _PATCH
+    if body["data"]:
+        yield action.path, _PATCH if action.cas else _WRITE
+
+
+def _by_its_path(action: Action) -> Iterator[Need]:
+    body = action.body
+    if body["once"] or body["fields"]:
+        yield body["read_path"], _READ
+    if action.kind is ObjectKind.NAMESPACE:
+        yield action.path, _UPDATE if action.action is ActionType.CREATE else _PATCH
+    elif not body["once"] or action.action is ActionType.CREATE:
+        yield action.path, _writes(action)
+    if body["options"]:
+        yield f"{body['owner']}/tune", _UPDATE
+    signer = body["fields"].get("signed_by")
+    if signer:
+        yield f"{signer}/root/sign-intermediate", _WRITE
+        yield f"{action.path.partition('/intermediate/')[0]}/intermediate/set-signed", _WRITE
+
+
+_NEEDS: Mapping[ObjectKind, Callable[[Action], Iterator[Need]]] = {
+    ObjectKind.AUDIT_DEVICE: _device,
+    ObjectKind.AUDITED_HEADER: _header,
+    ObjectKind.MOUNT: _mount,
+    ObjectKind.ROLE: _role,
+    ObjectKind.ENGINE: _tuned,
+    ObjectKind.LOGIN_METHOD: _tuned,
+    ObjectKind.SECRET: _secret,
+    ObjectKind.POLICY: _written,
+    ObjectKind.LOGIN_ROLE: _written,
+    ObjectKind.GROUP: _group,
+}

@@ -1,0 +1,131 @@
+"""A plan that its login may not carry out as a whole is refused before the first write."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from support.stack import Stack, running_stack
+
+pytestmark = [pytest.mark.real_server]
+
+READS = """
+path "sys/mounts" { capabilities = ["read"] }
+path "sys/config/auditing/request-headers" { capabilities = ["read", "sudo"] }
+path "sys/plugins/catalog*" { capabilities = ["read", "sudo"] }
+path "sys/policies/*" { capabilities = ["read", "list"] }
+path "sys/auth" { capabilities = ["read"] }
+path "sys/control-group/request" { capabilities = ["update"] }
+path "skyflow/*" { capabilities = ["read", "list"] }
+"""
+MANIFEST = """
+version: 1
+manifest: preflight
+mounts:
+  fresh:
+    credentials: {file: credentials/order.json}
+    roles: {reader: {role_ids: [reader]}, writer: {role_ids: [writer]}}
+policies: {fresh-readers: {rules: {"skyflow/fresh/creds/reader": [read]}}}
+"""
+
+
+@pytest.fixture(scope="module")
+def stack() -> Iterator[Stack]:
+    with running_stack(None) as made:
+        made.cli("init")
+        made.cli("apply", "-y", exported=True)
+        yield made
+
+
+def test_nothing_is_written_and_the_printed_rules_are_enough(stack: Stack) -> None:
+    manifest = stack.folder / "fresh.yaml"
+    manifest.write_text(MANIFEST)
+    reader = logged_in(stack, "preflight", READS)
+    before = state(stack)
+    seen = len(writes(stack))
+    refused = reader.json("apply", "-y", "-f", "fresh.yaml", check=4)
+    assert refused["status"] == "error"
+    assert {one["result"] for one in refused["data"]["actions"]} == {"skipped"}
+    (problem,) = refused["errors"]
+    assert problem["code"] == "missing-permissions"
+    assert "parameters, control groups and quotas are not covered" in problem["why"]
+    assert writes(stack)[seen:] == ["sys/capabilities-self"]
+    assert state(stack) == before
+
+    saved = reader.cli("plan", "-f", "fresh.yaml", "--out", "p.json", exported=True)
+    assert saved.returncode == 0
+    reader.cli("apply", "p.json", exported=True, check=4)
+    assert state(stack) == before
+
+    rules = problem["fix"].partition(":  ")[2]
+    stack.api("PUT", "sys/policies/acl/preflight", {"policy": f"{READS}\n{rules}"})
+    done = reader.json("apply", "-y", "-f", "fresh.yaml")
+    assert {one["result"] for one in done["data"]["actions"]} == {"done"}
+    seen = len(writes(stack))
+    assert reader.json("apply", "-y", "-f", "fresh.yaml")["data"]["actions"] == []
+    assert "sys/capabilities-self" not in writes(stack)[seen:]
+
+
+def test_one_missing_capability_is_named_with_all_that_its_rule_must_keep(stack: Stack) -> None:
+    """A role that exists needs update; create alone, which makes new ones, is not enough."""
+    stack.cli("apply", "-y", exported=True)
+    policy = f'{READS}path "skyflow/order/*" {{ capabilities = ["create", "read", "list"] }}'
+    login = logged_in(stack, "creator", policy)
+    manifest = stack.folder / "mounts.yaml"
+    text = manifest.read_text()
+    manifest.write_text(text.replace("Order service writer", "Another writer"))
+    try:
+        told = login.cli("apply", "-y", exported=True, check=4)
+        rule = (
+            'path "skyflow/order/roles/order-producer" '
+            '{ capabilities = ["create", "read", "update", "list"] }'
+        )
+        assert rule in told.stderr
+        assert "order-producer (update)" in told.stderr
+        stack.api("PUT", "sys/policies/acl/creator", {"policy": f"{policy}\n{rule}"})
+        login.cli("apply", "-y", exported=True)
+    finally:
+        manifest.write_text(text)
+
+
+def test_a_login_that_may_not_ask_is_told_so_and_not_taken_for_permitted(stack: Stack) -> None:
+    stack.cli("apply", "-y", exported=True)
+    manifest = stack.folder / "mounts.yaml"
+    text = manifest.read_text()
+    manifest.write_text(text.replace("Order service writer", "A third writer"))
+    silent = 'path "sys/capabilities-self" { capabilities = ["deny"] }'
+    login = logged_in(stack, "silent", f"{READS}{silent}")
+    try:
+        told = login.json("apply", "-y", check=4)
+        codes = [one["code"] for one in told["data"]["warnings"]]
+        assert "permissions-unknown" in codes
+        assert [one["result"] for one in told["data"]["actions"]] == ["failed"]
+    finally:
+        manifest.write_text(text)
+
+
+def state(stack: Stack) -> dict[str, object]:
+    """What an apply of the manifest would change."""
+    roles = stack.api("LIST", "skyflow/order/roles")["data"]
+    policies = stack.api("LIST", "sys/policies/acl")["data"]["keys"]
+    mounts = sorted(stack.api("GET", "sys/mounts")["data"])
+    return {"roles": roles, "policies": policies, "mounts": mounts}
+
+
+def writes(stack: Stack) -> list[str]:
+    """Every path that was written to, in order, from the server's audit log."""
+    entries = map(json.loads, Path(stack.audit_log).read_text().splitlines())
+    return [
+        one["request"]["path"]
+        for one in entries
+        if one["type"] == "response" and one["request"]["operation"] in {"create", "update"}
+    ]
+
+
+def logged_in(stack: Stack, name: str, policy: str) -> Stack:
+    stack.api("PUT", f"sys/policies/acl/{name}", {"policy": policy})
+    token = stack.bao("token", "create", f"-policy={name}", "-field=token").stdout.strip()
+    exports = {**stack.exports, "BAO_TOKEN": token, "VAULT_TOKEN": token}
+    return Stack(stack.folder, stack.environ, exports)

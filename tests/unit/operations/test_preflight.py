@@ -1,0 +1,104 @@
+"""What an apply asks about permissions before its first write."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from skyflowctl.errors import NotPermittedError
+from skyflowctl.operations.plan import PlanResult
+from skyflowctl.operations.preflight import permission_problems, refuse_unpermitted
+from skyflowctl.planner.plan import Action, ActionType, ObjectKind, Plan
+from skyflowctl.vault.gateway import Gateway
+from skyflowctl.vault.transport import Reply, Request
+
+
+class Rights:
+    """A server that knows what a login may do; it notes how many paths each request names."""
+
+    namespace = ""
+    server = SimpleNamespace(name="prod")
+
+    def __init__(self, held: dict[str, list[str]], default: list[str]) -> None:
+        self.held, self.default, self.sizes = held, default, list[int]()
+
+    def send(self, request: Request) -> Reply:
+        assert request.path == "sys/capabilities-self"
+        paths = cast("dict[str, Any]", request.body)["paths"]
+        self.sizes.append(len(paths))
+        data = {path: self.held.get(path, self.default) for path in paths}
+        return Reply(200, data)
+
+
+def planned(*actions: Action) -> PlanResult:
+    live = SimpleNamespace(engines={})
+    return cast("PlanResult", SimpleNamespace(plan=Plan(actions, (), 0), live=live))
+
+
+def action(kind: ObjectKind, path: str, what: ActionType = ActionType.CREATE) -> Action:
+    return Action(what, kind, "", path, ())
+
+
+def asked(rights: Rights, *actions: Action) -> str:
+    """The printed rules; empty if nothing is missing."""
+    found = permission_problems(planned(*actions), Gateway(cast("Any", rights)))
+    return found[0].fix.partition(":  ")[2] if found else ""
+
+
+def test_an_empty_plan_asks_nothing() -> None:
+    rights = Rights({}, ["deny"])
+    assert asked(rights) == ""
+    assert rights.sizes == []
+
+
+def test_paths_are_asked_for_in_chunks_of_500() -> None:
+    rights = Rights({}, ["root"])
+    roles = [action(ObjectKind.ROLE, f"skyflow/order/roles/r{n}") for n in range(1001)]
+    assert asked(rights, *roles) == ""
+    assert rights.sizes == [500, 500, 1]
+
+
+@pytest.mark.parametrize(
+    ("path", "kind", "what", "held", "rule"),
+    [
+        ("a/roles/b", ObjectKind.ROLE, ActionType.CREATE, ["update"], '["create", "update"]'),
+        ("a/roles/b", ObjectKind.ROLE, ActionType.UPDATE, ["create"], '["create", "update"]'),
+        ("a/roles/b", ObjectKind.ROLE, ActionType.UPDATE, ["update"], ""),
+        ("a/roles/b", ObjectKind.ROLE, ActionType.DELETE, ["read"], '["read", "delete"]'),
+        (
+            "sys/policies/acl/x",
+            ObjectKind.POLICY,
+            ActionType.CREATE,
+            ["deny"],
+            '["read", "update"]',
+        ),
+        (
+            "auth/x/role/y",
+            ObjectKind.LOGIN_ROLE,
+            ActionType.CREATE,
+            ["deny"],
+            '["create", "read", "update"]',
+        ),
+        ("auth/x/role/y", ObjectKind.LOGIN_ROLE, ActionType.CREATE, ["read", "create"], ""),
+        (
+            "sys/config/auditing/request-headers/X",
+            ObjectKind.AUDITED_HEADER,
+            ActionType.UPDATE,
+            ["update"],
+            '["update", "sudo"]',
+        ),
+    ],
+)
+def test_the_rule_has_what_is_missing_and_what_is_held(
+    path: str, kind: ObjectKind, what: ActionType, held: list[str], rule: str
+) -> None:
+    found = asked(Rights({path: held}, ["root"]), action(kind, path, what))
+    assert found == (f'path "{path}" {{ capabilities = {rule} }}' if rule else "")
+
+
+def test_a_missing_permission_is_an_error_that_names_the_server() -> None:
+    gateway = Gateway(cast("Any", Rights({}, ["deny"])))
+    with pytest.raises(NotPermittedError, match="on prod: it lacks a/roles/b"):
+        refuse_unpermitted(planned(action(ObjectKind.ROLE, "a/roles/b")), gateway)
