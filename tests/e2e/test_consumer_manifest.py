@@ -1,11 +1,13 @@
-"""The printed texts with what reads them: bao agent, bao proxy, a shell, Node, Java and Go."""
+"""The printed texts with what reads them: bao agent, bao proxy, a shell, Python, Node, Java, Go."""
 
 from __future__ import annotations
 
+import configparser
 import contextlib
 import json
 import re
 import subprocess
+import sys
 import time
 import urllib.error
 import urllib.request
@@ -21,6 +23,8 @@ from support.bao import free_port_pair
 from support.identity import Issuer, client_certificate
 from support.recipes import LANGUAGES, running_recipe
 from support.stack import BIN, Stack, running_stack
+
+from skyflowctl.client.airflow import AirflowSecretsBackend
 
 pytestmark = [pytest.mark.real_server, pytest.mark.slow]
 
@@ -210,6 +214,49 @@ def test_a_recipe_logs_in_and_reads_a_token(stack, login, language):
     assert [claims(one)["ctx"] for one in (first, other)] == [CTX, "order:2"]
     assert refused.startswith("error: ")
     assert "permission denied" in refused  # the login's policy has the pattern of the ctx
+
+
+def test_the_python_module_reads_a_token_with_the_library(stack, login):
+    words = ("--role", "order/producer", "--ctx", CTX)
+    text = snippet(stack, "python", *words).replace("/etc/order-service/", f"{login}/")
+    (login / "token_source.py").write_text(text)
+    code = (
+        "from token_source import token\n"
+        "import sys\n"
+        "first, second, other = token(sys.argv[1]), token(sys.argv[1]), token('order:2')\n"
+        "assert first == second\n"
+        "print(first, other)\n"
+        "try:\n    token('payment:1')\n"
+        "except Exception as error:\n    print(type(error).__name__)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, CTX],
+        cwd=login,
+        env={**stack.environ, "BAO_CACERT": stack.exports["BAO_CACERT"], "PYTHONPATH": str(login)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    first, other, refused = done.stdout.split()
+    assert [claims(one)["ctx"] for one in (first, other)] == [CTX, "order:2"]
+    assert refused == "PermissionDeniedError"
+
+
+def test_airflow_reads_a_token_with_its_settings(stack, login, monkeypatch):
+    words = ("--role", "order/producer", "--ctx", CTX)
+    text = snippet(stack, "airflow", *words).replace("/etc/order-service/", f"{login}/")
+    settings = configparser.ConfigParser()
+    settings.read_string(text)
+    monkeypatch.setenv("BAO_CACERT", stack.exports["BAO_CACERT"])
+    backend = AirflowSecretsBackend(**json.loads(settings["secrets"]["backend_kwargs"]))
+    try:
+        token = backend.get_variable(key="skyflow_token")
+        assert backend.get_variable(key="other") is None
+    finally:
+        backend._source.close()
+    assert claims(token)["ctx"] == CTX
 
 
 def claims(token: str) -> dict[str, Any]:

@@ -6,7 +6,9 @@ no table fails.
 
 from __future__ import annotations
 
+import configparser
 import json
+import os
 import re
 from collections.abc import Iterator
 from typing import Any
@@ -16,6 +18,7 @@ import pytest
 import yaml
 from support.snippets import SETTINGS, WHERE, consumer, manifest
 
+from skyflowctl.client.airflow import AirflowSecretsBackend
 from skyflowctl.errors import UsageError
 from skyflowctl.hcl import Block, parse_hcl
 from skyflowctl.manifest.model import Consumer, DeclaredCtx
@@ -30,11 +33,12 @@ ADDRESS = "https://bao.shop.example:8200"
 # Breaks any text that is glued and not quoted: of YAML, HCL, Go templates, JSON, shells, URLs.
 HOSTILE = "order:a\"b\\c'd: #e | {{ .X }} ${y} $Z; `id` @f=1 & ü"
 RECIPES = [program for program, one in FAMILIES.items() if one.comment == "//"]
+LIBRARY = ["python", "airflow"]  # what uses the client library, which renews tokens itself
 FITS = [
     (program, kind)
     for program, one in FAMILIES.items()
     for kind in one.types
-    if program not in RECIPES
+    if program not in [*RECIPES, *LIBRARY]
 ]
 REFUSED = [
     (program, kind)
@@ -357,3 +361,52 @@ def test_the_gitlab_job_has_known_keywords(ctx: str) -> None:
     else:
         vault = job["secrets"]["SKYFLOW_BEARER_TOKEN"]["vault"]
         assert vault["engine"] == {"name": "generic", "path": "skyflow/order"}
+
+
+@pytest.mark.parametrize("kind", FAMILIES["python"].types)
+@pytest.mark.parametrize("ctx", ["", HOSTILE])
+def test_the_python_module_logs_in_and_asks_as_the_library_wants_it(
+    kind: str, ctx: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = written("python", kind, ctx=ctx)
+    assert made.refresh == "40m"
+    asked: list[tuple[str, ...]] = []
+
+    class Token:
+        access_token = "the token"
+
+    def answer(_self: object, *words: str) -> Token:
+        asked.append(words)
+        return Token()
+
+    monkeypatch.setattr("skyflowctl.client.TokenSource.token", answer)
+    module: dict[str, Any] = {}
+    exec(compile(made.text, "token_source.py", "exec"), module)  # noqa: S102 - our own text
+    source = module["source"]
+    assert repr(source) == f"TokenSource({ADDRESS})"
+    assert module["token"](*[ctx] * bool(ctx)) == "the token"
+    assert asked == [("skyflow/order", "producer", *[ctx] * bool(ctx))]
+    example = re.search(r"^# bearer = token\((.*)\)  ", made.text, re.MULTILINE)
+    assert json.loads(example[1] or '""') == ctx
+    login = {"approle": "AppRole", "kubernetes": "Kubernetes", "jwt": "Jwt"}[kind]
+    assert f'mount="{kind}"' in made.text
+    assert f"    {login}(" in made.text
+
+
+@pytest.mark.parametrize("kind", FAMILIES["airflow"].types)
+@pytest.mark.parametrize("ctx", ["", HOSTILE + " %(x)s %%"])
+def test_the_backend_takes_airflows_settings(kind: str, ctx: str) -> None:
+    made = written("airflow", kind, ctx=ctx)
+    parsed = configparser.ConfigParser()
+    parsed.read_string(made.text)
+    secrets = parsed["secrets"]
+    assert secrets["backend"] == "skyflowctl_client.airflow.AirflowSecretsBackend"
+    given = secrets["backend_kwargs"]
+    assert os.path.expandvars(given) == given
+    options = json.loads(given)
+    AirflowSecretsBackend(**options)
+    wanted = {"mount": "skyflow/order", "role": "producer", **({"ctx": ctx} if ctx else {})}
+    assert options["tokens"] == {"skyflow_token": wanted}
+    assert options["server"] == ADDRESS
+    assert options["login"][kind]["mount"] == kind
+    assert options["connections_path"] is None

@@ -16,7 +16,7 @@ from skyflowctl.operations.consumer_manifest.write import FAMILIES
 
 PAGE = (HOW_TO / "onboard-application.md").read_text()
 SNIPPET = re.compile(
-    r"^```sh\n(skyflowctl consumer manifest [^\n]*)\n```\n\n```(?:hcl|yaml|js|java|go)\n(.*?)^```$",
+    r"^```sh\n(skyflowctl consumer manifest [^\n]*)\n```\n\n```(?:hcl|yaml|python|js|java|go|ini)\n(.*?)^```$",
     re.MULTILINE | re.DOTALL,
 )
 IN_CODE = (HOW_TO / "token-in-code.md").read_text()

@@ -8,7 +8,7 @@ from skyflowctl.errors import UsageError
 from skyflowctl.frozen import dataclass
 from skyflowctl.manifest.logins import APPLICATIONS
 from skyflowctl.manifest.model import Consumer, Manifest, Mount, Role
-from skyflowctl.operations.consumer_manifest import agent, ci, kubernetes, recipes
+from skyflowctl.operations.consumer_manifest import agent, ci, kubernetes, library, recipes
 from skyflowctl.operations.consumer_manifest.request import (
     BLANKS,
     Family,
@@ -28,9 +28,11 @@ FAMILIES: Mapping[str, Family] = {
     "csi": Family("the CSI provider", ("kubernetes",), kubernetes.csi, False),
     "github": Family("the GitHub action", ("jwt",), ci.github, False),
     "gitlab": Family("GitLab CI", ("jwt",), ci.gitlab, False),
+    "python": library.library_family("Python", library.python_code),
     "node": recipes.recipe_family("Node.js", recipes.node_recipe),
     "java": recipes.recipe_family("Java", recipes.java_recipe),
     "go": recipes.recipe_family("Go", recipes.go_recipe),
+    "airflow": library.library_family("Airflow", library.airflow_settings),
 }
 
 

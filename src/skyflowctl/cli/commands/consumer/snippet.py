@@ -12,8 +12,9 @@ from skyflowctl.cli.runner import CommandRun, run_command
 from skyflowctl.errors import ExitCode, Problem
 
 Program = Literal[
-    "agent", "proxy", "injector", "vso", "eso", "csi", "github", "gitlab", "node", "java", "go"
-]
+    "agent", "proxy", "injector", "vso", "eso", "csi", "github", "gitlab",
+    "python", "node", "java", "go", "airflow",
+]  # fmt: skip
 
 
 @command(
@@ -43,7 +44,7 @@ def consumer_manifest(
         option(
             "--for",
             help="Who reads: agent, proxy (bao), injector, vso, eso, csi (Kubernetes), github,"
-            " gitlab (jobs), node, java, go (source code).",
+            " gitlab (jobs), python, node, java, go (source code), airflow (settings).",
             metavar="PROGRAM",
         ),
     ],
