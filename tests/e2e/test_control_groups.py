@@ -119,6 +119,76 @@ def test_a_change_of_payment_end_to_end(place, keep):
         root(place, "apply", "-y")
 
 
+def with_descriptions(place: Approvals, **texts: str) -> str:
+    """Change descriptions in the manifest; return its text before."""
+    file = place.stack.folder / "mounts.yaml"
+    text = new = file.read_text()
+    for mount, words in texts.items():
+        new = re.sub(rf"(\n  {mount}:\n    description: ).*", rf"\1{words}", new)
+    file.write_text(new)
+    return text
+
+
+def test_where_approvals_are_required_nothing_is_written_without_one(place, keep):
+    token = place.login("olga")
+    words = ("apply", "-y", "--require-approval", *keep)
+    text = with_descriptions(place, payment="Approved only", order="Free")
+    try:
+        refused = place.run(token, *words, check=5)
+        assert codes(refused) == ["approval-not-required"]
+        assert place.waiting() == {}
+        root_token = place.stack.exports["BAO_TOKEN"]
+        assert codes(place.run(root_token, *words, check=5)) == ["approval-not-required"]
+        assert root(place, "plan")["data"]["summary"]["update"] > 1
+        (place.stack.folder / "mounts.yaml").write_text(text)
+        with_descriptions(place, payment="Approved only")
+        waits = place.run(token, *words, check=7)
+        assert {one["result"] for one in waits["data"]["actions"]} <= {"pending", "waiting"}
+        assert place.config("payment")["description"] != "Approved only"
+    finally:
+        (place.stack.folder / "mounts.yaml").write_text(text)
+        place.withdraw_all()
+        root(place, "apply", "-y")
+
+
+def test_a_login_without_an_entity_writes_nothing_of_a_plan_with_a_guarded_path(place, keep):
+    body = {"policies": ["operator"]}
+    token = place.api("POST", "auth/token/create", body)[1]["auth"]["client_token"]
+    text = with_descriptions(place, payment="By nobody", order="By nobody")
+    try:
+        refused = place.run(token, "apply", "-y", *keep, check=4)
+        assert codes(refused) == ["no-entity"]
+        assert place.config("order")["description"] != "By nobody"
+        words = ("config", "write", "payment", "--description", "By nobody", *keep)
+        assert codes(place.run(token, *words, check=4)) == ["no-entity"]
+        assert place.waiting() == {}
+        words = ("config", "write", "order", "--description", "By nobody", *keep)
+        assert place.run(token, *words)["status"] == "ok"
+    finally:
+        (place.stack.folder / "mounts.yaml").write_text(text)
+        root(place, "apply", "-y")
+
+
+def test_posture_is_critical_if_another_policy_lifts_a_guard(place):
+    def lifted() -> list[dict[str, str]]:
+        report = root(place, "audit", "posture", check=None)
+        return [one for one in report["data"]["findings"] if one["check"] == "lifted-guards"]
+
+    assert lifted() == []
+    path = "skyflow/payment/roles/payment-producer"
+    place.api("PUT", "sys/policies/acl/helper", {"policy": free(path, "update")})
+    place.user("otis", "operator", "helper")
+    token = place.login("otis")
+    (finding,) = lifted()
+    assert finding["grade"] == "critical"
+    status, answer = place.api("POST", path, {"description": "lifted"}, token=token)
+    assert (status, answer.get("wrap_info")) == (200, None)
+    place.api("DELETE", "auth/userpass/users/otis")
+    place.api("DELETE", "sys/policies/acl/helper")
+    place.api("POST", "auth/token/revoke-self", token=token)
+    root(place, "apply", "-y")
+
+
 def test_without_the_section_the_policy_is_pruned_as_others_are(place):
     file = place.stack.folder / "mounts.yaml"
     text = file.read_text()

@@ -75,6 +75,8 @@ class FakeServer(FakeTransport):
         return make_reply(status, {"data": data, "request_id": f"r{number}"}, {})
 
     def _answer(self, method: str, path: str, body: dict[str, Any]) -> tuple[int, Any]:
+        if path == "auth/token/lookup-self":
+            return 200, {"entity_id": "operator", "policies": ["operator"]}
         if path.startswith(
             ("sys/policies/", "sys/auth", "auth/", "identity/", "sys/quotas/", "sys/namespaces")
         ):

@@ -2,7 +2,13 @@
 
 from typing import Annotated
 
-from skyflowctl.cli.options import AllowRevokedKeyOption, OptionGroup, option
+from skyflowctl.cli.options import (
+    APPROVAL_PANEL,
+    AllowRevokedKeyOption,
+    ApprovingTargetOptions,
+    OptionGroup,
+    option,
+)
 from skyflowctl.frozen import dataclass
 
 PRUNE_PANEL = "Deletions"
@@ -88,5 +94,19 @@ class PermitOptions(OptionGroup):
             "--allow-other-files",
             help="Let --prune run with other manifest files than those that made the mounts.",
             panel=PRUNE_PANEL,
+        ),
+    ] = False
+
+
+@dataclass(frozen=True, slots=True)
+class RequiringTargetOptions(ApprovingTargetOptions):
+    """The server, and whether every write must need an approval."""
+
+    require_approval: Annotated[
+        bool,
+        option(
+            "--require-approval",
+            help="Refuse (5) unless every write of the plan waits for an approval.",
+            panel=APPROVAL_PANEL,
         ),
     ] = False

@@ -46,6 +46,7 @@ _AROUND = (
     "identity/persona*",
     "identity/alias*",
 )
+_KEY = "credentials_json"
 _SUDO = frozenset({"sys/remount"})
 # Writes that change nothing (verify) or only end a rotation that was approved (commit) are free.
 _OF_MOUNT = ("config", "config/rollback", "config/history/+", "roles/+")
@@ -168,8 +169,12 @@ def _rule(path: str, groups: list[tuple[str, YamlNode]]) -> str:
     words = (*_ALL, "sudo") if path in _SUDO else _ALL
     ttl = min(as_seconds(child(node, "ttl")) for _, node in groups)
     factors = "".join(_factor(name, node) for name, node in groups)
+    # Approvers would see a key; skyflowctl sends none there, and no other client may.
+    no_key = (
+        f"  denied_parameters = {{ {quoted(_KEY)} = [] }}\n" if path.endswith("/config") else ""
+    )
     return (
-        f"path {quoted(path)} {{\n  capabilities = {_listed(words)}\n"
+        f"path {quoted(path)} {{\n  capabilities = {_listed(words)}\n{no_key}"
         f'  control_group = {{\n    ttl = "{ttl}s"\n{factors}  }}\n}}\n'
     )
 

@@ -18,6 +18,7 @@ from skyflowctl.executor.stop import Stop
 from skyflowctl.executor.verify import VerifiedRole, unverified, verify_roles
 from skyflowctl.frozen import dataclass
 from skyflowctl.manifest.model import Mount
+from skyflowctl.operations.guarded_plan import refuse_guarded_without_entity
 from skyflowctl.operations.plan import PlanResult
 from skyflowctl.planner.audit_devices import BY_CONFIGURATION
 from skyflowctl.planner.plan import Action, ActionType, Plan
@@ -194,8 +195,10 @@ def apply(
     Raises:
         RefusedError: mounts may not be touched, all are to be skipped, or a control group guards
             each config that the plan changes; nothing was written.
+        NotPermittedError: a control group guards a path, and this login has no entity.
     """
     refuse_plan(planned)
+    refuse_guarded_without_entity(planned.plan.actions, gateway, parallelism)
     refused, unknown = _probe_guards(planned, gateway, parallelism)
     credentials.prepare_apply()
     execute_part = partial(

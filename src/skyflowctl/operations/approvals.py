@@ -161,7 +161,7 @@ def refuse_approver(gateway: Gateway, held: HeldRequest) -> str:
         NotPermittedError: this login has no entity.
         RefusedError: this login sent the request, or nobody can tell who did.
     """
-    own = gateway.sys.entity_id()
+    own = gateway.sys.own_login().entity
     if not own:
         raise NotPermittedError(
             "this login cannot approve requests",

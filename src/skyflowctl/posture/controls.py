@@ -70,7 +70,11 @@ PROFILES: Mapping[str, ControlProfile] = {
                 "Logical access security protects information assets",
                 (*_KEYS, "guarded-keys", "seal-wrap", "root-tokens"),
             ),
-            Control("CC6.3", "Access by role, least privilege, segregation of duties", _LEAST),
+            Control(
+                "CC6.3",
+                "Access by role, least privilege, segregation of duties",
+                (*_LEAST, "lifted-guards"),
+            ),
             Control("CC6.7", "Transmission of information is restricted and protected", ("tls",)),
             Control("CC6.8", "Unauthorized software is prevented or detected", _CODE),
             Control(

@@ -63,7 +63,7 @@ def excess(
         TooManyPathsError: there are too many paths to compare.
     """
     found: set[Excess] = set()
-    for path in _told_apart(rules, known):
+    for path in paths_told_apart(rules, known):
         found |= set(_beyond(path, own, limit))
     for rule in rules:
         if rule.templated and rule.capabilities - DENY:
@@ -98,7 +98,7 @@ def _beyond(path: str, own: Acl, limit: Acl) -> Iterator[Excess]:
 def _templated(rule: PathRule, limit: Acl, known: Sequence[PathRule]) -> set[Excess]:
     """Return what a rule allows whose template the caller's identity fills in with any text."""
     found = set()
-    for path in _told_apart([rule], known, templates=True):
+    for path in paths_told_apart([rule], known, templates=True):
         words = rule.capabilities - may(limit, path)
         if words:
             how = "(filled in by the caller's identity)"
@@ -162,7 +162,7 @@ class _Pattern:
         return _Pattern(tuple(both))
 
 
-def _told_apart(
+def paths_told_apart(
     rules: Sequence[PathRule], known: Sequence[PathRule], *, templates: bool = False
 ) -> Iterator[str]:
     """Yield a path for each set of patterns that some path of the rules matches."""

@@ -16,9 +16,9 @@ from typing import Any
 
 from skyflowctl.clock import parse_rfc3339, rfc3339
 from skyflowctl.errors import SkyflowctlError
-from skyflowctl.frozen import dataclass
 from skyflowctl.retry import Backoff, retry
 from skyflowctl.vault import approvals, parked
+from skyflowctl.vault.approval_policy import ApprovalPolicy
 from skyflowctl.vault.approvals import RequestState
 from skyflowctl.vault.call import CallPending, OutgoingRequest
 from skyflowctl.vault.errors import (
@@ -33,7 +33,7 @@ from skyflowctl.vault.errors import (
 from skyflowctl.vault.http_transport import HttpTransport
 from skyflowctl.vault.namespaces import namespace_of
 from skyflowctl.vault.pending_store import CachedStore, PendingStore, StoredRequest
-from skyflowctl.vault.system_api import SystemApi
+from skyflowctl.vault.system_api import OwnLogin, SystemApi
 from skyflowctl.vault.target import Target
 from skyflowctl.vault.transport import Reply, Request, WrapInfo
 from skyflowctl.vault.waits import WaitMonitor
@@ -42,25 +42,6 @@ from skyflowctl.vault.wrapping import UNWRAP, is_delivered, namespace_header, wi
 # The text of a 400 that means that an object does not exist.
 _NOTHING_THERE = ("No secret engine mount", "mount not configured", "Could not find header")
 _POLL = Backoff(first=0.5, longest=5.0, factor=1.5)
-
-
-@dataclass(frozen=True, slots=True)
-class ApprovalPolicy:
-    """What a command does with a parked request.
-
-    Args:
-        store: opens the store of a cluster, given its id.
-        wait: how long the command itself waits for the approval.
-        tell: shows one line to a person.
-        scope: the manifest of an apply; empty for any other command.
-        stopping: returns whether the command should stop.
-    """
-
-    store: Callable[[str], PendingStore]
-    wait: timedelta = timedelta()
-    tell: Callable[[str], None] = lambda _text: None
-    scope: str = ""
-    stopping: Callable[[], bool] = lambda: False
 
 
 class ApprovingTransport(HttpTransport):
@@ -92,8 +73,7 @@ class ApprovingTransport(HttpTransport):
         self._pause = sleep
         self._store_lock = threading.Lock()
         self._store: PendingStore | None = None
-        self._login_ends: datetime | None = None
-        self._login_known = False
+        self._login: OwnLogin | None = None
 
     def stop_waiting_when(self, stopping: Callable[[], bool]) -> None:
         """End every wait for an approval as soon as this function returns True."""
@@ -108,7 +88,10 @@ class ApprovingTransport(HttpTransport):
             reply = self._resume(call, found)
             if reply is not None:
                 return reply
-        return super()._do(call)
+        reply = super()._do(call)
+        if self._policy.required and not reply.sent_by_run and approvals.writes(call):
+            raise parked.ran_unapproved(call.method, call.path, reply)
+        return reply
 
     def _stored(self, call: OutgoingRequest) -> StoredRequest | None:
         """Return the stored request with the same digest; withdraw others of earlier runs.
@@ -229,6 +212,9 @@ class ApprovingTransport(HttpTransport):
             return self._swallowed(call, outcome)
         if call.wraps or call.secret or not approvals.may_wait(call):
             return super()._parked(call, outcome)
+        if self._own_login().entity == "":
+            gone = withdraw(self, outcome.parked.token, call.path)
+            raise parked.no_entity(call.method, call.path, gone=gone)
         if outcome.resent:
             accessor = outcome.parked.accessor
             self._policy.tell(f"a reply was lost: {call.path} may wait twice; approve {accessor}")
@@ -251,7 +237,7 @@ class ApprovingTransport(HttpTransport):
 
     def _described(self, call: OutgoingRequest, info: WrapInfo) -> StoredRequest:
         ends = self._now() + timedelta(seconds=info.ttl)
-        login = self._end_of_login()
+        login = self._own_login().ends
         version = approvals.catalog_version(call)
         looks = not approvals.is_creds(call) and bool(approvals.written_object(call.path))
         return StoredRequest(
@@ -391,7 +377,7 @@ class ApprovingTransport(HttpTransport):
             self._learn_cluster()
         return self.cluster_id
 
-    def _end_of_login(self) -> datetime | None:
-        if not self._login_known:
-            self._login_ends, self._login_known = SystemApi(self).login_end(), True
-        return self._login_ends
+    def _own_login(self) -> OwnLogin:
+        if self._login is None:
+            self._login = SystemApi(self).own_login()
+        return self._login

@@ -87,6 +87,21 @@ def read_held_request(transport: Transport, accessor: str) -> HeldRequest:
     )
 
 
+def refuse_server_without_them(transport: Transport) -> None:
+    """Refuse a server that has no control groups; nothing is changed.
+
+    Raises:
+        RefusedError: it has none.
+    """
+    body = {"accessor": "none"}
+    try:
+        transport.send(Request("POST", REQUEST, body=body, idempotent=True))
+    except NotFoundError as error:
+        raise _no_control_groups() from error
+    except (BadRequestError, ForbiddenError):
+        return
+
+
 def send_approval(transport: Transport, accessor: str) -> None:
     """Approve a parked request; whether it counts is to be read back.
 

@@ -89,20 +89,31 @@ class Guards:
         return probe
 
     def _is_guarded(self, method: str, path: str, names: Collection[str]) -> bool | None:
-        """Send the probe; None if the login may write there but may not send the probe."""
+        """Send the probe; None if the login may write there but may not send the probe.
+
+        A policy that denies keys at a config denies the probe with one, so one without follows.
+        """
+        body = guard_probe(path, names)
         try:
-            # A PATCH of another content type is refused before any rule is looked at.
-            headers = MERGE_PATCH if method == "PATCH" else None
-            body = guard_probe(path, names)
+            return self._parks(method, path, body)
+        except ForbiddenError:
+            if not self._may_write(path):
+                raise
+        try:
+            return self._parks(method, path, _PROBE) if body is _CONFIG_PROBE else None
+        except ForbiddenError:
+            return None
+
+    def _parks(self, method: str, path: str, body: Mapping[str, Any]) -> bool:
+        """Whether the server parks this probe."""
+        # A PATCH of another content type is refused before any rule is looked at.
+        headers = MERGE_PATCH if method == "PATCH" else None
+        try:
             self._transport.send(Request(method, path, body=body, headers=headers, idempotent=True))
         except GuardedError as error:
             if error.problems[0].code == "control_group_without_ttl":
                 raise
             return True
-        except ForbiddenError:
-            if not self._may_write(path):
-                raise
-            return None
         except (BadRequestError, NotFoundError):
             return False
         return False

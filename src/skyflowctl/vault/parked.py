@@ -96,6 +96,37 @@ def pending(request: StoredRequest, stored: str) -> PendingError:
     )
 
 
+def no_entity(method: str, path: str, *, gone: bool) -> ForbiddenError:
+    """Return the error for a guarded request of a login without an entity.
+
+    Measured on OpenBao 2.7.2: the server parks it, and runs it once it is approved, maybe by the
+    same person.
+    """
+    left = "it was withdrawn" if gone else "it could not be withdrawn: do not approve it"
+    return ForbiddenError(
+        f"this login cannot request an approval: {method} v1/{path}",
+        why=f"its token has no entity, so no approver can tell who asks; {left}",
+        fix="log in with a login method, such as userpass or oidc, and run the same command again",
+        code="no-entity",
+        method=method,
+        path=path,
+    )
+
+
+def ran_unapproved(method: str, path: str, reply: Reply) -> GuardedError:
+    """Return the error for a write that ran although it had to wait for an approval."""
+    return GuardedError(
+        f"the write ran without an approval: {method} v1/{path}",
+        why="its guard was lifted after it was probed; what was written is on the server",
+        fix="look at 'skyflowctl audit posture', then review what was written",
+        code="ran-unapproved",
+        status=reply.status,
+        method=method,
+        path=path,
+        request_id=reply.request_id,
+    )
+
+
 def nowhere_to_keep(request: StoredRequest, why: str, *, gone: bool) -> GuardedError:
     """Return the error for a parked request that cannot be stored.
 

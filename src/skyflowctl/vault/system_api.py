@@ -7,6 +7,7 @@ from typing import Any
 
 from skyflowctl.clock import parse_rfc3339
 from skyflowctl.errors import PartlyDoneError
+from skyflowctl.frozen import dataclass
 from skyflowctl.retry import Backoff, retry
 from skyflowctl.vault import decode
 from skyflowctl.vault.access_api import AccessApi
@@ -31,6 +32,21 @@ _CHUNK = 500  # a server refuses a request with more than 1,000 JSON strings
 _POLLING = Backoff(first=0.05, longest=1.0)
 _SETTLED_SECONDS = 5.0
 _MOVED_SECONDS = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class OwnLogin:
+    """The login of a command.
+
+    Args:
+        ends: when its token expires; None if never, or if that is not known.
+        entity: the id of its entity; empty if it has none, None if that is not known.
+        is_root: whether it may do everything, past every control group.
+    """
+
+    ends: datetime | None = None
+    entity: str | None = None
+    is_root: bool = False
 
 
 class SystemApi:
@@ -333,17 +349,20 @@ class SystemApi:
         """Return the server's display name of this login; empty if it returns none."""
         return str(self._login().get("display_name") or "")
 
-    def entity_id(self) -> str:
-        """Return the id of this login's entity; empty if its token has none, as root's."""
-        return str(self._login().get("entity_id") or "")
-
-    def login_end(self) -> datetime | None:
-        """Return when this login ends; None if never, or if it may not look up itself."""
+    def own_login(self) -> OwnLogin:
+        """Return what is known of this login; nothing, if it may not look up itself."""
         try:
-            text = str(self._login().get("expire_time") or "")
-            return parse_rfc3339(text) if text else None
+            data = self._login()
+            text = str(data.get("expire_time") or "")
+            ends = parse_rfc3339(text) if text else None
         except (VaultError, ValueError):
-            return None
+            return OwnLogin()
+        entity = data.get("entity_id")
+        return OwnLogin(
+            ends=ends,
+            entity=None if entity is None else str(entity),
+            is_root="root" in (data.get("policies") or ()),
+        )
 
     def _login(self) -> Mapping[str, Any]:
         return self._transport.send(Request("GET", "auth/token/lookup-self")).data or {}

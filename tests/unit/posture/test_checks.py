@@ -666,6 +666,54 @@ def test_a_guard_that_shows_no_key_is_fine(text):
     assert found(facts(policies={"fine": text}), "guarded-keys") == []
 
 
+def held_by(*policies: str) -> ServerLogins:
+    return ServerLogins((Login("userpass user", "ana", (*policies, "default")),))
+
+
+GUARDED = guarding("skyflow/order/roles/+")
+LIFTS = [
+    "skyflow/order/roles/+", "skyflow/order/roles/writer", "skyflow/order/roles/w*",
+    "skyflow/order/roles/writer*",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("path", LIFTS)
+def test_another_policy_of_a_login_that_lifts_a_guard_is_critical(path):
+    texts = {"operator": GUARDED, "helper": f'path "{path}" {{ capabilities = ["update"] }}'}
+    alone = facts(policies=texts, logins=held_by("operator"))
+    assert found(alone, "lifted-guards") == []
+    together = facts(policies=texts, logins=held_by("operator", "helper"))
+    grade, subject, summary = one(together, "lifted-guards")
+    assert (grade, subject) == ("critical", "operator")
+    assert "no effect at 1 path" in summary
+    token = LiveToken("a", "ana", ("helper", "operator"), "", "auth/userpass/login/ana")
+    by_token = facts(policies=texts, tokens=Tokens((token,), 1))
+    assert one(by_token, "lifted-guards")[0] == "critical"
+
+
+@pytest.mark.parametrize("path", LIFTS[1:])
+def test_a_more_exact_path_of_the_same_policy_is_critical_whoever_has_it(path):
+    text = f'{GUARDED} path "{path}" {{ capabilities = ["delete"] }}'
+    finding = one(facts(policies={"operator": text}), "lifted-guards")
+    assert finding[:2] == ("critical", "operator")
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        '"skyflow/*" { capabilities = ["update"] }',
+        '"skyflow/+/roles/writer" { capabilities = ["update"] }',
+        '"skyflow/order/roles/writer" { capabilities = ["read"] }',
+        '"skyflow/order/roles/writer" { capabilities = ["deny"] }',
+        '"skyflow/pay/roles/writer" { capabilities = ["update"] }',
+    ],
+)
+def test_what_the_server_does_not_prefer_lifts_no_guard(rule):
+    texts = {"operator": GUARDED, "helper": f"path {rule}"}
+    given = facts(policies=texts, logins=held_by("operator", "helper"))
+    assert found(given, "lifted-guards") == []
+
+
 # The manifest and the log ----------------------------------------------------------------
 
 
@@ -723,6 +771,7 @@ def test_a_short_log_calls_no_role_unused():
                 "creds-wildcards",
                 "guarded-keys",
                 "least-policies",
+                "lifted-guards",
             },
         ),
         ({"logins": ServerLogins((), (NO_AUDIT,), 0)}, {"creds-readers", "shared-tokens"}),

@@ -39,7 +39,8 @@ class Server(FakeTransport):
 
     def send(self, request: Request) -> Reply:
         path = request.path
-        assert request == Request("POST", path, body=guard_probe(path), idempotent=True)
+        probes = (guard_probe(path), {"skyflowctl_guard_probe": True})
+        assert request in [Request("POST", path, body=one, idempotent=True) for one in probes]
         self.probes.append(path)
         error = self.answer(path)
         if error is not None:
@@ -99,6 +100,19 @@ def test_a_forbidden_probe_of_a_path_that_may_be_written_is_a_warning(held):
     warning = guards.refuse("POST", "m/config")
     assert warning is not None
     assert (warning.code, "skyflowctl_guard_probe" in warning.fix) == ("guard-unknown", True)
+
+
+def test_where_a_policy_denies_keys_the_probe_without_one_finds_the_guard():
+    class DeniesKeys(NamesParameters):
+        def send(self, request: Request) -> Reply:
+            if request.path.startswith("sys/") or "credentials_json" in (request.body or {}):
+                return super().send(request)
+            raise PARKED if request.path == "m/config" else FREE
+
+    with pytest.raises(GuardedError) as told:
+        Guards(DeniesKeys("update")).refuse("POST", "m/config")
+    assert told.value.problems[0].code == "guarded_secret"
+    assert Guards(DeniesKeys("update")).refuse("POST", "n/config") is None
 
 
 @pytest.mark.parametrize("held", [("deny",), ("read",), ()])

@@ -11,11 +11,17 @@ from skyflowctl.cli.context.bound_manifests import reach
 from skyflowctl.cli.context.contexts import chosen_context
 from skyflowctl.cli.context.dev_stack import started_dev_target
 from skyflowctl.cli.context.logins import end_own_login, state_folder, with_login
-from skyflowctl.cli.options import ApprovingTargetOptions, TargetOptions, span_seconds
+from skyflowctl.cli.options import (
+    ApprovingTargetOptions,
+    TargetOptions,
+    span_seconds,
+)
+from skyflowctl.cli.plan_options import RequiringTargetOptions
 from skyflowctl.cli.runner import CommandRun
 from skyflowctl.errors import UsageError
 
 if TYPE_CHECKING:
+    from skyflowctl.vault.approval_policy import ApprovalPolicy
     from skyflowctl.vault.approving_transport import ApprovingTransport
     from skyflowctl.vault.gateway import Gateway
     from skyflowctl.vault.pending_store import PendingStore
@@ -43,8 +49,8 @@ def open_gateway(options: TargetOptions, run: CommandRun, scope: str = "") -> "I
 
     target = choose_target(options, run)
     if isinstance(options, ApprovingTargetOptions):
-        transport = _approving_transport(options, target, run, _timeout(options), scope)
-        gateway = Gateway(transport)
+        policy = _approval_policy(options, run, scope)
+        gateway = Gateway(_approving_transport(target, run, policy, _timeout(options)))
     else:
         gateway = gateway_to(target, options, run)
     try:
@@ -172,22 +178,29 @@ def _timeout(options: TargetOptions) -> float:
     return client_timeout(os.environ)
 
 
-def _approving_transport(
-    options: ApprovingTargetOptions, target: "Target", run: CommandRun, timeout: float, scope: str
-) -> "ApprovingTransport":
-    """Return the transport of a command whose requests may need an approval.
-
-    ``scope`` is the manifest of an apply, else empty.
+def _approval_policy(
+    options: ApprovingTargetOptions, run: CommandRun, scope: str
+) -> "ApprovalPolicy":
+    """Return what a command does with parked requests; ``scope`` as for ``open_gateway``.
 
     Raises:
-        UsageError: the timeout or the file is invalid.
+        UsageError: the time to wait or the file is invalid.
     """
-    from skyflowctl.vault.approving_transport import ApprovalPolicy, ApprovingTransport
+    from skyflowctl.vault.approval_policy import ApprovalPolicy
 
     wait = timedelta()
     if options.wait_approval is not None:
         wait = timedelta(seconds=span_seconds(options.wait_approval, "--wait-approval"))
-    policy = ApprovalPolicy(pending_store(options.pending), wait, run.notice, scope)
+    required = isinstance(options, RequiringTargetOptions) and options.require_approval
+    store = pending_store(options.pending)
+    return ApprovalPolicy(store, wait, run.notice, scope, required=required)
+
+
+def _approving_transport(
+    target: "Target", run: CommandRun, policy: "ApprovalPolicy", timeout: float
+) -> "ApprovingTransport":
+    from skyflowctl.vault.approving_transport import ApprovingTransport
+
     return ApprovingTransport(target, run_id=run.id, policy=policy, timeout=timeout)
 
 

@@ -13,7 +13,6 @@ from skyflowctl.cli.context.planning import LivePlan, PlanRequest, plan_live
 from skyflowctl.cli.envelope import CommandResult, problem_json
 from skyflowctl.cli.options import (
     AllowHostOption,
-    ApprovingTargetOptions,
     FileOption,
     MountsArgument,
     NoInputOption,
@@ -23,7 +22,7 @@ from skyflowctl.cli.options import (
     YesOption,
     option,
 )
-from skyflowctl.cli.plan_options import AuditOption, PermitOptions
+from skyflowctl.cli.plan_options import AuditOption, PermitOptions, RequiringTargetOptions
 from skyflowctl.cli.runner import CommandRun, run_command
 from skyflowctl.errors import ExitCode, NotPermittedError, Problem, RefusedError, UsageError
 from skyflowctl.frozen import dataclass
@@ -84,7 +83,7 @@ _RESULT_STYLE = {
     exits=WRITE_EXITS,
 )
 def apply(
-    target: ApprovingTargetOptions,
+    target: RequiringTargetOptions,
     permits: PermitOptions,
     references: ReferenceOptions,
     output: OutputOptions,
@@ -134,7 +133,7 @@ class ApplyRequest:
         from_file: the plan is a saved one, which is used up by the apply.
     """
 
-    target: ApprovingTargetOptions
+    target: RequiringTargetOptions
     plan: PlanRequest
     yes: bool
     no_input: bool
@@ -173,6 +172,7 @@ def _work(request: ApplyRequest, run: CommandRun) -> CommandResult:
         try:
             if saved is not None:
                 saved_plans.check_still_same(saved, live, run)
+            _require_approval(live, request)
             doubts = _ask(planned, gateway, run, request)
         except _NotConfirmedError as error:
             return _refused(planned, error, _not_shown(planned.plan.warnings))
@@ -180,6 +180,13 @@ def _work(request: ApplyRequest, run: CommandRun) -> CommandResult:
             return _refused(planned, error, planned.plan.warnings)
         told = replace(planned.plan, warnings=(*planned.plan.warnings, *doubts))
         return _carry_out(replace(live, result=replace(planned, plan=told)), run, request)
+
+
+def _require_approval(live: LivePlan, request: ApplyRequest) -> None:
+    from skyflowctl.operations.guarded_plan import require_approvals
+
+    if request.target.require_approval:
+        require_approvals(live.result.plan.actions, live.gateway, request.plan.parallelism)
 
 
 class _NotConfirmedError(RefusedError):
