@@ -121,6 +121,17 @@ def test_what_does_not_mint_goes_back_and_the_next_mount_is_not_touched(names):
     assert len(set(reloads)) == 1
 
 
+@pytest.mark.parametrize("names", [("n0",), THREE])
+def test_a_failed_upgrade_keeps_the_way_back_of_the_one_before(names):
+    there = server(names)
+    upgraded(there, TO_NEW)
+    assert results(upgraded(there, UpgradeRequest(NAME, None, BROKEN)))[ORDER] == "back"
+    assert there.versions(ORDER) == {NEW}
+    assert there.mounts[ORDER]["options"] == {"upgraded_from": OLD}
+    assert set(results(upgraded(there, BACK)).values()) == {"rolled_back"}
+    assert there.versions(ORDER) == {OLD}
+
+
 def test_a_file_that_differs_on_one_standby_goes_back():
     there = server(THREE, spoiled={"n2": {NEW}})
     result = upgraded(there, TO_NEW)

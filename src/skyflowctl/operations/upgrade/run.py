@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from typing import Any
 
 from skyflowctl.errors import Problem, SkyflowctlError
 from skyflowctl.executor.stop import Stop
@@ -111,6 +112,7 @@ class _MountRun:
         self._path = planned.mount.path
         self._steps: list[UpgradeStep] = []
         self._minted: Mapping[str, frozenset[str]] = {}
+        self._record_before = ""
 
     def run(self, soak: float) -> UpgradedMount:
         """Upgrade the mount, verify it, watch it, and go back if one of these fails."""
@@ -163,7 +165,9 @@ class _MountRun:
         sys, fields = self._session.gateway.sys, {"plugin_version": version}
         record: dict[str, str] = {}
         if not self._session.rollback:
-            record = upgrade_fields(sys.mount(self._path), version).get("options", {})
+            live = sys.mount(self._path)
+            record = upgrade_fields(live, version).get("options", {})
+            self._record_before = live.options.get(UPGRADED_FROM, "") if live else ""
         if self._alone:
             sys.tune_mount(self._path, {**fields, "options": {**record, UPGRADE_OPEN: "true"}})
             return
@@ -287,8 +291,14 @@ class _MountRun:
         return self._row(UpgradeStatus.BACK, _is_back(self._path, cause, entry.version))
 
     def _return_to(self, entry: CatalogEntry) -> None:
-        fields = {"plugin_version": entry.version}
+        fields: dict[str, Any] = {"plugin_version": entry.version}
+        before = self._record_before
+        if before:  # else the next rollback would find the version that runs
+            fields["options"] = {UPGRADED_FROM: before}
         self._session.gateway.sys.tune_mount(self._path, fields)
+        if before and not self._alone:
+            for node in self._session.nodes:
+                node.wait_for_option(self._path, UPGRADED_FROM, before)
         for node in self._session.nodes:
             now = node.wait_for_tune(self._path, entry.version)
             if not now.runs(entry):
