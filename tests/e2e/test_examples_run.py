@@ -47,6 +47,7 @@ _EXPECTED = {
     "skyflowctl init && skyflowctl validate": (5, "mounts.yaml is there already"),
     "skyflowctl creds order order-producer --ctx order:ORD-42 --direct": (
         64, "--direct is not for the dev stack"),
+    "skyflowctl dev up --persist": (5, "with its data in memory"),
     "skyflowctl audit posture --fail-on high -q": (6, "the setup has findings"),
     "skyflowctl config rollback payment": (5, ""),
     "skyflowctl rotate --rollback payment": (5, ""),

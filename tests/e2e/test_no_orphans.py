@@ -27,7 +27,7 @@ with contextlib.ExitStack() as open_ones:
     bao = open_ones.enter_context(running_bao())
     emulator = open_ones.enter_context(running_emulator())
     stack = open_ones.enter_context(running_stack())
-    cluster = _prepare(Path(sys.argv[1]), True)
+    cluster = _prepare(Path(sys.argv[1]), True, None)
     for node in cluster.nodes:
         cluster.start(node)
     dev = json.loads((stack.dev / "dev.json").read_text())

@@ -25,10 +25,6 @@ from skyflowctl.cli.runner import CommandRun, run_command
 from skyflowctl.errors import UsageError
 from skyflowctl.version import __version__
 
-# Command names of the design that a user may have read about.
-_LATER = frozenset({"doctor"})
-
-
 _JSON_FLAGS = frozenset({"-ojson", "-o=json", "--output=json", "-format=json", "--format=json"})
 
 
@@ -86,13 +82,6 @@ class LazyGroup(TyperGroup):
 
 
 def _refuse_unknown(prefix: str, word: str, known: list[str]) -> NoReturn:
-    if not prefix and word in _LATER:
-        raise UsageError(
-            f"'{word}' is not in this version",
-            why=f"skyflowctl {__version__} does not have this command yet",
-            fix="'skyflowctl --help' lists the commands",
-            code="not-in-this-version",
-        )
     near = get_close_matches(word, known, n=1)
     helped = f"skyflowctl {prefix} --help".replace("  ", " ")
     fix = f"did you mean '{near[0]}'?" if near else f"run '{helped}'"

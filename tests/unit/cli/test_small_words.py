@@ -4,23 +4,9 @@ from __future__ import annotations
 
 import io
 
-import pytest
-from support.cli import checked_envelope, invoke
-
 from skyflowctl.cli.commands.status import _view
 from skyflowctl.cli.console import Terminal
 from skyflowctl.cli.envelope import CommandResult
-
-
-@pytest.mark.parametrize("word", ["doctor"])
-def test_a_command_of_a_later_version_is_said_to_be_one(word):
-    done = invoke(word, "-o", "json")
-    (problem,) = checked_envelope(done.stdout)["errors"]
-    assert (done.exit_code, problem["code"]) == (64, "not-in-this-version")
-
-
-def test_help_names_no_command_that_is_not_there():
-    assert "doctor" not in invoke("help", "exit-codes").stdout
 
 
 def test_status_fits_80_columns_and_notes_what_is_not_well():
