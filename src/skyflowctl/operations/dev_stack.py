@@ -136,7 +136,7 @@ def _remove_older(built: Path, name: str) -> None:
 
 def _engine_arguments(state: DevState) -> tuple[str, ...]:
     port = state.emulator.port if state.emulator else 0
-    return ("--only-host", f"127.0.0.1:{port}")
+    return (f"--only-host=127.0.0.1:{port}",)
 
 
 @dataclass(frozen=True, slots=True)

@@ -198,7 +198,7 @@ def lost_arguments(
         entry = gateway.sys.catalog.read(wanted.name, version)
         args = entry.args if entry else ()
         before = noted_environment(args)
-        lost = [arg for arg in without_note(args) if arg not in wanted.args]
+        lost = [arg for arg in without_note(args) if arg not in without_note(wanted.args)]
         if gone := (before or frozenset()) - _environment(wanted):
             lost.append(environment_note(gone))
         if lost:

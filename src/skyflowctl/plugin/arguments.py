@@ -92,8 +92,18 @@ def noted_environment(args: Sequence[str]) -> frozenset[str] | None:
 
 
 def without_note(args: Sequence[str]) -> tuple[str, ...]:
-    """Return the arguments without the note, as the plugin gets them."""
-    return tuple(arg for arg in args if not arg.startswith(ENV_NAMES))
+    """Return the arguments without the note; an option and its value are one text.
+
+    ``--only-host H`` and ``--only-host=H`` mean the same to the plugin, and both are registered.
+    """
+    joined: list[str] = []
+    for arg in args:
+        before = joined[-1] if joined else ""
+        if before.startswith("--") and "=" not in before and not arg.startswith("-"):
+            joined[-1] = f"{before}={arg}"
+        elif not arg.startswith(ENV_NAMES):
+            joined.append(arg)
+    return tuple(joined)
 
 
 def takes_note(launcher: Path) -> bool:
