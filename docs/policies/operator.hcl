@@ -34,7 +34,7 @@ path "sys/mounts/skyflow/+/tune" {
 
 # apply: check a credential before it is written, then write it; write roles.
 path "skyflow/+/config" {
-  capabilities = ["read", "update"]
+  capabilities = ["read", "create", "update"]
 }
 path "skyflow/+/config/verify" {
   capabilities = ["update"]

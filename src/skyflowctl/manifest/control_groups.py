@@ -25,6 +25,7 @@ from skyflowctl.manifest.nodes import (
     at_value,
     child,
     entries,
+    is_zero_duration,
 )
 from skyflowctl.manifest.paths import mount_path
 
@@ -77,9 +78,12 @@ def control_group_rules(root: YamlNode) -> Iterator[tuple[Path, Problem]]:
             fix = did_you_mean(name, mounts) or "declare the mount, or remove the control group"
             yield place, Problem("bad-value", summary, why, fix, at_key(node, place))
         ttl = child(node, "ttl")
-        if ttl is not None and as_text(ttl) == "0s":
+        if ttl is not None and is_zero_duration(ttl):
             about = (*place, "ttl")
-            summary, why = "ttl must not be 0s", "the server would discard every request"
+            summary, why = (
+                f"ttl must not be {as_text(ttl)}",
+                "the server would discard every request",
+            )
             yield about, Problem("bad-duration", summary, why, "use 1h", at_value(ttl, about))
     yield from _lifted(root)
 

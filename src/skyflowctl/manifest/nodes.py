@@ -126,6 +126,14 @@ def as_seconds(node: YamlNode | None) -> int:
     return int(parse_duration(as_text(node)).total_seconds()) if node else 0
 
 
+def is_zero_duration(node: YamlNode | None) -> bool:
+    """Whether a node is a duration of 0 in any unit; not one that the schema refuses."""
+    try:
+        return node is not None and not parse_duration(as_text(node))
+    except (ValueError, OverflowError):
+        return False
+
+
 def items(node: YamlNode | None) -> list[YamlNode]:
     """Return the items of a node's list; none if it is no list."""
     return node.value if node is not None and isinstance(node.value, list) else []

@@ -16,6 +16,7 @@ from skyflowctl.manifest.nodes import (
     at_value,
     child,
     entries,
+    is_zero_duration,
 )
 from skyflowctl.manifest.paths import parents
 
@@ -78,7 +79,10 @@ def quota_rules(root: YamlNode) -> Iterator[tuple[Path, Problem]]:
             fix = "remove it, or use a path such as auth/approle"
             yield about, Problem("unused-key", summary, why, fix, at_key(found, about))
         interval = child(node, "interval")
-        if interval is not None and as_text(interval) == "0s":
+        if interval is not None and is_zero_duration(interval):
             about = (*place, "interval")
-            summary, why = "interval must not be 0s", "the rate counts requests per interval"
+            summary, why = (
+                f"interval must not be {as_text(interval)}",
+                "the rate counts requests per interval",
+            )
             yield about, Problem("bad-duration", summary, why, "use 1s", at_value(interval, about))

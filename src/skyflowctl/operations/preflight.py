@@ -188,8 +188,10 @@ def _role(action: Action) -> Iterator[Need]:
 
 def _config(action: Action, planned: PlanResult) -> Iterator[Need]:
     live = planned.live.engines.get(action_mount_path(action))
-    exact = live is not None and (live.config.configured or live.config.api.name == "full")
-    yield action.path, _UPDATE if exact else _WRITE
+    if live is not None and live.config.configured:
+        yield action.path, _UPDATE
+    else:  # without an engine, the plan creates the mount: one of ours tells new from changed
+        yield action.path, _CREATE if live is None or live.config.api.name == "full" else _WRITE
     if action.action is not ActionType.REPLACE_CREDENTIAL:
         return
     yield action.path, _READ
@@ -231,7 +233,9 @@ def _secret(action: Action) -> Iterator[Need]:
     if body["custom_metadata"]:
         yield marks, _WRITE if new else _PATCH
     if body["data"]:
-        yield action.path, _PATCH if action.cas else _WRITE
+        # The metadata was written just before: to the server, the secret is no longer new.
+        first = _UPDATE if new and body["custom_metadata"] else _WRITE
+        yield action.path, _PATCH if action.cas else first
 
 
 def _by_its_path(action: Action) -> Iterator[Need]:

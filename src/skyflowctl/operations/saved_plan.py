@@ -304,7 +304,12 @@ def _differences(saved: Mapping[str, Any], made: Mapping[str, Any]) -> Iterator[
     yield from _input_differences(saved["inputs"], made["inputs"])
     yield from _credential_differences(saved["credentials"], made["credentials"])
     if saved["actions"] != made["actions"]:
-        yield _difference("the changes are not those of the plan", _changed_actions(saved, made))
+        rest = all(one in saved["actions"] for one in made["actions"])
+        fix = (
+            f"{_AGAIN}; an approved request of it is sent by: skyflowctl apply" if rest else _AGAIN
+        )
+        why = _changed_actions(saved, made)
+        yield Problem("plan-outdated", "the changes are not those of the plan", why, fix)
     elif saved["live_sha256"] != made["live_sha256"]:
         yield _difference(
             "the server was changed after the plan was made",

@@ -192,6 +192,9 @@ def _refuse_blocked(nodes: Sequence[NodeStatus]) -> None:
         raise AuditBlockedError(summary, why=blocked[0].detail, fix=blocked[0].fix)
 
 
+_NOT_SEEN = "no node named this mount when the nodes were asked for their health"
+
+
 def _worst_of_nodes(found: HealthResult, mounts: Sequence[MountRef]) -> list[MountHealth]:
     """Return the health of each mount, the worst of those nodes that serve requests."""
     silent = {one.node for one in found.nodes if one.state in {"unreachable", "sealed"}}
@@ -199,7 +202,9 @@ def _worst_of_nodes(found: HealthResult, mounts: Sequence[MountRef]) -> list[Mou
     for mount in mounts:
         every = [row for row in found.mounts if row.path == mount.path]
         served = [row for row in every if row.node not in silent]
-        rows.append(max(served or every, key=lambda row: STATES.index(row.state)))
+        # The server may have been silent in the look, and answer now.
+        unseen = [MountHealth(mount.name, mount.path, "unreachable", None, _NOT_SEEN)]
+        rows.append(max(served or every or unseen, key=lambda row: STATES.index(row.state)))
     return rows
 
 

@@ -102,3 +102,42 @@ def test_a_missing_permission_is_an_error_that_names_the_server() -> None:
     gateway = Gateway(cast("Any", Rights({}, ["deny"])))
     with pytest.raises(NotPermittedError, match="on prod: it lacks a/roles/b"):
         refuse_unpermitted(planned(action(ObjectKind.ROLE, "a/roles/b")), gateway)
+
+
+@pytest.mark.parametrize(
+    ("configured", "api", "enough", "refused"),
+    [
+        (True, "full", ["update"], ["create"]),
+        (False, "full", ["create"], ["update"]),
+        (True, "basic", ["update"], ["create"]),
+        (None, "", ["create"], ["update"]),
+        (False, "basic", ["create"], ["deny"]),
+        (False, "basic", ["update"], ["deny"]),
+    ],
+)
+def test_a_new_config_needs_create_and_a_changed_one_update(
+    configured: bool | None, api: str, enough: list[str], refused: list[str]
+) -> None:
+    change = action(ObjectKind.CONFIG, "skyflow/order/config", ActionType.UPDATE)
+    plan = planned(change)
+    if configured is not None:
+        config = SimpleNamespace(configured=configured, api=SimpleNamespace(name=api))
+        engines = cast("dict[str, Any]", plan.live.engines)
+        engines["skyflow/order"] = SimpleNamespace(config=config)
+
+    def missing(held: list[str]) -> bool:
+        rights = Rights({change.path: held}, ["root"])
+        return bool(permission_problems(plan, Gateway(cast("Any", rights))))
+
+    assert not missing(enough)
+    assert missing(refused)
+
+
+@pytest.mark.parametrize(("marks", "refused"), [({"owner": "shop"}, True), ({}, False)])
+def test_a_new_secret_that_is_marked_first_needs_update(
+    marks: dict[str, str], refused: bool
+) -> None:
+    body = {"engine": "kv", "path": "app", "custom_metadata": marks, "data": {"a": "b"}}
+    new = Action(ActionType.CREATE, ObjectKind.SECRET, "", "kv/data/app", (), body=body)
+    assert bool(asked(Rights({new.path: ["create"]}, ["root"]), new)) is refused
+    assert asked(Rights({new.path: ["update"]}, ["root"]), new) == ""
