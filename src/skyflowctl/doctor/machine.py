@@ -169,7 +169,7 @@ def packages(path: Sequence[str] | None = None) -> Iterator[Diagnosis]:
             PACKAGES,
             Grade.UNKNOWN,
             "the vendor's SDK is not installed",
-            "only 'skyflowctl creds --direct' and this command's comparison need it",
+            "only 'skyflowctl creds MOUNT ROLE --direct' and a comparison of doctor need it",
             f"{sys.executable} -m pip install skyflow==2.1.3",
         )
         return
