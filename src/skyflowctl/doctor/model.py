@@ -29,7 +29,7 @@ class Diagnosis:
         grade: how bad it is.
         summary: one line.
         detail: the reason, in one line; empty if the summary says it all.
-        fix: a command, or what to do; empty if there is nothing to do.
+        fix: a command, or what to do, in one or more lines; empty if there is nothing to do.
     """
 
     check: str

@@ -178,9 +178,10 @@ def _view(result: CommandResult, terminal: Terminal) -> None:
 
 
 def _show_finding(one: Mapping[str, Any], terminal: Terminal) -> None:
-    label = Styled(f"  {one['grade']}".ljust(_LEFT + 2), _STYLES[one["grade"]])
-    wrapped_after((label,), _LEFT + 2, one["summary"], terminal)
+    grade = Styled(f"  {one['grade']}".ljust(_LEFT + 2), _STYLES[one["grade"]])
+    wrapped_after((grade,), _LEFT + 2, one["summary"], terminal)
     for name, text in (("why", one["detail"]), ("fix", one["fix"])):
         if text and not (name == "why" and one["grade"] == "ok"):
-            before = (" " * (_LEFT + 2), Styled(name.ljust(_NAME), "dim"))
-            wrapped_after(before, _LEFT + 2 + _NAME, text, terminal)
+            for number, line in enumerate(text.splitlines()):
+                label = Styled(("" if number else name).ljust(_NAME), "dim")
+                wrapped_after((" " * (_LEFT + 2), label), _LEFT + 2 + _NAME, line, terminal)

@@ -21,6 +21,7 @@ from skyflowctl.text import counted
 CREDENTIALS, TOKEN_SERVICE = "credentials", "token service"
 _HERE = frozenset({"file", "env"})
 """Only these references are resolved, as by ``validate``: the others run or ask something."""
+_NOT_ASKED = "the vendor's SDK was not asked: the manifest has no role of this mount"
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,15 +90,20 @@ class DoctorCredentials:
         who = f"{token_host(account.token_uri)} and the key of {mount.name}"
         if isinstance(ours, MintedToken) and not always:
             return well(TOKEN_SERVICE, f"{who}: a token in {ours.latency_ms:.0f} ms")
-        theirs = self._theirs(account, role)
+        theirs = self._theirs(account, role) if role else ""
         if isinstance(ours, MintedToken):
+            if role is None:
+                return well(TOKEN_SERVICE, f"{who}: our minter gets a token", _NOT_ASKED)
             if theirs:
                 detail = f"the vendor's SDK does not: {theirs}"
                 return well(TOKEN_SERVICE, f"{who}: our minter gets a token", detail)
             text = f"{who}: a token in {ours.latency_ms:.0f} ms"
             return well(TOKEN_SERVICE, text, "the vendor's SDK gets one too")
+        if role is None:
+            why, fix = f"{ours}; {_NOT_ASKED}", "check the key in Skyflow, then: skyflowctl doctor"
+            return Diagnosis(TOKEN_SERVICE, Grade.BAD, f"{who}: no token", why, fix)
         also = f"the vendor's SDK gets none: {theirs}" if theirs else "the vendor's SDK gets one"
-        fix = f"skyflowctl creds {mount.name} {role.name} --direct" if role else ""
+        fix = f"skyflowctl creds {mount.name} {role.name} --direct"
         return Diagnosis(TOKEN_SERVICE, Grade.BAD, f"{who}: no token", f"{ours}; {also}", fix)
 
     def _ours(self, account: ServiceAccount, role: Role | None) -> MintResult:
@@ -106,10 +112,8 @@ class DoctorCredentials:
         (made,) = mint_each(account, {"": scope}, service, self.clock, self.allowed_hosts).values()
         return made
 
-    def _theirs(self, account: ServiceAccount, role: Role | None) -> str:
-        """Return why the vendor's SDK gets no token; empty: it gets one, or needs a role."""
-        if role is None:
-            return ""
+    def _theirs(self, account: ServiceAccount, role: Role) -> str:
+        """Return why the vendor's SDK gets no token; empty: it gets one."""
         try:
             rule = CtxRule.of(role.ctx.required, role.ctx.pattern)
             mint_direct(account, role.role_id, _probe(role), rule, allowed_hosts=self.allowed_hosts)

@@ -25,7 +25,13 @@ from skyflowctl.posture.model import Finding, Severity
 from skyflowctl.rotation.retirement_plan import retirable_keys
 from skyflowctl.rotation.schedule import due_reason
 from skyflowctl.text import counted, listed
-from skyflowctl.vault.errors import ForbiddenError, NotFoundError, VaultError
+from skyflowctl.vault.errors import (
+    BadRequestError,
+    ForbiddenError,
+    NamespaceMissingError,
+    NotFoundError,
+    VaultError,
+)
 from skyflowctl.vault.gateway import Gateway
 from skyflowctl.vault.server_state import ServerState
 from skyflowctl.vault.transport import Request
@@ -187,6 +193,11 @@ class ServerLooks:
 
     def _engines(self) -> Iterator[Diagnosis]:
         mounts = self._mounts()
+        for one in self._declared or ():
+            if one not in mounts:
+                why = f"the manifest declares it; nothing of type {self._plugin_name} is there"
+                fix = "skyflowctl apply"
+                yield Diagnosis(ENGINE, Grade.BAD, f"there is no mount {one.path}", why, fix)
         if not mounts:
             yield Diagnosis(ENGINE, Grade.UNKNOWN, "there is no mount to ask", "", "")
         rows = health_now(self._gateway, mounts, parallelism=8, deadline=_SECONDS, refresh=False)
@@ -225,9 +236,22 @@ class ServerLooks:
             yield well(AUDIT, "two audit devices record requests, and runs are found in them")
 
     def _keys(self) -> Iterator[Diagnosis]:
+        mounts = self._mounts()
+        if not mounts:
+            yield Diagnosis(KEYS, Grade.UNKNOWN, "there is no mount whose keys could be asked for")
+            return
         with Workers(8) as pool:
-            found = [one for each in pool.map(self._keys_of, self._mounts()) for one in each]
-        yield from found or [well(KEYS, "no key is due, and no old one waits for its end")]
+            found = [one for each in pool.map(self._keys_of, mounts) for one in each]
+        yield from found
+        ruled = [one for one in mounts if one.rotation.max_age or one.rotation.renew_before]
+        if not found:
+            asked = f"no old key of {counted(len(mounts), 'mount')} waits for its end"
+            due = f"no key of {counted(len(ruled), 'mount')} is due; " if ruled else ""
+            yield well(KEYS, due + asked)
+        if len(ruled) < len(mounts):
+            many = counted(len(mounts) - len(ruled), "mount")
+            why = "without max_age or renew_before in a manifest no key is ever due"
+            yield well(KEYS, f"{many} without a rule for when its key is due", why)
 
     def _keys_of(self, mount: MountRef) -> list[Diagnosis]:
         try:
@@ -302,16 +326,20 @@ def _control_groups(gateway: Gateway) -> Diagnosis:
     path = "sys/control-group/request"
     try:
         gateway.transport.send(Request("POST", path, body={"accessor": ""}, idempotent=True))
-    except ForbiddenError:
-        return Diagnosis(SERVER, Grade.UNKNOWN, "control groups: not known", f"no right on {path}")
-    except NotFoundError:
-        return well(SERVER, "it has no control groups: an apply cannot wait for approvals")
     except VaultError as error:
-        if error.says("unsupported path"):
+        absent = isinstance(error, NotFoundError) and not isinstance(error, NamespaceMissingError)
+        if absent or error.says("unsupported path"):
             return well(SERVER, "it has no control groups: an apply cannot wait for approvals")
-    return well(SERVER, "it has control groups: policies may require approvals")
+        if isinstance(error, BadRequestError):
+            return well(SERVER, "it has control groups: policies may require approvals")
+        return _unknown_groups(error.problems[0].summary)
+    return _unknown_groups(f"{path} answered without an accessor, which it should refuse")
+
+
+def _unknown_groups(why: str) -> Diagnosis:
+    return Diagnosis(SERVER, Grade.UNKNOWN, "control groups: not known", why)
 
 
 def _of_posture(one: Finding) -> Diagnosis:
     grade = Grade.UNKNOWN if one.unchecked else _GRADES[one.grade]
-    return Diagnosis(AUDIT, grade, one.summary, one.reason, one.fix.partition("\n")[0])
+    return Diagnosis(AUDIT, grade, one.summary, one.reason, one.fix)
