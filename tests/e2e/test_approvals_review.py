@@ -143,7 +143,7 @@ def test_no_secret_of_a_request_is_shown(place, rita):
                 *("approvals", "show", accessor, *form), exported=True, env=place.env(rita)
             )
             assert key not in done.stdout + done.stderr
-            assert "(secret)" in done.stdout
+            assert "(hidden)" in done.stdout
     place.api("DELETE", "sys/mounts/team-kv")
 
 

@@ -1,4 +1,4 @@
-"""``approvals``: the requests of this machine, and what a request of somebody else would change.
+"""``approvals``: the requests of this machine, and what another login's request would change.
 
 The difference is computed from the live object; nothing of it comes from the requester.
 """
@@ -10,6 +10,7 @@ from typing import Any
 from skyflowctl.clock import rfc3339
 from skyflowctl.errors import NotPermittedError, Problem, RefusedError, SkyflowctlError
 from skyflowctl.frozen import dataclass
+from skyflowctl.manifest.discover import DEFAULT_PLUGIN
 from skyflowctl.planner.policy_text import policy_fields
 from skyflowctl.vault import approvals as rules
 from skyflowctl.vault.control_groups import (
@@ -25,11 +26,8 @@ from skyflowctl.vault.namespaces import namespace_of
 from skyflowctl.vault.pending_store import PendingStore, StoredRequest
 from skyflowctl.vault.transport import Request
 
-_MASK = "(secret)"
-_POLICY = ("sys/policies/acl/", "sys/policies/detailed/acl/", "sys/policy/")
-_SHOWN = (*_POLICY, "identity/", "sys/mounts/", "sys/remount", "sys/auth/", "sys/config/")
-# Of the paths that are shown, these fields may hold a secret, whoever declares them.
-_SECRET = ("credentials_json", "password", "secret", "token", "env", "private_key", "passcode")
+_UNREAD = "(not read)"
+_READS = frozenset({"read", "list"})
 _NOT_STATE = frozenset(
     {"cas", "cas_credential_version", "validate_credentials", "rotation_id", "run"}
 )
@@ -52,6 +50,8 @@ class ReviewedRequest:
         held: the request.
         fields: its fields, secrets masked.
         changes: what it would change in the live object.
+        compared: whether an update was compared with the live object.
+        effect: what it does, where the changes do not say it; empty otherwise.
         sent_at: when it was sent; None if that may not be asked.
         expires_at: when it expires; None if that may not be asked.
         warnings: what could not be found out, and why the request may fail.
@@ -60,6 +60,8 @@ class ReviewedRequest:
     held: HeldRequest
     fields: Mapping[str, Any]
     changes: tuple[RequestedChange, ...]
+    compared: bool
+    effect: str
     sent_at: datetime | None
     expires_at: datetime | None
     warnings: tuple[Problem, ...]
@@ -83,6 +85,8 @@ class ReviewedRequest:
             "expires_at": rfc3339(self.expires_at) if self.expires_at else None,
             "ttl": _seconds(now, self.expires_at),
             "fields": dict(self.fields),
+            "compared": self.compared,
+            "effect": self.effect,
             "changes": [
                 {"field": one.field, "before": one.before, "after": one.after}
                 for one in self.changes
@@ -124,7 +128,7 @@ def _state(gateway: Gateway, stored: StoredRequest) -> str:
 
 
 def review_request(gateway: Gateway, accessor: str) -> ReviewedRequest:
-    """Return a request of somebody else, with the difference that it makes to the live state.
+    """Return another login's request, with the difference that it makes to the live state.
 
     Raises:
         UsageError: the server holds no such request.
@@ -134,20 +138,31 @@ def review_request(gateway: Gateway, accessor: str) -> ReviewedRequest:
     held = read_held_request(gateway.transport, accessor)
     times = lifetime_of(gateway.transport, accessor)
     warnings = [] if times else [_TIMES_UNKNOWN]
+    names = _shown_names(gateway, held.path)
+    fields = rules.hidden_fields(names, held.fields)
+    changes = tuple(RequestedChange(name, _UNREAD, one) for name, one in fields.items())
+    compared, effect = False, _effect_unread(held)
+    where = "" if names is None else _readable(held)
     try:
-        live = _live_object(gateway, held)
+        if held.path.endswith("/config/rollback") and where:
+            changes = (_rolled_back(gateway, held, where),)
+            effect = ""
+        elif where:
+            live = _live_object(gateway, held, where)
+            changes = tuple(_changes(held, live, names or frozenset()))
+            compared = held.operation != "delete" and live is not None
+            effect = "" if compared else _effect_read(held)
+            warnings += _stale(held, live)
+        elif held.operation not in _READS:
+            warnings.append(_not_compared(held, "it is no object that this command reads"))
     except SkyflowctlError as error:
-        warnings.append(_not_compared(held, error))
-        changes = tuple(
-            RequestedChange(name, "(not read)", one) for name, one in _masked(held).items()
-        )
-    else:
-        changes = tuple(_changes(held, live))
-        warnings += _stale(held, live)
+        warnings.append(_not_compared(held, error.problems[0].summary))
     return ReviewedRequest(
         held=held,
-        fields=_masked(held),
+        fields=fields,
         changes=changes,
+        compared=compared,
+        effect=effect,
         sent_at=times[0] if times else None,
         expires_at=times[1] if times else None,
         warnings=tuple(warnings),
@@ -159,7 +174,7 @@ def refuse_approver(gateway: Gateway, held: HeldRequest) -> str:
 
     Raises:
         NotPermittedError: this login has no entity.
-        RefusedError: this login sent the request, or nobody can tell who did.
+        RefusedError: this login sent the request, or it is unknown who did.
     """
     own = gateway.sys.own_login().entity
     if not own:
@@ -171,7 +186,7 @@ def refuse_approver(gateway: Gateway, held: HeldRequest) -> str:
         )
     if not held.requester.entity:
         raise RefusedError(
-            "the request was not approved: nobody can tell who sent it",
+            "the request was not approved: it is unknown who sent it",
             why="its token has no entity, so it may be your own",
             fix="have it sent again by a login of a login method",
             code="requester-without-entity",
@@ -180,7 +195,7 @@ def refuse_approver(gateway: Gateway, held: HeldRequest) -> str:
         raise RefusedError(
             "the request was not approved: you sent it yourself",
             why=f"the entity {held.requester.name} of this login is the requester's",
-            fix="somebody else must approve it",
+            fix="ask another approver to approve it",
             code="self-approval",
         )
     return own
@@ -206,40 +221,92 @@ def approve_request(gateway: Gateway, held: HeldRequest, own: str) -> HeldReques
     return after
 
 
-def _live_object(gateway: Gateway, held: HeldRequest) -> Mapping[str, Any] | None:
-    """Return the object that a request is about; None if it does not exist."""
-    where = rules.written_object(held.path)
-    if where == "" or held.operation in {"read", "list"}:
+def _shown_names(gateway: Gateway, path: str) -> frozenset[str] | None:
+    """Return the fields of a path that may be shown; None for an object that is not known."""
+    if names := rules.names_of_server(path):
+        return names
+    if path.startswith(("sys/", "auth/")) or rules.written_object(path) is None:
         return None
-    where = where or held.path
-    method = "LIST" if where.endswith("/config/history") else "GET"
     try:
-        reply = gateway.transport.send(Request(method, where, fresh=True))
+        request = Request("GET", f"sys/internal/ui/mounts/{path}")
+        mount = gateway.transport.send(request).data or {}
+    except SkyflowctlError:
+        return None
+    return rules.names_of_engine(path, mount, DEFAULT_PLUGIN)
+
+
+def _readable(held: HeldRequest) -> str:
+    """Return the path where the object of a write is read; empty if it is read nowhere."""
+    if held.operation in _READS or held.path.endswith("/config/commit"):
+        return ""
+    for prefix in rules.POLICY_PATHS:
+        if held.path.startswith(prefix):
+            return f"sys/policies/acl/{held.path.removeprefix(prefix)}"
+    return rules.written_object(held.path) or ""
+
+
+def _live_object(gateway: Gateway, held: HeldRequest, where: str) -> Mapping[str, Any] | None:
+    """Return the object that a request is about; None if it does not exist."""
+    history = where.endswith("/config/history")
+    try:
+        reply = gateway.transport.send(Request("LIST" if history else "GET", where, fresh=True))
     except NotFoundError:
         return None
     except BadRequestError as error:
         if error.says("No secret engine mount") or error.says("mount not configured"):
             return None
         raise
-    return rules.written_part(held.path, reply.data or {})
+    data = reply.data or {}
+    if history:
+        return (data.get("key_info") or {}).get(held.path.rpartition("/")[2])
+    return rules.written_part(held.path, data)
 
 
-def _changes(held: HeldRequest, live: Mapping[str, Any] | None) -> Iterator[RequestedChange]:
-    if held.path.startswith(_POLICY):
+def _rolled_back(gateway: Gateway, held: HeldRequest, where: str) -> RequestedChange:
+    """Return which key becomes live, as far as the history shows it."""
+    live = gateway.transport.send(Request("GET", where, fresh=True)).data or {}
+    reply = gateway.transport.send(Request("LIST", f"{where}/history", fresh=True))
+    entries = {int(one): entry for one, entry in ((reply.data or {}).get("key_info") or {}).items()}
+    earlier = sorted(entries)
+    if live.get("credentials_configured"):
+        earlier = earlier[:-1]
+    wanted = held.fields.get("credential_version") or (earlier[-1] if earlier else 0)
+    after = entries.get(wanted, {}) if isinstance(wanted, int) else {}
+    key = after.get("key_id") if after.get("kept") is not False else None
+    return RequestedChange("key_id", live.get("key_id"), key or "(not shown by the history)")
+
+
+def _effect_unread(held: HeldRequest) -> str:
+    if held.operation == "delete":
+        return f"deletes {held.path}; its content was not read"
+    if held.operation in _READS:
+        return f"reads {held.path}"
+    if held.path.endswith("/config/rollback"):
+        return "rolls the credential back; which key becomes live is not shown"
+    return f"writes {held.path}; it was not compared with the live state"
+
+
+def _effect_read(held: HeldRequest) -> str:
+    return f"{'deletes' if held.operation == 'delete' else 'creates'} {held.path}"
+
+
+def _changes(
+    held: HeldRequest, live: Mapping[str, Any] | None, names: frozenset[str]
+) -> Iterator[RequestedChange]:
+    if held.path.startswith(rules.POLICY_PATHS):
         yield from _policy_changes(held, live)
         return
     if held.operation == "delete":
         gone = {name: one for name, one in (live or {}).items() if one not in (None, "", [], {})}
-        yield from (
-            RequestedChange(name, _shown(held.path, name, one), None) for name, one in gone.items()
-        )
+        for name, one in rules.hidden_fields(names, gone).items():
+            yield RequestedChange(name, one, None)
         return
     now = rules.shown_fields(live or {}, held.path)
-    for name, after in held.fields.items():
-        before = now.get(name)
-        if name in _NOT_STATE or (before == after and not _is_secret(held.path, name)):
-            continue
-        yield RequestedChange(name, _shown(held.path, name, before), _shown(held.path, name, after))
+    before, after = rules.hidden_fields(names, now), rules.hidden_fields(names, held.fields)
+    for name in held.fields:
+        same = name in names and now.get(name) == held.fields[name]
+        if name not in _NOT_STATE and not same:
+            yield RequestedChange(name, before.get(name), after[name])
 
 
 def _policy_changes(held: HeldRequest, live: Mapping[str, Any] | None) -> Iterator[RequestedChange]:
@@ -251,22 +318,6 @@ def _policy_changes(held: HeldRequest, live: Mapping[str, Any] | None) -> Iterat
     for name in dict.fromkeys((*before, *after)):
         if before.get(name) != after.get(name):
             yield RequestedChange(name, before.get(name), after.get(name))
-
-
-def _masked(held: HeldRequest) -> dict[str, Any]:
-    return {name: _shown(held.path, name, one) for name, one in held.fields.items()}
-
-
-def _shown(path: str, name: str, value: Any) -> Any:
-    if value is None or not _is_secret(path, name):
-        return value
-    return _MASK
-
-
-def _is_secret(path: str, name: str) -> bool:
-    """Whether a field may hold a secret: by its name, and any at a path that is not known here."""
-    known = rules.written_object(path) is not None or path.startswith(_SHOWN)
-    return not known or any(word in name.lower() for word in _SECRET)
 
 
 def _stale(held: HeldRequest, live: Mapping[str, Any] | None) -> Iterator[Problem]:
@@ -289,11 +340,11 @@ _TIMES_UNKNOWN = Problem(
 )
 
 
-def _not_compared(held: HeldRequest, error: SkyflowctlError) -> Problem:
+def _not_compared(held: HeldRequest, why: str) -> Problem:
     return Problem(
         "request-not-compared",
         f"what the request changes is not known: {held.path} was not read",
-        error.problems[0].summary,
+        why,
         "approve it only if you may read what it changes",
     )
 

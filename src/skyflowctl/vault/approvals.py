@@ -30,6 +30,61 @@ _OBJECTS = (
 _CREDS = re.compile(r"(?!sys/).+/creds/[^/]+")
 # Fields that differ between two runs of the same command.
 _OF_THE_RUN = frozenset({"cas", "cas_credential_version", "run"})
+POLICY_PATHS = ("sys/policies/acl/", "sys/policies/detailed/acl/", "sys/policy/")
+"""Below them lie the policies."""
+_MASK = "(hidden)"
+
+
+def _names(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+_LOGIN_ROLE = re.compile(r"auth/.+/role/[^/]+")
+_CONFIG = _names(
+    "description tags credentials_type client_id client_name key_id token_uri version cas reason "
+    "credential_version cas_credential_version credentials_configured kept run rotation_id "
+    "rotation_to rotation_keys validate_credentials allow_revoked_key last_updated "
+    "credential_updated key_valid_after key_valid_before"
+)
+_ROLE = _names(
+    "name role_ids description tags ctx_required ctx_pattern ctx_probe version cas created "
+    "sign_max_ttl reuse_min_ttl reuse_per run"
+)
+_TOKENS = _names(
+    "token_policies token_type token_ttl token_max_ttl token_period token_num_uses "
+    "token_explicit_max_ttl token_bound_cidrs token_no_default_policy token_strictly_bind_ip "
+    "policies ttl max_ttl period num_uses bound_cidrs"
+)
+_LOGIN = _TOKENS | _names(
+    "name role_name role_type bound_audiences bound_claims bound_claims_type bound_subject "
+    "bound_service_account_names bound_service_account_namespaces user_claim groups_claim "
+    "claim_mappings oidc_scopes allowed_redirect_uris bind_secret_id secret_id_ttl audience "
+    "secret_id_num_uses secret_id_bound_cidrs local_secret_ids clock_skew_leeway "
+    "expiration_leeway not_before_leeway alias_name_source max_age"
+)
+_MOUNT = _names(
+    "type description local seal_wrap external_entropy_access plugin_version accessor uuid config "
+    "default_lease_ttl max_lease_ttl force_no_cache listing_visibility token_type plugin_name "
+    "audit_non_hmac_request_keys audit_non_hmac_response_keys passthrough_request_headers "
+    "allowed_response_headers running_plugin_version running_sha256 deprecation_status"
+)
+_GROUP = _names(
+    "name id type policies disabled member_entity_ids member_group_ids canonical_id mount_accessor"
+)
+_KV = _names("max_versions cas_required delete_version_after")
+# The fields that are shown of the server's own objects; every other field is hidden.
+_OF_SERVER = (
+    *((one, frozenset({"policy", "rules", "name"})) for one in POLICY_PATHS),
+    ("identity/", _GROUP),
+    ("sys/mounts/", _MOUNT),
+    ("sys/auth/", _MOUNT),
+    ("sys/remount", frozenset({"from", "to"})),
+    ("sys/config/auditing/request-headers/", frozenset({"hmac"})),
+    ("sys/plugins/catalog/secret/", _names("name type command args sha256 version")),
+    ("sys/plugins/reload/backend", frozenset({"plugin", "mounts", "scope"})),
+)
+# Maps whose keys are the user's choice, and hold no secret.
+_WHOLE = frozenset({"bound_claims", "claim_mappings", "ctx_probe"})
 
 
 class RequestState(Enum):
@@ -173,3 +228,37 @@ def state_in(reply: Reply) -> RequestState:
     """Return the state in a reply of ``sys/control-group/request``."""
     approved = (reply.data or {}).get("approved")
     return RequestState.APPROVED if approved else RequestState.WAITING
+
+
+def names_of_server(path: str) -> frozenset[str] | None:
+    """Return the fields of the server's own objects that may be shown; None for other paths."""
+    for prefix, names in _OF_SERVER:
+        if path.startswith(prefix):
+            return names
+    return _LOGIN if _LOGIN_ROLE.fullmatch(path) else None
+
+
+def names_of_engine(path: str, mount: Mapping[str, Any], plugin: str) -> frozenset[str] | None:
+    """Return the fields of an engine's object that may be shown; None if it is not known."""
+    root = str(mount.get("path") or "").strip("/") + "/"
+    kind, rest = mount.get("type"), path.removeprefix(root)
+    if not path.startswith(root):
+        return None
+    if kind == "kv":
+        return _KV if rest.startswith("metadata/") else None
+    if kind == plugin and re.fullmatch(r"config(/rollback|/commit|/history/\d+)?", rest):
+        return _CONFIG
+    return _ROLE if kind == plugin and re.fullmatch(r"roles/[^/]+", rest) else None
+
+
+def hidden_fields(names: frozenset[str] | None, fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Return fields with everything hidden that is not known to be without a secret."""
+    return {name: _hidden(names or frozenset(), name, one) for name, one in fields.items()}
+
+
+def _hidden(names: frozenset[str], name: str, value: Any) -> Any:
+    if value is None or (name in names and name in _WHOLE):
+        return value
+    if name not in names:
+        return _MASK
+    return hidden_fields(names, value) if isinstance(value, Mapping) else value

@@ -3,12 +3,13 @@
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from skyflowctl.cli.command import READ_EXITS, command
-from skyflowctl.cli.console import Column, Styled, Terminal, fitted, show
+from skyflowctl.cli.console import Styled, Terminal, show
 from skyflowctl.cli.context import gateways
 from skyflowctl.cli.envelope import CommandResult, problem_json
 from skyflowctl.cli.options import (
@@ -21,7 +22,7 @@ from skyflowctl.cli.options import (
 )
 from skyflowctl.cli.problems import show_warnings
 from skyflowctl.cli.runner import CommandRun, run_command
-from skyflowctl.clock import span_text
+from skyflowctl.clock import parse_rfc3339, span_text
 from skyflowctl.errors import ExitCode
 
 if TYPE_CHECKING:
@@ -67,6 +68,9 @@ def approvals_list(
     def work(run: CommandRun) -> CommandResult:
         from skyflowctl.operations.approvals import list_stored
 
+        if pending not in {None, "", "-"} and not Path(str(pending)).exists():
+            # Also after its last request has run: the file is then removed.
+            run.notice(f"there is no file {pending}")
         with gateways.open_gateway(target, run) as gateway:
             store = gateways.pending_store(pending)(gateway.sys.cluster_id())
             found = list_stored(gateway, store)
@@ -77,19 +81,15 @@ def approvals_list(
 
 
 def _view_list(result: CommandResult, terminal: Terminal) -> None:
-    if result.data["requests"]:
-        fitted(terminal, _REQUESTS, result.data["requests"])
-    else:
+    """Write two lines per request, so that no path is cut in a narrow terminal."""
+    now = datetime.now(UTC)
+    for one in result.data["requests"]:
+        left = int((parse_rfc3339(one["expires_at"]) - now).total_seconds())
+        time = f"{span_text(left)} left" if left > 0 else "expired"
+        terminal.line(Styled(f"{one['method']} {one['path']}", "bold"))
+        terminal.line(f"  {one['accessor']}  {one['state']}  {time}  {one['run']}")
+    if not result.data["requests"]:
         terminal.note("no stored requests")
-
-
-_REQUESTS = (
-    Column("ACCESSOR", lambda one: str(one["accessor"]), least=24),
-    Column("STATE", lambda one: str(one["state"])),
-    Column("REQUEST", lambda one: f"{one['method']} {one['path']}", least=20),
-    Column("EXPIRES", lambda one: str(one["expires_at"])),
-    Column("RUN", lambda one: str(one["run"])),
-)
 
 
 @command(
@@ -200,7 +200,9 @@ def _show_request(data: Mapping[str, Any], terminal: Terminal) -> None:
         ]
     )
     terminal.line()
-    if not data["changes"]:
+    if data["effect"]:
+        terminal.line(data["effect"])
+    elif data["compared"] and not data["changes"]:
         terminal.line("No changes: the live state is the same.")
     for one in data["changes"]:
         terminal.line("  ", Styled(one["field"], "bold"))
