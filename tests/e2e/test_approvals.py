@@ -178,9 +178,11 @@ def test_a_request_expires_with_its_wrapping_token_or_its_login(place, pending_f
         assert time.monotonic() < until
     second = place.write(token, "seven", *keep, check=7)["data"]["pending"]
     assert second["accessor"] != first["accessor"]
-    short = place.api("POST", "auth/token/create", {"policies": ["ana"], "ttl": "30s"})[1]
     place.operator(guarded("skyflow/order/config"))
-    third = place.write(short["auth"]["client_token"], "eight", *keep, check=7)["data"]["pending"]
+    assert place.api("POST", "auth/userpass/users/ana", {"token_ttl": "30s"})[0] == 204
+    short = place.login("ana")
+    assert place.api("POST", "auth/userpass/users/ana", {"token_ttl": "0s"})[0] == 204
+    third = place.write(short, "eight", *keep, check=7)["data"]["pending"]
     left = parse_rfc3339(third["expires_at"]) - datetime.now(UTC)
     assert left <= timedelta(seconds=30)
     place.write(place.login("ana"), "nine", *keep, check=7)  # withdraws the one before
