@@ -371,7 +371,7 @@ CALLS: dict[str, list[Call]] = {
     "approvals list": [
         dev("approvals", "list", "--pending", "own/none.json", "-v", "-v"),
         bare("approvals", "list", "-o", "json"),
-        bad(dev("approvals", "list", *_WRONG)),
+        bad(dev("approvals", "list", "extra")),
     ],
     "approvals show": [
         bad(dev("approvals", "show", "nobody", "-v", "-v")),
