@@ -46,7 +46,7 @@ class UpgradeSession:
         nodes: its nodes, in the order of their turn.
         stop: whether the user asked to stop; the mount that has begun is finished first.
         on_step: called after each step.
-        rollback: whether this is a rollback, which ends a mount's record of the version before.
+        rollback: whether this is a rollback; it leaves a mount's record of the version before.
     """
 
     gateway: Gateway
