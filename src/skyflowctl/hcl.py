@@ -5,6 +5,7 @@ this parser does not support is still an error; it never guesses.
 """
 
 import re
+from collections.abc import Iterable
 from typing import Any
 
 from skyflowctl.frozen import dataclass
@@ -52,6 +53,12 @@ def quoted(text: str) -> str:
     escaped = text.replace("\\", "\\\\").replace('"', '\\"').replace("${", "\\u0024{")
     plain = "".join(one if one.isprintable() else f"\\U{ord(one):08x}" for one in escaped)
     return f'"{plain}"'
+
+
+def policy_rule(path: str, capabilities: Iterable[str]) -> str:
+    """Return a rule of a policy in one line, its capabilities in the given order."""
+    words = ", ".join(map(quoted, capabilities))
+    return f"path {quoted(path)} {{ capabilities = [{words}] }}"
 
 
 def parse_hcl(text: str) -> Block:

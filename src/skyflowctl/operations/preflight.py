@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from skyflowctl.errors import NotPermittedError, Problem
 from skyflowctl.executor.steps import action_mount_path
 from skyflowctl.frozen import dataclass
-from skyflowctl.hcl import quoted
+from skyflowctl.hcl import policy_rule
 from skyflowctl.operations.plan import PlanResult
 from skyflowctl.planner.plan import Action, ActionType, ObjectKind
 from skyflowctl.text import counted
@@ -50,8 +50,7 @@ class MissingPermission:
     @property
     def hcl(self) -> str:
         """The rule for a policy, in one line."""
-        words = ", ".join(quoted(word) for word in self.rule)
-        return f"path {quoted(self.path)} {{ capabilities = [{words}] }}"
+        return policy_rule(self.path, self.rule)
 
 
 def refuse_unpermitted(planned: PlanResult, gateway: Gateway) -> tuple[Problem, ...]:

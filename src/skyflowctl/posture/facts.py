@@ -6,6 +6,7 @@ from datetime import datetime
 from enum import Enum, auto
 
 from skyflowctl.frozen import dataclass
+from skyflowctl.hcl import policy_rule
 from skyflowctl.manifest.model import Manifest, Mount
 from skyflowctl.vault.live import CredentialVersion, LiveConfig, LiveMount, LiveRole
 from skyflowctl.vault.responses import CatalogEntry
@@ -30,8 +31,7 @@ class NotRead:
         """The policy that would allow the read; empty if permission is not the cause."""
         if not self.capabilities:
             return ""
-        words = ", ".join(f'"{word}"' for word in self.capabilities)
-        return f'path "{self.path}" {{ capabilities = [{words}] }}'
+        return policy_rule(self.path, self.capabilities)
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from skyflowctl.frozen import dataclass
+from skyflowctl.hcl import policy_rule
 from skyflowctl.posture.acl import Acl
 from skyflowctl.posture.policies import DENY, PathRule
 
@@ -43,9 +44,8 @@ class Excess:
     @property
     def line(self) -> str:
         """One line of evidence."""
-        words = ", ".join(f'"{word}"' for word in self.capabilities)
         more = f" {self.how}" if self.how else ""
-        return f'path "{self.text}" {{ capabilities = [{words}] }}{more}'
+        return f"{policy_rule(self.text, self.capabilities)}{more}"
 
 
 def excess(

@@ -13,6 +13,7 @@ from skyflowctl.errors import (
     UsageError,
 )
 from skyflowctl.frozen import dataclass
+from skyflowctl.hcl import policy_rule
 from skyflowctl.operations.mount_refs import MountRef, discover_mounts
 from skyflowctl.operations.plugins import Registration, check_start
 from skyflowctl.operations.upgrade.model import (
@@ -154,7 +155,7 @@ def _check_rights(gateway: Gateway, mounts: Sequence[MountRef]) -> None:
             f"this login may not write {', '.join(missing)}",
             why="an upgrade tunes each mount and reloads it",
             fix="add to its policy: "
-            + " ".join(f'path "{path}" {{ capabilities = ["update"] }}' for path in missing),
+            + " ".join(policy_rule(path, ("update",)) for path in missing),
         )
 
 

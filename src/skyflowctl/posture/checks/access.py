@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from skyflowctl.engine.names import PER_ROLE
+from skyflowctl.hcl import policy_rule
 from skyflowctl.posture.facts import Facts, Login, NotRead
 from skyflowctl.posture.grants import Reach, grants, opened_by, reach_of
 from skyflowctl.posture.model import Check, Finding, FindingSubject, Severity
@@ -59,7 +60,7 @@ def _too_many(mount: str, roles: Sequence[str], found: Sequence[Login], limit: i
 
 def _lines(paths: Sequence[str]) -> str:
     """Return the policy lines for these paths, at most three."""
-    shown = [f'path "{path}" {{ capabilities = ["read"] }}' for path in paths[:3]]
+    shown = [policy_rule(path, ("read",)) for path in paths[:3]]
     more = len(paths) - len(shown)
     return "\n".join([*shown, f"# and {more} more"] if more else shown)
 

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterator, Sequence
 
-from skyflowctl.hcl import quoted
+from skyflowctl.hcl import policy_rule, quoted
 from skyflowctl.posture.acl import Acl
 from skyflowctl.posture.facts import Facts, NotRead
 from skyflowctl.posture.least import ANY, Excess, TooManyPathsError, excess, may
@@ -105,8 +105,7 @@ def _lacking(name: str, shipped: str, own: Acl, facts: Facts) -> list[str]:
             generic = rule.text.replace(mount, _FOLDER)
             lost = rule.capabilities - may(own, _example(rule))
             if lost:
-                words = ", ".join(f'"{word}"' for word in sorted(lost))
-                line = f'path "{rule.text}" {{ capabilities = [{words}] }}'
+                line = policy_rule(rule.text, sorted(lost))
                 found[f"{line} is for: {purposes.get(generic, name)}"] = None
     return list(found)
 
