@@ -212,6 +212,9 @@ async def kill(plugin: Running, _channel: Channel) -> None:
 def test_shutdown_is_answered_and_nothing_is_left(folder: Path):
     async def story(plugin: Running) -> None:
         async with plugin.connected() as channel:
+            # The first call settles the connection. Otherwise the client may find the process gone
+            # when it acknowledges the settings, and drop the reply that it has not read yet.
+            await call(channel, SUPPORT, "MultiplexingSupportReply")
             await shut_down(plugin, channel)
             plugin.process.wait(5)
 
