@@ -1,7 +1,7 @@
-"""Our signed data tokens against those that the vendor's Node and Java SDKs made once.
+"""Our signed data tokens against those that the vendor's Node, Java and Go SDKs made once.
 
-Each SDK was run once with a service account made for it; its private key is gone, and the
-signed data tokens have ended. The Python SDK runs live in ``test_sign_differential``.
+Each SDK was run once with a service account whose private key is gone, and the signed data tokens
+have ended. The Python SDK runs live in ``test_sign_differential``.
 """
 
 import json
@@ -21,8 +21,9 @@ RECORDED = json.loads(
 INPUT, ACCOUNT = RECORDED["input"], RECORDED["account"]
 TTL = INPUT["ttl_seconds"]
 # Exactly what an SDK's has and ours has not, and the reverse: (header, claims) of each.
-EXTRA = {"node": ({}, {"aud": ACCOUNT["token_uri"]}), "java": ({}, {})}
-LACKING = {"node": ({}, {}), "java": ({"typ": "JWT"}, {})}
+AUDIENCE = {"aud": ACCOUNT["token_uri"]}
+EXTRA = {"node": ({}, AUDIENCE), "java": ({}, {}), "go": ({}, AUDIENCE)}
+LACKING = {"node": ({}, {}), "java": ({"typ": "JWT"}, {}), "go": ({}, {})}
 
 SIGNED = [
     pytest.param(sdk, position, id=f"{sdk}-{position}")
@@ -32,9 +33,10 @@ SIGNED = [
 
 
 def _theirs(sdk: str, position: int) -> tuple[dict, dict]:
-    signed = RECORDED["sdks"][sdk]["signed_data_tokens"][position]
+    recorded = RECORDED["sdks"][sdk]
+    signed = recorded["signed_data_tokens"][position]
     assert signed.startswith(PREFIX)
-    return _decoded(signed.removeprefix(PREFIX), RECORDED["public_key"])
+    return _decoded(signed.removeprefix(PREFIX), recorded["public_key"])
 
 
 def _decoded(token: str, public_key: str) -> tuple[dict, dict]:

@@ -80,6 +80,7 @@ ROLES = {
     "gitlab": "auth/gitlab/role/order-pipeline",
     "cert": "auth/cert/certs/order-edge",
 }
+LOGINS = {method: f"{method}/{path.rpartition('/')[2]}" for method, path in ROLES.items()}
 ISSUER = Issuer()
 
 
@@ -168,6 +169,25 @@ def test_each_login_reads_its_own_creds_and_nothing_else(site, method):
     assert {path: request(site.stack, path, token=token)[0] for path in denied} == dict.fromkeys(
         denied, 403
     )
+
+
+@pytest.mark.parametrize(
+    ("mount", "role", "readers"),
+    [
+        ("order", "producer", set(ROLES)),
+        ("order", "reader", {"gitlab"}),
+        ("payment", "engine", set()),
+    ],
+)
+def test_who_can_names_exactly_the_logins_that_read(site, mount, role, readers):
+    answer = site.stack.json("audit", "who-can", mount, role)["data"]
+    assert answer["complete"], answer["not_read"]
+    named = {one["name"]: one["decision"] for one in answer["readers"]}
+    assert {method for method in ROLES if named.get(LOGINS[method]) == "yes"} == readers
+    path = f"skyflow/{mount}/creds/{role}" + ("?ctx=order:who" if role == "producer" else "")
+    for method in ROLES:
+        token = log_in(site, method)[1]["auth"]["client_token"]
+        assert request(site.stack, path, token=token)[0] == (200 if method in readers else 403)
 
 
 def client_login(site: Site, kind: str, file: Path) -> ServerLogin:
