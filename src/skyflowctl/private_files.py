@@ -15,6 +15,16 @@ from pathlib import Path
 
 _NO_FOLLOW = os.O_NOFOLLOW | os.O_CLOEXEC
 _BEGINNING = 1 << 16
+_USUAL = {"CACHE": "~/.cache", "CONFIG": "~/.config", "STATE": "~/.local/state"}
+
+
+def user_folder(kind: str) -> Path:
+    """Return skyflowctl's folder of a kind in the user's home: CACHE, CONFIG or STATE, as XDG
+    defines them. It need not exist."""
+    named = Path(os.environ.get(f"XDG_{kind}_HOME", ""))
+    # The XDG rule: ignore a relative path, which would be in the working folder.
+    home = named if named.is_absolute() else Path(_USUAL[kind]).expanduser()
+    return home / "skyflowctl"
 
 
 def open_private(path: Path, flags: int, *, secret: bool = False) -> int:

@@ -7,6 +7,9 @@ import sys
 _NEW_OBJECTS = 50_000
 """How many new objects start a search for garbage; imports alone make 40,000, all of them kept."""
 
+COMPLETE = "__complete"
+"""The first word of a call by a completion script; no command, and not for people."""
+
 _ONLY_PRINT = frozenset({"creds", "health", "plan", "status", "validate", "version"})
 """Commands whose only open results at their end are stdout and stderr."""
 
@@ -14,6 +17,8 @@ _ONLY_PRINT = frozenset({"creds", "health", "plan", "status", "validate", "versi
 def start() -> None:
     """Run the command line as the only work of this process: the entry point."""
     gc.set_threshold(_NEW_OBJECTS)
+    if sys.argv[1:2] == [COMPLETE] and len(sys.argv) > 3:
+        _complete(sys.argv[2:])
     try:
         main()
         leave(0)  # a static page
@@ -21,6 +26,16 @@ def start() -> None:
         if sys.argv[1:2] and sys.argv[1] in _ONLY_PRINT and isinstance(stop.code, int):
             leave(stop.code)
         raise
+
+
+def _complete(args: list[str]) -> None:
+    """Answer a shell's completion script, and exit without anything that takes longer."""
+    from skyflowctl.cli import streams
+    from skyflowctl.cli.context.live_names import complete
+
+    streams.open_standard_streams()
+    complete(*args)
+    os._exit(0)
 
 
 def leave(code: int) -> None:

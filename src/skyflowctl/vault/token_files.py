@@ -77,7 +77,7 @@ def stored_token(environ: Mapping[str, str], address: str) -> Secret | None:
             stored token cannot be read or is no token.
     """
     home = Path(environ.get("HOME") or "~").expanduser()
-    helper = _helper(environ, home)
+    helper = token_helper(environ)
     if helper:
         named = {"BAO_ADDR": address, "VAULT_ADDR": address}
         return _ask_helper(helper, {**environ, **named})
@@ -97,11 +97,15 @@ def stored_token(environ: Mapping[str, str], address: str) -> Secret | None:
     return checked_token(text, str(file)) if text.strip() else None
 
 
-def _helper(environ: Mapping[str, str], home: Path) -> str:
+def token_helper(environ: Mapping[str, str]) -> str:
     """Return the token helper's path from the client's settings; empty if there is none.
 
     The settings are in the file that BAO_CONFIG_PATH names, else in ``~/.bao``.
+
+    Raises:
+        UsageError: the settings cannot be read, or are invalid.
     """
+    home = Path(environ.get("HOME") or "~").expanduser()
     named = variable(environ, "CONFIG_PATH") or "~/.bao"
     return _helper_in(home / named[2:] if named.startswith("~/") else Path(named))
 

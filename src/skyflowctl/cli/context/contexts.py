@@ -8,6 +8,7 @@ from skyflowctl.cli.printed_commands import given_options
 from skyflowctl.cli.runner import CommandRun
 from skyflowctl.errors import Problem, SkyflowctlError, UsageError
 from skyflowctl.manifest.discover import DEFAULT_PREFIX
+from skyflowctl.private_files import user_folder
 from skyflowctl.text import name_one_of
 
 if TYPE_CHECKING:
@@ -19,10 +20,7 @@ VARIABLE = "SKYFLOWCTL_CONTEXT"
 
 def contexts_path() -> Path:
     """Return the path of the user's contexts."""
-    named = Path(os.environ.get("XDG_CONFIG_HOME", ""))
-    # The XDG rule: ignore a relative path, which would be in the working folder.
-    home = named if named.is_absolute() else Path("~/.config").expanduser()
-    return home / "skyflowctl" / "contexts.json"
+    return user_folder("CONFIG") / "contexts.json"
 
 
 def context_file() -> "ContextFile":

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from skyflowctl.cli.runner import CommandRun
 from skyflowctl.errors import Problem, RefusedError, UsageError
+from skyflowctl.private_files import user_folder
 
 if TYPE_CHECKING:
     from skyflowctl.operations.log_in import LoginInputs
@@ -26,10 +27,7 @@ _BROWSER_WAIT = timedelta(minutes=5)
 
 def state_folder() -> Path:
     """Return the folder of skyflowctl's state on this machine."""
-    named = Path(os.environ.get("XDG_STATE_HOME", ""))
-    # The XDG rule: ignore a relative path, which would be in the working folder.
-    home = named if named.is_absolute() else Path("~/.local/state").expanduser()
-    return home / "skyflowctl"
+    return user_folder("STATE")
 
 
 def login_store() -> "LoginStore":

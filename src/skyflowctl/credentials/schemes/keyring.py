@@ -1,5 +1,6 @@
 """``keyring``: secrets in this machine's keyring."""
 
+import contextlib
 import threading
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, TypeVar
@@ -79,6 +80,29 @@ def stored(service: str, username: str) -> Secret | None:
         UnresolvedReferenceError: the keyring cannot be used.
     """
     found = _done(lambda backend: backend.get_password(service, username))
+    return Secret(str(found)) if found else None
+
+
+def stored_unasked(service: str, username: str) -> Secret | None:
+    """Return an entry only if reading it cannot make the keyring ask the user for anything.
+
+    That can be known of a Secret Service alone (GNOME, KeePassXC): another backend, or a locked
+    one, gives None.
+
+    Raises:
+        Exception: the service does not answer; it may also hang.
+    """
+    backend = _backend()
+    first = next(iter(getattr(backend, "backends", [backend])))  # the chainer tries its backends
+    if not type(first).__module__.endswith("backends.SecretService"):
+        return None
+    # Loaded by the backend already.
+    import secretstorage
+
+    with contextlib.closing(secretstorage.dbus_init()) as bus:
+        if secretstorage.get_collection_by_alias(bus, "default").is_locked():
+            return None
+    found = first.get_password(service, username)
     return Secret(str(found)) if found else None
 
 
