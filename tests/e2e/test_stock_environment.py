@@ -21,6 +21,7 @@ from support.cli import checked_envelope, invoke
 from support.client_libraries import client_library  # noqa: F401 - runs all tests twice
 from support.scripted import Answer, Seen, scripted
 
+from skyflowctl.doctor.machine import check_environment
 from skyflowctl.errors import UsageError
 from skyflowctl.secret import Secret
 from skyflowctl.vault.client_settings import RateLimit, client_timeout, rate_limit
@@ -92,6 +93,13 @@ def test_e1_the_table_has_every_name_that_the_stock_client_reads():
 
     assert {text for text in texts if not explained(text)} == set()
     assert ours & OF_OTHERS == set()
+
+
+@pytest.mark.parametrize("prefix", ["BAO_", "VAULT_"])
+def test_doctor_takes_no_name_of_a_server_or_an_agent_for_a_misspelt_one(prefix):
+    environ = {"HOME": "/nowhere", **{f"{prefix}{name}": "x" for name in OF_OTHERS}}
+    told = [one.summary for one in check_environment(environ, ())]
+    assert told == ["no BAO_ or VAULT_ variable is set"]
 
 
 def test_e1_the_table_has_every_name_in_the_stock_clients_help():

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from urllib.parse import urlsplit
 
 from skyflowctl.clock import Clock, rfc3339
-from skyflowctl.doctor.model import Diagnosis, Grade, well
+from skyflowctl.doctor.model import Diagnosis, Grade, ok_finding
 from skyflowctl.errors import os_reason
 from skyflowctl.text import duration
 from skyflowctl.vault.target import UNIX_SCHEME, Target, is_loopback
@@ -19,6 +19,7 @@ _SOON = timedelta(days=14)
 # OpenSSL's codes of X509_verify_cert.
 _NOT_YET, _EXPIRED, _OTHER_NAME = 9, 10, 62
 _CA_FIX = "export BAO_CACERT=/path/of/ca.pem"
+_NEW_CERTIFICATE = "install a new certificate on that node, then there: kill -HUP $(pidof bao)"
 
 
 def check_tls(target: Target, clock: Clock) -> Iterator[Diagnosis]:
@@ -42,16 +43,17 @@ def check_tls(target: Target, clock: Clock) -> Iterator[Diagnosis]:
 def _address(address: str, target: Target, clock: Clock) -> Diagnosis:
     parts = urlsplit(address)
     if parts.scheme == UNIX_SCHEME:
-        return well(TLS, f"{address} is a socket of this machine")
+        return ok_finding(TLS, f"{address} is a socket of this machine")
     if parts.scheme == "http":
         if is_loopback(parts.hostname or ""):
-            return well(TLS, f"{address} is not encrypted, and stays on this machine")
+            return ok_finding(TLS, f"{address} is not encrypted, and stays on this machine")
         why = "the token, and every token of Skyflow, can be read in transit"
         fix = f"export BAO_ADDR={address.replace('http:', 'https:', 1)}"
         return Diagnosis(TLS, Grade.BAD, f"{address} is not encrypted", why, fix)
     if target.proxy is not None:
         why = "it is reached through a proxy, and this check makes no connection through one"
-        return Diagnosis(TLS, Grade.UNKNOWN, f"the certificate of {address} was not read", why)
+        what = f"the certificate of {address} was not read"
+        return Diagnosis(TLS, Grade.UNKNOWN, what, why, f"bao status -address={address}")
     return _certificate(address, parts.hostname or "", parts.port or 443, target, clock)
 
 
@@ -79,7 +81,7 @@ def _certificate_end(host: str, port: int, target: Target) -> datetime | None:
 
 def _ending(address: str, end: datetime | None, clock: Clock) -> Diagnosis:
     if end is None:
-        return well(TLS, f"{address} is encrypted")
+        return ok_finding(TLS, f"{address} is encrypted")
     left = end - clock.now()
     if left < _SOON:
         ends = f"ends in {duration(left)}" if left > timedelta(0) else "has ended"
@@ -88,16 +90,16 @@ def _ending(address: str, end: datetime | None, clock: Clock) -> Diagnosis:
             Grade.WARNING if left > timedelta(0) else Grade.BAD,
             f"the certificate of {address} {ends}",
             f"then every client that verifies it is refused; it ends {rfc3339(end)}",
-            "install a new certificate on that node, then send the server SIGHUP",
+            _NEW_CERTIFICATE,
         )
-    return well(TLS, f"{address}: its certificate is valid until {end.date()}")
+    return ok_finding(TLS, f"{address}: its certificate is valid until {end.date()}")
 
 
 def _not_verified(address: str, error: ssl.SSLCertVerificationError, target: Target) -> Diagnosis:
     why = error.verify_message
     if error.verify_code in {_EXPIRED, _NOT_YET}:
         what = "has expired" if error.verify_code == _EXPIRED else "is not valid yet"
-        fix = "install a new certificate on that node; 'timedatectl' shows this machine's clock"
+        fix = f"{_NEW_CERTIFICATE}; 'timedatectl' shows this machine's clock"
     elif error.verify_code == _OTHER_NAME:
         what = "is for another name"
         fix = "export BAO_TLS_SERVER_NAME=NAME, with a name in it; or use that name as the address"
@@ -113,5 +115,5 @@ def _no_handshake(address: str, error: Exception) -> Diagnosis:
     reason = os_reason(error) if isinstance(error, OSError) else str(error)
     if isinstance(error, ssl.SSLError):
         reason = f"the handshake failed: {error.reason or error}"
-    fix = "check the address, and that the server runs: 'bao status'"
+    fix = f"check the address, and that the server runs: bao status -address={address}"
     return Diagnosis(TLS, Grade.BAD, f"no TLS connection to {address}", reason, fix)

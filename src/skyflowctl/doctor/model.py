@@ -9,7 +9,7 @@ from skyflowctl.frozen import dataclass
 
 
 class Grade(StrEnum):
-    """How bad a finding is, the worst first."""
+    """Whether a thing works, the worst first. It ranks no danger, as posture's severities do."""
 
     BAD = "bad"
     """Something does not work, or will not for long."""
@@ -29,42 +29,42 @@ class Diagnosis:
         grade: how bad it is.
         summary: one line.
         detail: the reason, in one line; empty if the summary says it all.
-        fix: a command, or what to do, in one or more lines; empty if there is nothing to do.
+        fix: a command, or text for a configuration, in one or more lines; empty only if it is ok.
     """
 
     check: str
     grade: Grade
     summary: str
-    detail: str = ""
-    fix: str = ""
+    detail: str
+    fix: str
 
 
-Look = Callable[[], Iterable[Diagnosis]]
+DoctorCheck = Callable[[], Iterable[Diagnosis]]
 """One check: it returns findings, at least one."""
 
 
 def diagnose(
-    looks: Mapping[str, Look], on_start: Callable[[str], None] = lambda _: None
+    checks: Mapping[str, DoctorCheck], on_start: Callable[[str], None] = lambda _: None
 ) -> tuple[Diagnosis, ...]:
     """Make every check at once, and return the findings in the order of the checks.
 
     A check that fails tells that nothing is known, and does not end the others.
 
     Args:
-        looks: by name.
+        checks: by name.
         on_start: called with the name of each check before it is made, from several threads.
     """
 
-    def one(look: tuple[str, Look]) -> list[Diagnosis]:
-        name, work = look
+    def one(check: tuple[str, DoctorCheck]) -> list[Diagnosis]:
+        name, work = check
         on_start(name)
         try:
             return list(work())
         except SkyflowctlError as error:
-            return [unknown(name, error.problems[0])]
+            return [of_problem(name, Grade.UNKNOWN, error.problems[0])]
 
-    with Workers(len(looks) or 1) as pool:
-        return tuple(finding for found in pool.map(one, looks.items()) for finding in found)
+    with Workers(len(checks) or 1) as pool:
+        return tuple(finding for found in pool.map(one, checks.items()) for finding in found)
 
 
 def of_problem(check: str, grade: Grade, problem: Problem) -> Diagnosis:
@@ -72,14 +72,9 @@ def of_problem(check: str, grade: Grade, problem: Problem) -> Diagnosis:
     return Diagnosis(check, grade, problem.summary, problem.why, problem.fix)
 
 
-def unknown(check: str, problem: Problem) -> Diagnosis:
-    """Return the finding that a check could not be made."""
-    return of_problem(check, Grade.UNKNOWN, problem)
-
-
-def well(check: str, summary: str, detail: str = "") -> Diagnosis:
+def ok_finding(check: str, summary: str, detail: str = "") -> Diagnosis:
     """Return the finding of what is in order."""
-    return Diagnosis(check, Grade.OK, summary, detail)
+    return Diagnosis(check, Grade.OK, summary, detail, "")
 
 
 def count_grades(findings: Iterable[Diagnosis]) -> dict[str, int]:

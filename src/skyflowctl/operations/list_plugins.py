@@ -2,7 +2,7 @@
 
 import shlex
 import subprocess
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from enum import StrEnum
 from pathlib import Path
 
@@ -57,7 +57,13 @@ class PluginList:
         return (*of_files, *running_problems(self.mounts))
 
 
-def list_plugins(gateway: Gateway, name: str, directory: Path | None = None) -> PluginList:
+def list_plugins(
+    gateway: Gateway,
+    name: str,
+    directory: Path | None = None,
+    *,
+    mounts: Mapping[str, LiveMount] | None = None,
+) -> PluginList:
     """Return a name's catalog entries and what its mounts run.
 
     One request for the catalog, one for each entry, one for the mounts.
@@ -67,6 +73,7 @@ def list_plugins(gateway: Gateway, name: str, directory: Path | None = None) -> 
         name: the plugin's.
         directory: the server's plugin directory, where it is on this host: every entry's
             file is compared with its digest and, if it is a launcher, run with ``--check``.
+        mounts: all of the server; None: they are read.
 
     Raises:
         UsageError: the directory is none.
@@ -83,8 +90,8 @@ def list_plugins(gateway: Gateway, name: str, directory: Path | None = None) -> 
             raise
         entries = listed  # its files and arguments are shown as unknown
     files = tuple(_checked(entry, directory) for entry in entries)
-    mounts = running_mounts(gateway.sys.mounts().values(), name, entries)
-    return PluginList(files, mounts)
+    live = gateway.sys.mounts() if mounts is None else mounts
+    return PluginList(files, running_mounts(live.values(), name, entries))
 
 
 def running_mounts(

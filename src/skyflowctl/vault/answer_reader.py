@@ -13,7 +13,7 @@ from skyflowctl.errors import UsageError
 from skyflowctl.retry import TOO_MANY_REQUESTS, retry, retry_after
 from skyflowctl.vault.call import OutgoingRequest, Try, parked_answer
 from skyflowctl.vault.errors import ForbiddenError, VaultError
-from skyflowctl.vault.failed_answers import error_for, server_texts
+from skyflowctl.vault.failed_answers import denied_by_policy, error_for, server_texts
 from skyflowctl.vault.foreign_answers import ServerAnswer, is_the_servers, not_a_server
 from skyflowctl.vault.no_response import broken_answer, no_response_error, no_token
 from skyflowctl.vault.retry_rules import (
@@ -143,8 +143,10 @@ class AnswerReader:
             request_id=str((answer.body or {}).get("request_id") or ""),
             namespace=self._target.namespace,
         )
-        if isinstance(error, ForbiddenError) and self._target.token is None:
-            return no_token(error, self._target.source)
+        if isinstance(error, ForbiddenError):
+            if self._target.token is None:
+                return no_token(error, self._target.source)
+            error.by_policy = denied_by_policy(answer.body)
         return error
 
 

@@ -60,9 +60,14 @@ class VaultError(errors.SkyflowctlError):
 
 
 class ForbiddenError(VaultError, errors.NotPermittedError):
-    """403: the token is dead, or its policies do not allow this."""
+    """403: the token is dead, or its policies do not allow this.
+
+    Attributes:
+        by_policy: whether the server said so of a valid token's policies.
+    """
 
     default_code = "forbidden"
+    by_policy = False
 
 
 class NotFoundError(VaultError):

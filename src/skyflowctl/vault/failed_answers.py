@@ -47,6 +47,15 @@ def server_texts(body: Any) -> tuple[str, ...]:
     return tuple(_one_line(str(text)) for text in listed or ())
 
 
+def denied_by_policy(body: Any) -> bool:
+    """Return whether a 403 is about the policies of a valid token.
+
+    Only that text is framed; an invalid token's is the bare ``permission denied`` (measured).
+    """
+    listed = body.get("errors") if isinstance(body, Mapping) else None
+    return any("occurred:" in str(text) for text in listed or ())
+
+
 def _one_line(text: str) -> str:
     lines = [line.strip().removeprefix("* ") for line in text.splitlines()]
     kept = [line for line in lines if line and not line.endswith("occurred:")]

@@ -103,7 +103,7 @@ def look_up(transport: Transport, token: Secret, *, minted: bool) -> IssuedLogin
     """Return what the server says of the token that a transport sends.
 
     Raises:
-        ForbiddenError: it is not valid, or may not look itself up.
+        ForbiddenError: it is not valid or, if ``by_policy``, may not look itself up.
         VaultError: the server does not answer.
     """
     found = transport.send(Request("GET", "auth/token/lookup-self")).data or {}

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from importlib import metadata
+
 import pytest
 
-from skyflowctl.doctor.machine import check_environment, packages, proxies
-from skyflowctl.doctor.model import Diagnosis, Grade, count_grades, diagnose, well
+from skyflowctl.cli.help import ENVIRONMENT
+from skyflowctl.doctor.machine import SDK_PINNED, check_environment, packages, proxies
+from skyflowctl.doctor.model import Diagnosis, Grade, count_grades, diagnose, ok_finding
 from skyflowctl.errors import UsageError
 
 HOME = {"HOME": "/nowhere"}
+OWN = [name for name in ENVIRONMENT if name.startswith("SKYFLOWCTL_")]
 
 
 def found(**environ: str) -> list[tuple[str, str]]:
-    return [(one.grade.value, one.summary) for one in check_environment(HOME | environ)]
+    return [(one.grade.value, one.summary) for one in check_environment(HOME | environ, OWN)]
 
 
 def test_an_empty_environment_is_ok():
@@ -33,14 +37,56 @@ def test_an_empty_environment_is_ok():
             "unset BAO_AGENT_ADDR VAULT_AGENT_ADDR",
         ),
         ({"BAO_TOKEN": "s.x"}, "BAO_TOKEN is set, and no address that it belongs to", "export"),
-        ({"BAO_ADRR": "https://a"}, "BAO_ADRR is not read by any client", "unset BAO_ADRR"),
         ({"VAULT_FORMAT": "json"}, "VAULT_FORMAT is set and not used", "give -o json"),
     ],
 )
 def test_what_is_wrong_is_a_warning_with_its_fix(environ, summary, fix):
-    (first, *_) = [one for one in check_environment(HOME | environ) if one.grade is Grade.WARNING]
+    (first, *_) = [
+        one for one in check_environment(HOME | environ, OWN) if one.grade is Grade.WARNING
+    ]
     assert first.summary == summary
     assert first.fix.startswith(fix)
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("BAO_ADDRESS", "BAO_ADDR"),
+        ("BAO_ADRR", "BAO_ADDR"),
+        ("VAULT_ADRR", "VAULT_ADDR"),
+        ("VAULT_CA_CERT", "VAULT_CACERT"),
+        ("BAO_SKIPVERIFY", "BAO_SKIP_VERIFY"),
+        ("SKYFLOWCTL_NODE", "SKYFLOWCTL_NODES"),
+        ("SKYFLOWCTL_ADDR", "BAO_ADDR"),
+        ("SKYFLOW_CONTEXT", "SKYFLOWCTL_CONTEXT"),
+        ("OPENBAO_ADDR", "BAO_ADDR"),
+        ("VALUT_TOKEN", "VAULT_TOKEN"),
+    ],
+)
+def test_a_misspelt_name_is_found_with_the_one_that_was_meant(name, meant):
+    (one,) = [one for one in found(**{name: "x"}) if one[0] == "warning"]
+    assert one[1] == f"{name} is not read by any client"
+    (first, *_) = check_environment(HOME | {name: "x"}, OWN)
+    assert first.fix == f'export {meant}="${name}"; unset {name}'
+    (first, *_) = check_environment(HOME | {name: "x", meant: "x", "VAULT_ADDR": "x"}, OWN)
+    assert first.fix == f"unset {name}", "the right one is set: its value stays"
+
+
+def test_an_own_name_that_resembles_nothing_is_not_read():
+    (one, *_) = check_environment(HOME | {"SKYFLOWCTL_XYZ": "1"}, OWN)
+    assert (one.summary, one.fix) == (
+        "SKYFLOWCTL_XYZ is not read by any client",
+        "unset SKYFLOWCTL_XYZ",
+    )
+
+
+@pytest.mark.parametrize("name", [*OWN, "VAULTWARDEN_TOKEN", "SKYFLOW_BEARER_TOKEN", "HTTP_PROXY"])
+def test_a_name_of_another_program_is_left_alone(name):
+    assert all("not read" not in summary for _, summary in found(**{name: "x"}))
+
+
+def test_the_sdk_that_is_named_is_the_one_that_is_required():
+    assert SDK_PINNED in (metadata.requires("skyflowctl") or [])
 
 
 def test_the_same_value_twice_is_no_conflict():
@@ -48,7 +94,7 @@ def test_the_same_value_twice_is_no_conflict():
 
 
 def test_a_context_that_the_environment_hides():
-    findings = check_environment(HOME | {"BAO_ADDR": "https://a"}, context="prod")
+    findings = check_environment(HOME | {"BAO_ADDR": "https://a"}, OWN, context="prod")
     assert next(iter(findings)).summary == "the environment's address hides the context prod"
 
 
@@ -58,7 +104,7 @@ def test_no_secret_value_is_shown():
         "BAO_PROXY_ADDR": "http://u:SECRET@p",
         "BAO_ADDR": "https://a",
     }
-    told = [*check_environment(HOME | environ), *proxies(environ, "https://a")]
+    told = [*check_environment(HOME | environ, OWN), *proxies(environ, "https://a")]
     assert "SECRET" not in repr(told)
     assert "BAO_TOKEN=(set)" in repr(told)
     assert "through p" in repr(told)
@@ -95,7 +141,7 @@ def test_a_check_that_fails_is_unknown_and_ends_no_other():
         raise UsageError("cannot be asked", why="w", fix="f")
 
     started: list[str] = []
-    findings = diagnose({"a": fails, "b": lambda: [well("b", "fine")]}, started.append)
+    findings = diagnose({"a": fails, "b": lambda: [ok_finding("b", "fine")]}, started.append)
     assert [(one.check, one.grade) for one in findings] == [("a", Grade.UNKNOWN), ("b", Grade.OK)]
     assert sorted(started) == ["a", "b"]
     assert count_grades(findings) == {"bad": 0, "warning": 0, "unknown": 1, "ok": 1}

@@ -10,16 +10,17 @@ from skyflowctl.cli.command import command
 from skyflowctl.cli.commands.audit.posture_view import wrapped_after
 from skyflowctl.cli.console import Styled, Terminal
 from skyflowctl.cli.context import gateways
-from skyflowctl.cli.context.contexts import current_context_name
+from skyflowctl.cli.context.contexts import current_context_name, default_prefix
 from skyflowctl.cli.context.dev_stack import audit_suspects, layout_of
 from skyflowctl.cli.envelope import CommandResult, status_of
+from skyflowctl.cli.help import ENVIRONMENT
 from skyflowctl.cli.options import AllowHostOption, FileOption, OutputOptions, TargetOptions
 from skyflowctl.cli.runner import CommandRun, run_command
 from skyflowctl.errors import ExitCode, Problem, SkyflowctlError
 
 if TYPE_CHECKING:
     from skyflowctl.operations.doctor.run import DoctorReport, DoctorRequest
-    from skyflowctl.operations.doctor.server import ServerLooks
+    from skyflowctl.operations.doctor.server import ServerChecks
     from skyflowctl.operations.validate import Validation
     from skyflowctl.vault.target import Target
 
@@ -75,7 +76,7 @@ def _request(
     stack: ExitStack,
 ) -> "DoctorRequest":
     from skyflowctl.credentials.token_hosts import token_hosts
-    from skyflowctl.operations.doctor.credentials import DoctorCredentials
+    from skyflowctl.operations.doctor.credentials import CredentialChecks
     from skyflowctl.operations.doctor.run import DoctorRequest
 
     found, problem = _target(options, run)
@@ -89,11 +90,12 @@ def _request(
     return DoctorRequest(
         environ=os.environ,
         clock=run.clock,
+        variables=[name for name in ENVIRONMENT if name.startswith("SKYFLOWCTL_")],
         context=current_context_name(),
         target=found,
         problem=problem,
         server=server,
-        credentials=DoctorCredentials(validation, os.environ, run.clock, hosts, withheld),
+        credentials=CredentialChecks(validation, run.clock, hosts, withheld),
     )
 
 
@@ -127,19 +129,21 @@ def _server(
     run: CommandRun,
     stack: ExitStack,
     validation: "Validation | None",
-) -> "ServerLooks":
+) -> "ServerChecks":
     from skyflowctl.manifest.discover import DEFAULT_PLUGIN
-    from skyflowctl.operations.doctor.server import ServerLooks
+    from skyflowctl.operations.doctor.server import ServerChecks
     from skyflowctl.operations.mount_refs import declared_mounts
 
     manifest = validation.manifest if validation else None
     gateway = gateways.gateway_to(found, options, run)
     stack.callback(gateway.close)
-    return ServerLooks(
+    return ServerChecks(
         gateway,
         suspects=audit_suspects(found.address, manifest),
-        mounts=declared_mounts(manifest) if manifest else None,
+        declared=declared_mounts(manifest) if manifest else None,
         plugin_name=manifest.plugin.name if manifest else DEFAULT_PLUGIN,
+        token=found.token,
+        prefix=manifest.path_prefix if manifest else default_prefix(),
         clock=run.clock,
     )
 

@@ -1,6 +1,6 @@
 """``doctor``: makes every check at once, those of the server only if one of its nodes serves."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from functools import partial
 
 from skyflowctl.clock import Clock
@@ -13,11 +13,12 @@ from skyflowctl.doctor.machine import (
     packages,
     proxies,
 )
-from skyflowctl.doctor.model import Diagnosis, Grade, Look, diagnose, of_problem, well
+from skyflowctl.doctor.model import Diagnosis, DoctorCheck, Grade, diagnose, of_problem, ok_finding
 from skyflowctl.errors import ExitCode, Problem
 from skyflowctl.frozen import dataclass
-from skyflowctl.operations.doctor.credentials import CREDENTIALS, TOKEN_SERVICE, DoctorCredentials
-from skyflowctl.operations.doctor.server import NODES, ServerLooks
+from skyflowctl.operations.doctor.credentials import CREDENTIALS, TOKEN_SERVICE, CredentialChecks
+from skyflowctl.operations.doctor.nodes import NODES
+from skyflowctl.operations.doctor.server import SERVER, ServerChecks
 from skyflowctl.vault.target import Target
 
 TARGET = "target"
@@ -37,6 +38,7 @@ class DoctorRequest:
     Args:
         environ: the process environment.
         clock: this machine's.
+        variables: the names of skyflowctl's own variables.
         context: the name of the current context; empty: none.
         target: the server as it is named; None: none is, or it cannot be used.
         problem: why the named server cannot be used.
@@ -46,11 +48,12 @@ class DoctorRequest:
 
     environ: Mapping[str, str]
     clock: Clock
+    variables: Collection[str]
     context: str
     target: Target | None
     problem: Problem | None
-    server: ServerLooks | None
-    credentials: DoctorCredentials
+    server: ServerChecks | None
+    credentials: CredentialChecks
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,8 +77,9 @@ def doctor(request: DoctorRequest, on_start: Callable[[str], None]) -> DoctorRep
         on_start: called with the name of each check before it is made, from several threads.
     """
     target = request.target
-    looks: dict[str, Look] = {
-        ENVIRONMENT: lambda: check_environment(request.environ, context=request.context),
+    hidden = request.context if target and target.source == "environment" else ""
+    checks: dict[str, DoctorCheck] = {
+        ENVIRONMENT: lambda: check_environment(request.environ, request.variables, context=hidden),
         TARGET: lambda: [_target(request)],
         PROXY: lambda: proxies(request.environ, target.address if target else ""),
         PACKAGES: packages,
@@ -83,16 +87,20 @@ def doctor(request: DoctorRequest, on_start: Callable[[str], None]) -> DoctorRep
         TOKEN_SERVICE: request.credentials.token_service,
     }
     if target is not None:
-        looks[TLS] = partial(check_tls, target, request.clock)
+        checks[TLS] = partial(check_tls, target, request.clock)
     if request.server is None:
-        return DoctorReport(diagnose(looks, on_start))
-    looks[NODES] = request.server.nodes
-    found = diagnose(looks, on_start)
+        return DoctorReport(diagnose(checks, on_start))
+    checks[NODES] = request.server.nodes
+    found = diagnose(checks, on_start)
     if not request.server.serves:
         why = "no node that was asked serves requests"
-        skipped = Diagnosis("server", Grade.UNKNOWN, "nothing else was asked of the server", why)
+        what, fix = (
+            "nothing else was asked of the server",
+            "mend the nodes, then: skyflowctl doctor",
+        )
+        skipped = Diagnosis(SERVER, Grade.UNKNOWN, what, why, fix)
         return DoctorReport((*found, skipped))
-    return DoctorReport((*found, *diagnose(request.server.looks(), on_start)))
+    return DoctorReport((*found, *diagnose(request.server.checks(), on_start)))
 
 
 def _target(request: DoctorRequest) -> Diagnosis:
@@ -103,4 +111,4 @@ def _target(request: DoctorRequest) -> Diagnosis:
         return _NO_TARGET
     within = f", namespace {target.namespace}" if target.namespace else ""
     more = f"; further nodes: {', '.join(target.nodes)}" if target.nodes else ""
-    return well(TARGET, f"{target.address}{within}, from {target.source}{more}")
+    return ok_finding(TARGET, f"{target.address}{within}, from {target.source}{more}")

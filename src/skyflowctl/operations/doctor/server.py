@@ -1,29 +1,27 @@
 """The checks of a server: its nodes, this login, the engine, the audit trail, and old keys."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 
-from skyflowctl.clock import Clock, parse_rfc3339, rfc3339
+from skyflowctl.clock import Clock, rfc3339
 from skyflowctl.concurrency import Workers
-from skyflowctl.doctor.model import Diagnosis, Grade, Look, of_problem, unknown, well
+from skyflowctl.doctor.model import Diagnosis, DoctorCheck, Grade, of_problem, ok_finding
 from skyflowctl.errors import Problem, SkyflowctlError
+from skyflowctl.hcl import policy_rule
 from skyflowctl.operations.blocked_audit import AuditSuspects
+from skyflowctl.operations.doctor.nodes import PLUGIN, node_findings, other_files
 from skyflowctl.operations.health import health_now
 from skyflowctl.operations.list_plugins import list_plugins
-from skyflowctl.operations.mount_refs import MountRef, discover_mounts
-from skyflowctl.operations.node_states import (
-    SKEW_SECONDS,
-    NodeStatus,
-    every_node,
-    node_problems,
-    skew_warnings,
-)
+from skyflowctl.operations.mount_refs import MountRef, mounts_of_type
+from skyflowctl.operations.node_states import every_node, node_problems
 from skyflowctl.posture.checks.audit_devices import check_audit_devices, check_audited_headers
 from skyflowctl.posture.collect.reads import or_not_read, read_audit_devices
 from skyflowctl.posture.facts import Facts, NotRead, Server
 from skyflowctl.posture.model import Finding, Severity
 from skyflowctl.rotation.retirement_plan import retirable_keys
 from skyflowctl.rotation.schedule import due_reason
+from skyflowctl.secret import Secret
 from skyflowctl.text import counted, listed
 from skyflowctl.vault.errors import (
     BadRequestError,
@@ -33,22 +31,23 @@ from skyflowctl.vault.errors import (
     VaultError,
 )
 from skyflowctl.vault.gateway import Gateway
+from skyflowctl.vault.live import LiveMount
+from skyflowctl.vault.login_api import look_up
 from skyflowctl.vault.server_state import ServerState
 from skyflowctl.vault.transport import Request
 from skyflowctl.vault.waits import within
 
-NODES = "nodes"
 LOGIN, PERMISSIONS, SERVER = "login", "permissions", "server"
-ENGINE, PLUGIN, AUDIT, KEYS = "engine", "plugin", "audit", "keys"
+ENGINE, AUDIT, KEYS = "engine", "audit", "keys"
 _SECONDS = 10.0
-_BAD_SKEW_SECONDS = 60
 _SOON_SECONDS = 3600
+_LOOK_UP = "auth/token/lookup-self"
+_MAKE_MOUNTS = "skyflowctl apply"
 _HEADERS = "sys/config/auditing/request-headers"
 _NEEDED: Mapping[str, tuple[str, ...]] = {
     "sys/mounts": ("read",),
     "sys/ha-status": ("read",),
     "sys/plugins/catalog": ("read",),
-    "sys/plugins/catalog/secret/skyflow": ("read", "sudo"),
     _HEADERS: ("read", "sudo"),
     "sys/audit": ("read", "sudo"),
 }
@@ -58,53 +57,49 @@ _OF_A_MOUNT: Mapping[str, tuple[str, ...]] = {
     "roles": ("list",),
     "health": ("read",),
 }
-_GRADES = {
-    Severity.CRITICAL: Grade.BAD,
-    Severity.HIGH: Grade.BAD,
-    Severity.MEDIUM: Grade.WARNING,
-    Severity.LOW: Grade.WARNING,
-    Severity.INFO: Grade.OK,
-}
 
 
-class ServerLooks:
+@dataclass(slots=True)
+class ServerChecks:
     """The checks of one server.
 
     Args:
         gateway: the server.
         suspects: what is known about its audit devices.
-        mounts: the manifest's; None: all of the plugin's type.
+        declared: the manifest's mounts; None: all of the plugin's type.
         plugin_name: the mount type of this engine.
+        prefix: left out of the names of mounts that no manifest names.
+        token: this login; None: there is none.
         clock: this machine's.
+        serves: whether a node serves requests; known after ``nodes``.
     """
 
-    def __init__(
-        self,
-        gateway: Gateway,
-        *,
-        suspects: AuditSuspects,
-        mounts: Sequence[MountRef] | None,
-        plugin_name: str,
-        clock: Clock,
-    ) -> None:
-        self._gateway = gateway
-        self._suspects = suspects
-        self._declared = mounts
-        self._plugin_name = plugin_name
-        self._clock = clock
-        self.serves = False
+    gateway: Gateway
+    suspects: AuditSuspects
+    declared: Sequence[MountRef] | None
+    plugin_name: str
+    prefix: str
+    token: Secret | None
+    clock: Clock
+    serves: bool = field(default=False, init=False)
+    _live: Mapping[str, LiveMount] | VaultError = field(default_factory=dict, init=False)
 
     def nodes(self) -> Iterator[Diagnosis]:
         """Yield the state and the clock of each node; afterwards ``serves`` is known."""
-        states = every_node(self._gateway, (), self._suspects, _SECONDS, self._clock)
+        states = every_node(self.gateway, (), self.suspects, _SECONDS, self.clock)
         served = {"active", "standby", "standby_forwards", "standby_without_leader"}
         self.serves = any(one.state in served for one in states)
         for one in states:
-            yield from _node(one)
+            yield from node_findings(one)
 
-    def looks(self) -> dict[str, Look]:
-        """Return the further checks, each within ten seconds."""
-        every: dict[str, Look] = {
+    def checks(self) -> dict[str, DoctorCheck]:
+        """Read the mounts, and return the further checks, each within ten seconds."""
+        try:
+            with within(_SECONDS):
+                self._live = self.gateway.sys.mounts()
+        except VaultError as error:
+            self._live = error
+        every: dict[str, DoctorCheck] = {
             SERVER: self._server,
             LOGIN: self._login,
             PERMISSIONS: self._permissions,
@@ -113,99 +108,117 @@ class ServerLooks:
             AUDIT: self._audit,
             KEYS: self._keys,
         }
-        return {name: partial(_in_time, look) for name, look in every.items()}
+        return {name: partial(_in_time, check) for name, check in every.items()}
+
+    def _live_mounts(self) -> Mapping[str, LiveMount]:
+        """Return the server's mounts, as they were read for all checks.
+
+        Raises:
+            VaultError: they could not be read.
+        """
+        if isinstance(self._live, VaultError):
+            raise self._live
+        return self._live
 
     def _mounts(self) -> Sequence[MountRef]:
         """Return the manifest's mounts that are there, else all of the plugin's type."""
-        found = discover_mounts(self._gateway, plugin_name=self._plugin_name, prefix="skyflow")
-        if self._declared is None:
+        live = self._live_mounts()
+        found = mounts_of_type(live, plugin_name=self.plugin_name, prefix=self.prefix)
+        if self.declared is None:
             return found
-        live = {one.path for one in found}
-        return [one for one in self._declared if one.path in live]
+        paths = {one.path for one in found}
+        return [one for one in self.declared if one.path in paths]
 
     def _server(self) -> Iterator[Diagnosis]:
-        health = self._gateway.sys.health()
-        index = bool(self._gateway.transport.newest_index)
-        yield well(SERVER, f"version {health.version}, cluster {health.cluster_id}")
+        health = self.gateway.sys.health()
+        index = bool(self.gateway.transport.newest_index)
+        yield ok_finding(SERVER, f"version {health.version}, cluster {health.cluster_id}")
         if index:
-            yield well(SERVER, "reads through a standby are consistent (X-Vault-Index)")
-        elif health.state is ServerState.ACTIVE and len(self._gateway.sys.nodes()) < 2:
-            yield well(SERVER, "it is one node, so no read is older than a write before it")
+            yield ok_finding(SERVER, "reads through a standby are consistent (X-Vault-Index)")
+        elif health.state is ServerState.ACTIVE and len(self.gateway.sys.nodes()) < 2:
+            yield ok_finding(SERVER, "it is one node, so no read is older than a write before it")
         else:
             why = "it sends no X-Vault-Index (OpenBao from 2.7 on does)"
             summary = "reads through a standby may be older than a write before them"
-            yield Diagnosis(SERVER, Grade.WARNING, summary, why, "name the active node first")
-        yield _control_groups(self._gateway)
+            fix = "name the active node first: export BAO_ADDR=https://ACTIVE:8200"
+            yield Diagnosis(SERVER, Grade.WARNING, summary, why, fix)
+        yield _control_groups(self.gateway)
 
     def _login(self) -> Iterator[Diagnosis]:
         try:
-            reply = self._gateway.transport.send(Request("GET", "auth/token/lookup-self"))
+            own = look_up(self.gateway.transport, self.token or Secret(""), minted=False)
         except ForbiddenError as error:
-            yield of_problem(LOGIN, Grade.BAD, error.problems[0])
+            if not error.by_policy:
+                yield of_problem(LOGIN, Grade.BAD, error.problems[0])
+                return
+            summary = "this login is valid, and may not look itself up"
+            why = "so its policies and its end are not known"
+            yield Diagnosis(LOGIN, Grade.UNKNOWN, summary, why, _allow(_LOOK_UP, ("read",)))
             return
-        data = reply.data or {}
-        names = listed(sorted(str(one) for one in data.get("policies") or ()))
-        text = f"{data.get('display_name') or 'a token'} with the policies {names}"
-        end = str(data.get("expire_time") or "")
-        left = (parse_rfc3339(end) - self._clock.now()).total_seconds() if end else None
-        if left is not None and left < _SOON_SECONDS:
-            why = f"it ends {rfc3339(parse_rfc3339(end))}: a longer run would end with it"
+        names = listed(sorted(own.policies))
+        text = f"{own.user or 'a token'} with the policies {names}"
+        left = (own.ends - self.clock.now()).total_seconds() if own.ends else None
+        if own.ends and left is not None and left < _SOON_SECONDS:
+            why = f"it ends {rfc3339(own.ends)}: a longer run would end with it"
             yield Diagnosis(LOGIN, Grade.WARNING, f"{text} ends soon", why, "bao token renew")
             return
-        yield well(LOGIN, text, f"it ends {end}" if end else "it never ends")
+        yield ok_finding(
+            LOGIN, text, f"it ends {rfc3339(own.ends)}" if own.ends else "it never ends"
+        )
 
     def _permissions(self) -> Iterator[Diagnosis]:
-        needed = dict(_NEEDED)
+        entry = f"sys/plugins/catalog/secret/{self.plugin_name}"
+        needed = {**_NEEDED, entry: ("read", "sudo")}
         for mount in self._mounts():
             needed |= {f"{mount.path}/{name}": rights for name, rights in _OF_A_MOUNT.items()}
-        has = self._gateway.sys.capabilities(list(needed))
-        lacking = [
-            NotRead(path, rights)
+        has = self.gateway.sys.capabilities(list(needed))
+        lacking = {
+            path: rights
             for path, rights in needed.items()
             if "root" not in has[path] and not set(rights) <= set(has[path])
-        ]
+        }
         if not lacking:
-            yield well(PERMISSIONS, f"this login may read all {len(needed)} paths")
-        for one in lacking:
-            summary = f"this login may not {' and '.join(one.capabilities)} {one.path}"
+            yield ok_finding(PERMISSIONS, f"this login may read all {len(needed)} paths")
+        for path, rights in lacking.items():
+            summary = f"this login may not {' and '.join(rights)} {path}"
             why = "what is there cannot be shown or checked"
-            fix = f"give its policy: {one.policy_line}"
-            yield Diagnosis(PERMISSIONS, Grade.WARNING, summary, why, fix)
+            yield Diagnosis(PERMISSIONS, Grade.WARNING, summary, why, _allow(path, rights))
 
     def _plugin(self) -> Iterator[Diagnosis]:
         """Yield whether every mount runs the registered file, on every node."""
-        found = list_plugins(self._gateway, self._plugin_name)
+        found = list_plugins(self.gateway, self.plugin_name, mounts=self._live_mounts())
         paths = [one.path for one in found.mounts]
-        nodes = every_node(self._gateway, paths, self._suspects, _SECONDS, self._clock)
+        nodes = every_node(self.gateway, paths, self.suspects, _SECONDS, self.clock)
         problems = list(found.problems(None))
         problems += [one for one in node_problems(nodes) if one.code == "node-plugin-missing"]
         for problem in problems:
             yield of_problem(PLUGIN, Grade.BAD, problem)
-        yield from _other_digests(nodes, {one.path: one.sha256 for one in found.mounts})
+        yield from other_files(nodes, found.mounts)
         if not found.catalog:
             fix = "skyflowctl plugin build DIRECTORY; skyflowctl plugin register FILE"
-            summary = f"no plugin {self._plugin_name} is registered"
+            summary = f"no plugin {self.plugin_name} is registered"
             yield Diagnosis(PLUGIN, Grade.WARNING, summary, "no mount of it can be made", fix)
         elif not problems:
             many = counted(len(paths), "mount")
             versions = listed([one.entry.version for one in found.catalog])
-            yield well(PLUGIN, f"{many} run what is registered: {versions}")
+            yield ok_finding(PLUGIN, f"{many} run what is registered: {versions}")
 
     def _engines(self) -> Iterator[Diagnosis]:
         mounts = self._mounts()
-        for one in self._declared or ():
+        for one in self.declared or ():
             if one not in mounts:
-                why = f"the manifest declares it; nothing of type {self._plugin_name} is there"
-                fix = "skyflowctl apply"
-                yield Diagnosis(ENGINE, Grade.BAD, f"there is no mount {one.path}", why, fix)
+                why = f"the manifest declares it; nothing of type {self.plugin_name} is there"
+                summary = f"there is no mount {one.path}"
+                yield Diagnosis(ENGINE, Grade.BAD, summary, why, _MAKE_MOUNTS)
         if not mounts:
-            yield Diagnosis(ENGINE, Grade.UNKNOWN, "there is no mount to ask", "", "")
-        rows = health_now(self._gateway, mounts, parallelism=8, deadline=_SECONDS, refresh=False)
+            why = "so no engine was asked for a token"
+            yield Diagnosis(ENGINE, Grade.UNKNOWN, "there is no mount to ask", why, _MAKE_MOUNTS)
+        rows = health_now(self.gateway, mounts, parallelism=8, deadline=_SECONDS, refresh=False)
         with Workers(8) as pool:
             apis = pool.map(self._api, mounts)
         for mount, row, api in zip(mounts, rows, apis, strict=True):
             if row.state == "ok":
-                yield well(ENGINE, f"{mount.name} gives tokens", api)
+                yield ok_finding(ENGINE, f"{mount.name} gives tokens", api)
                 continue
             grade = Grade.UNKNOWN if row.state in {"unproven", "forbidden"} else Grade.BAD
             summary = f"{mount.name} is {row.state.replace('_', ' ')}"
@@ -216,29 +229,30 @@ class ServerLooks:
     def _api(self, mount: MountRef) -> str:
         """Return what a mount's engine can do, in words; empty if it cannot be read."""
         try:
-            api = self._gateway.engine(mount.path).config().api
+            api = self.gateway.engine(mount.path).config().api
         except SkyflowctlError:
             return ""
         return f"{api.name} API" + (f", without {listed(api.missing)}" if api.missing else "")
 
     def _audit(self) -> Iterator[Diagnosis]:
         """Yield what posture says of audit devices and audited headers."""
-        headers = or_not_read(self._gateway.sys.audited_headers, _HEADERS, "read", "sudo")
+        headers = or_not_read(self.gateway.sys.audited_headers, _HEADERS, "read", "sudo")
         facts = Facts(
-            self._clock.now(),
-            Server(self._gateway.transport.server.address),
-            audit_devices=read_audit_devices(self._gateway.transport),
+            self.clock.now(),
+            Server(self.gateway.transport.server.address),
+            audit_devices=read_audit_devices(self.gateway.transport),
             audited_headers=NotRead(_HEADERS, ("read", "sudo")) if headers is None else headers,
         )
         found = [*check_audit_devices(facts), *check_audited_headers(facts)]
         yield from map(_of_posture, found)
         if not found:
-            yield well(AUDIT, "two audit devices record requests, and runs are found in them")
+            yield ok_finding(AUDIT, "two audit devices record requests, and runs are found in them")
 
     def _keys(self) -> Iterator[Diagnosis]:
         mounts = self._mounts()
         if not mounts:
-            yield Diagnosis(KEYS, Grade.UNKNOWN, "there is no mount whose keys could be asked for")
+            summary = "there is no mount whose keys could be asked for"
+            yield Diagnosis(KEYS, Grade.UNKNOWN, summary, "", _MAKE_MOUNTS)
             return
         with Workers(8) as pool:
             found = [one for each in pool.map(self._keys_of, mounts) for one in each]
@@ -247,20 +261,20 @@ class ServerLooks:
         if not found:
             asked = f"no old key of {counted(len(mounts), 'mount')} waits for its end"
             due = f"no key of {counted(len(ruled), 'mount')} is due; " if ruled else ""
-            yield well(KEYS, due + asked)
+            yield ok_finding(KEYS, due + asked)
         if len(ruled) < len(mounts):
             many = counted(len(mounts) - len(ruled), "mount")
             why = "without max_age or renew_before in a manifest no key is ever due"
-            yield well(KEYS, f"{many} without a rule for when its key is due", why)
+            yield ok_finding(KEYS, f"{many} without a rule for when its key is due", why)
 
     def _keys_of(self, mount: MountRef) -> list[Diagnosis]:
         try:
-            engine = self._gateway.engine(mount.path)
+            engine = self.gateway.engine(mount.path)
             config, history = engine.config(), engine.history()
-            due = due_reason(mount.rotation, config, self._clock.now())
+            due = due_reason(mount.rotation, config, self.clock.now())
         except (VaultError, ValueError) as error:
             problem = error.problems[0] if isinstance(error, VaultError) else None
-            return [unknown(KEYS, problem or _bad_time(mount))]
+            return [of_problem(KEYS, Grade.UNKNOWN, problem or _bad_time(mount))]
         found = []
         if due:
             fix = f"skyflowctl rotate {mount.path}"
@@ -277,9 +291,9 @@ class ServerLooks:
         return found
 
 
-def _in_time(look: Callable[[], Iterable[Diagnosis]]) -> list[Diagnosis]:
+def _in_time(check: DoctorCheck) -> list[Diagnosis]:
     with within(_SECONDS):
-        return list(look())
+        return list(check())
 
 
 def _bad_time(mount: MountRef) -> Problem:
@@ -291,36 +305,6 @@ def _bad_time(mount: MountRef) -> Problem:
     )
 
 
-def _node(one: NodeStatus) -> Iterator[Diagnosis]:
-    if one.state == "not_asked":
-        yield Diagnosis(NODES, Grade.UNKNOWN, f"{one.node} was not asked", one.detail, one.fix)
-        return
-    for problem in node_problems([one]):
-        yield of_problem(NODES, Grade.BAD, problem)
-    if one.state == "standby_forwards":
-        summary = f"{one.node} serves no reads itself"
-        yield Diagnosis(NODES, Grade.WARNING, summary, one.detail, one.fix)
-    for problem in skew_warnings([one]):
-        far = abs(one.clock_skew_seconds or 0) >= _BAD_SKEW_SECONDS
-        yield of_problem(NODES, Grade.BAD if far else Grade.WARNING, problem)
-    if one.well and one.state != "standby_forwards":
-        skew = one.clock_skew_seconds
-        clock = f"its clock is within {SKEW_SECONDS} s of this machine's"
-        told = clock if skew is not None and abs(skew) < SKEW_SECONDS else ""
-        yield well(NODES, f"{one.node} is {one.state}", told)
-
-
-def _other_digests(nodes: Sequence[NodeStatus], wanted: Mapping[str, str]) -> Iterator[Diagnosis]:
-    """Yield the mounts that run another file on one node than on the one at the address."""
-    for node in nodes:
-        for path, digest in node.digests.items():
-            if digest and wanted.get(path) and digest != wanted[path]:
-                summary = f"{path} runs another file on {node.node}"
-                why = f"{digest[:12]} there, {wanted[path][:12]} at the address"
-                fix = f"bao plugin reload -mounts={path}/ -scope=global"
-                yield Diagnosis(PLUGIN, Grade.BAD, summary, why, fix)
-
-
 def _control_groups(gateway: Gateway) -> Diagnosis:
     """Return whether the server has control groups; an accessor that cannot be asks for nothing."""
     path = "sys/control-group/request"
@@ -329,17 +313,27 @@ def _control_groups(gateway: Gateway) -> Diagnosis:
     except VaultError as error:
         absent = isinstance(error, NotFoundError) and not isinstance(error, NamespaceMissingError)
         if absent or error.says("unsupported path"):
-            return well(SERVER, "it has no control groups: an apply cannot wait for approvals")
+            return ok_finding(
+                SERVER, "it has no control groups: an apply cannot wait for approvals"
+            )
         if isinstance(error, BadRequestError):
-            return well(SERVER, "it has control groups: policies may require approvals")
+            return ok_finding(SERVER, "it has control groups: policies may require approvals")
         return _unknown_groups(error.problems[0].summary)
     return _unknown_groups(f"{path} answered without an accessor, which it should refuse")
 
 
 def _unknown_groups(why: str) -> Diagnosis:
-    return Diagnosis(SERVER, Grade.UNKNOWN, "control groups: not known", why)
+    fix = "bao write sys/control-group/request accessor=none"
+    return Diagnosis(SERVER, Grade.UNKNOWN, "control groups: not known", why, fix)
+
+
+def _allow(path: str, rights: Sequence[str]) -> str:
+    """Return how a policy of this login gets these rights."""
+    return f"add to a policy's file: {policy_rule(path, rights)}\nbao policy write NAME FILE"
 
 
 def _of_posture(one: Finding) -> Diagnosis:
-    grade = Grade.UNKNOWN if one.unchecked else _GRADES[one.grade]
+    works = Grade.OK if one.grade is Severity.INFO else Grade.WARNING
+    grade = Grade.BAD if one.grade.at_least(Severity.HIGH) else works
+    grade = Grade.UNKNOWN if one.unchecked else grade
     return Diagnosis(AUDIT, grade, one.summary, one.reason, one.fix)
