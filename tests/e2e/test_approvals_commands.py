@@ -96,6 +96,24 @@ def test_apply_leaves_one_request_and_carries_it_out_once_approved(place, keep, 
     assert place.waiting() == {}
 
 
+def test_a_role_write_is_pending_and_is_carried_out_once_approved(place, keep):
+    path = "skyflow/order/roles/order-producer"
+    token = place.operator(guarded("skyflow/order/roles/*"))
+    before = place.api("GET", path)[1]["data"]
+    words = ("role", "write", "order", "order-producer", "--description", "by hand", "-y", *keep)
+    first = place.run(token, *words, check=7)
+    assert first["status"] == "pending"
+    assert place.run(token, *words, check=7)["data"] == first["data"]
+    assert place.api("GET", path)[1]["data"] == before
+    (accessor,) = place.waiting()
+    place.approve(accessor)
+    assert place.run(token, *words)["data"]["result"] == "updated"
+    after = place.api("GET", path)[1]["data"]
+    assert (after["description"], after["version"]) == ("by hand", before["version"] + 1)
+    assert place.run(token, *words)["data"]["result"] == "unchanged"
+    assert place.waiting() == {}
+
+
 @pytest.mark.parametrize("what", ["role", "mount"])
 def test_an_apply_withdraws_what_its_manifest_no_longer_asks_for(place, keep, manifest, what):
     paths = {"role": "skyflow/order/roles/*", "mount": "sys/mounts/skyflow/spare"}

@@ -145,6 +145,15 @@ def test_a_key_that_was_deleted_at_skyflow_is_never_ok(place: Place):
     assert place.data("status")["mounts"][0]["health"] == "unproven"
 
 
+def test_role_write_sends_only_what_the_engine_keeps(place: Place):
+    place.apply()
+    words = ("role", "write", "order", "writer")
+    assert place.data(*words, "--role-id", "role-2", "-y")["result"] == "updated"
+    assert place.data("role", "show", "order", "writer")["role"]["role_ids"] == ["role-2"]
+    refused = place.run(*words, "--ctx-optional", "-y", code=5)
+    assert codes(refused) == ["not-supported-by-engine"]
+
+
 def test_ctx_rules_are_refused_at_plan_time_with_the_reason(place: Place):
     place.apply()
     place.write(CTX)

@@ -24,6 +24,7 @@ PAGES = (
     "compromised-key",
     "use-from-python",
     "log-in",
+    "change-role",
 )
 
 

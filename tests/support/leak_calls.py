@@ -337,6 +337,12 @@ CALLS: dict[str, list[Call]] = {
         bare("role", "show", "ledger", "reader"),
         bad(dev("role", "show", "order", "nobody")),
     ],
+    "role write": [
+        dev("role", "write", "order", "leak", "--role-id", "r-leak", "-y", "-v", "-v"),
+        bare("role", "write", "ledger", "reader", "--tag", "a", "--dry-run", "-o", "json"),
+        bad(dev("role", "write", "order", "leak", "--ctx-probe", "{own", "-y", "-v", "-v")),
+        bad(bare("role", "write", "ledger", "reader", "--description", "x", "-o", "json")),
+    ],
     "role delete": [
         dev("role", "delete", "order", "nobody", "-y"),
         bad(bare("role", "delete", "ledger", "reader", "-o", "json")),

@@ -27,7 +27,7 @@ _SELF = "About skyflowctl"
 GROUPS = {
     "mount": "List, show, enable and disable the mounts of product lines",
     "config": "Show, verify, write, roll back and revoke a mount's credential",
-    "role": "List, show and delete the roles of a mount",
+    "role": "List, show, write and delete the roles of a mount",
     "consumer": "Issue, rotate, revoke and check the logins of applications",
     "approvals": "List, show and approve requests that wait for approvals",
     "audit": "Query the server's audit log, and check the setup",
@@ -108,6 +108,7 @@ COMMANDS = (
     ),
     CommandRow("role list", "List the roles of a mount", "role", "role_list", _READ),
     CommandRow("role show", "Show one role of a mount", "role", "role_show", _READ),
+    CommandRow("role write", "Create or change one role of a mount", "role", "role_write", _READ),
     CommandRow("role delete", "Delete one role of a mount", "role", "role_delete", _READ),
     CommandRow(
         "consumer issue",

@@ -66,7 +66,7 @@ def show_plan(data: Mapping[str, Any], terminal: Terminal) -> None:
     """Write a plan to stdout."""
     users = users_by_action(data)
     for action in data["actions"]:
-        _show_action(action, terminal)
+        show_action(action, terminal)
         if users and (affected := users.get(action_key(action))):
             _show_users(affected, data["impact"]["log"], terminal)
     show_drift(data, terminal)
@@ -140,7 +140,8 @@ def action_title(action: Mapping[str, Any]) -> str:
     return f"{action['kind']} {action['path']}{_WORDS.get(action['action'], '')}"
 
 
-def _show_action(action: Mapping[str, Any], terminal: Terminal) -> None:
+def show_action(action: Mapping[str, Any], terminal: Terminal) -> None:
+    """Write one action, field by field."""
     sign, style = _SIGNS[action["action"]]
     title = f"{sign} {action['kind']} {action['path']}"
     terminal.line(Styled(title, style), Styled(_WORDS.get(action["action"], ""), "dim"))

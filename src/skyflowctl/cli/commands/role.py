@@ -1,25 +1,33 @@
 """``skyflowctl role``: the roles of a mount."""
 
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from skyflowctl.cli.command import READ_EXITS, command
-from skyflowctl.cli.console import Column, Terminal, fitted
+from skyflowctl.cli.console import Column, Styled, Terminal, fitted
 from skyflowctl.cli.context import gateways, manifests
-from skyflowctl.cli.envelope import CommandResult
+from skyflowctl.cli.envelope import CommandResult, problem_json
 from skyflowctl.cli.options import (
     AllowDestroyOption,
     ApprovingTargetOptions,
     FileOption,
     MountArgument,
     NoInputOption,
+    OptionGroup,
     OutputOptions,
     RoleArgument,
     TargetOptions,
     YesOption,
+    option,
 )
+from skyflowctl.cli.problems import show_warnings
 from skyflowctl.cli.runner import CommandRun, run_command
-from skyflowctl.errors import ExitCode
+from skyflowctl.errors import ExitCode, UsageError
+from skyflowctl.frozen import dataclass
+
+if TYPE_CHECKING:
+    from skyflowctl.operations.role_write import RoleChange
 
 
 @command(
@@ -102,6 +110,188 @@ def role_show(
 
 def _view_show(result: CommandResult, terminal: Terminal) -> None:
     terminal.fields(result.data["role"].items())
+
+
+RoleDryRunOption = Annotated[
+    bool, option("--dry-run", help="Show what would change; write nothing.")
+]
+
+
+@dataclass(frozen=True, slots=True)
+class RoleWriteOptions(OptionGroup):
+    """The fields of a role that change; None: it stays as it is."""
+
+    role_id: Annotated[
+        str | None, option("--role-id", help="The Skyflow role of its tokens.", metavar="ID")
+    ] = None
+    description: Annotated[
+        str | None,
+        option("--description", help='What the role is for; "" clears it.', metavar="TEXT"),
+    ] = None
+    tag: Annotated[
+        list[str] | None,
+        option(
+            "--tag",
+            help="A tag; repeat for all tags of the role, which replace the old ones.",
+            metavar="T",
+        ),
+    ] = None
+    clear_tags: Annotated[bool, option("--clear-tags", help="Remove every tag.")] = False
+    ctx_required: Annotated[
+        bool | None,
+        option(
+            "--ctx-required/--ctx-optional",
+            help="A ctx is needed (default: if there is a pattern), or not: --ctx-optional.",
+        ),
+    ] = None
+    ctx_pattern: Annotated[
+        str | None,
+        option(
+            "--ctx-pattern",
+            help='The form of a ctx, * at its start or end for any text; "" clears it.',
+            metavar="P",
+        ),
+    ] = None
+    ctx_probe: Annotated[
+        str | None,
+        option(
+            "--ctx-probe",
+            help='The ctx for verification: text, or a flat JSON object; "" clears it.',
+            metavar="CTX",
+        ),
+    ] = None
+    sign_max_ttl: Annotated[
+        str | None,
+        option("--sign-max-ttl", help="The longest life of a signed data token.", metavar="SPAN"),
+    ] = None
+    reuse_min_ttl: Annotated[
+        str | None,
+        option(
+            "--reuse-min-ttl",
+            help="Issue a token again while it is valid for this long; 0: never.",
+            metavar="SPAN",
+        ),
+    ] = None
+    reuse_per: Annotated[
+        Literal["entity", "role"] | None,
+        option("--reuse-per", help="Who shares it: entity or role.", metavar="WHO"),
+    ] = None
+
+    def patch(self) -> dict[str, Any]:
+        """Return the engine's fields that were given.
+
+        Raises:
+            UsageError: none was given, two contradict each other, or the probe is no ctx.
+        """
+        from skyflowctl.cli.commands.config.command import chosen_tags
+        from skyflowctl.operations.creds import parse_ctx
+
+        tags = chosen_tags(self.tag, clear=self.clear_tags)
+        whole = {
+            "role_ids": None if self.role_id is None else [self.role_id],
+            "description": self.description,
+            "tags": None if tags is None else list(tags),
+            "ctx_required": self.ctx_required,
+            "ctx_pattern": self.ctx_pattern,
+            "ctx_probe": self.ctx_probe and parse_ctx(self.ctx_probe),
+            "sign_max_ttl": self.sign_max_ttl,
+            "reuse_min_ttl": self.reuse_min_ttl,
+            "reuse_per": self.reuse_per,
+        }
+        patch = {name: value for name, value in whole.items() if value is not None}
+        if not patch:
+            raise UsageError(
+                "nothing to write",
+                why="no field of the role was named",
+                fix="give --role-id, --description, --tag or a --ctx option",
+                code="nothing-to-write",
+            )
+        return patch
+
+
+@command(
+    examples=[
+        (
+            "skyflowctl role write order order-audit --role-id skyflow-role-audit",
+            "a new role: shows it, and asks",
+        ),
+        ('skyflowctl role write order order-producer --description "Orders" -y', "one field"),
+        (
+            "skyflowctl role write order order-producer --ctx-probe order:x --dry-run",
+            "what would change",
+        ),
+    ],
+    exits=[*READ_EXITS, ExitCode.REFUSED, ExitCode.PENDING, ExitCode.PARTIAL],
+)
+def role_write(
+    mount: MountArgument,
+    role: RoleArgument,
+    target: ApprovingTargetOptions,
+    given: RoleWriteOptions,
+    output: OutputOptions,
+    *,
+    yes: YesOption = False,
+    no_input: NoInputOption = False,
+    dry_run: RoleDryRunOption = False,
+    file: FileOption = None,
+) -> None:
+    """Create a role, or change the given fields of one and keep the others. What changes is
+    shown first, and confirmed. If the role changes meanwhile, the write is refused (exit 5). A
+    role of a manifest keeps its mark, and the next apply restores the manifest's values."""
+
+    def work(run: CommandRun) -> CommandResult:
+        from skyflowctl.operations.role_write import carry_out_role_write, plan_role_write
+
+        patch = given.patch()
+        path = manifests.resolve_path(mount, file, run)
+        with gateways.open_gateway(target, run) as gateway:
+            change = plan_role_write(gateway, path, role, patch, run.clock)
+            action, version, result = change.action, change.version, "unchanged"
+            if action and dry_run:
+                result = "planned"
+            elif action:
+                server = gateway.transport.server.name
+                _show_change(change, server, run)
+                run.confirm(f"Write {action.path} to {server}?", yes=yes, no_input=no_input)
+                version = carry_out_role_write(action, gateway).version
+                result = f"{action.action}d"
+        data = {
+            "mount": mount,
+            "path": path,
+            "role": role,
+            "result": result,
+            "version": version,
+            "action": action.action.value if action else None,
+            "changes": action.to_json()["changes"] if action else [],
+            "warnings": [problem_json(one) for one in change.warnings],
+        }
+        return CommandResult(data, warnings=change.warnings if dry_run else ())
+
+    run_command("role write", output, work, _view_written)
+
+
+def _show_change(change: "RoleChange", server: str, run: CommandRun) -> None:
+    """Show on stderr what the question is about."""
+    from skyflowctl.cli.commands.plan_view import show_action
+
+    run.notice(f"server: {server}")
+    if change.action and not run.terminal.quiet and not run.json:
+        show_action(change.action.to_json(), replace(run.terminal, out=run.terminal.err))
+    show_warnings(change.warnings, run.terminal)
+
+
+def _view_written(result: CommandResult, terminal: Terminal) -> None:
+    from skyflowctl.cli.commands.plan_view import show_action
+
+    data = result.data
+    path = f"{data['path']}/roles/{data['role']}"
+    if data["result"] == "unchanged":
+        terminal.line(Styled("No changes.", "bold green"), f" {path} has these values already.")
+    elif data["result"] == "planned":
+        show_action({**data, "kind": "role", "path": path}, terminal)
+        terminal.note("a dry run: nothing was written")
+    else:
+        terminal.line(f"{path} is {data['result']}.")
 
 
 @command(

@@ -6,7 +6,7 @@ from typing import Any
 
 from skyflowctl.engine.contract import EngineError, EngineReply, Operation
 from skyflowctl.engine.ctx import CtxRule, InvalidCtxError, check_probe
-from skyflowctl.engine.fields import Field, FieldType
+from skyflowctl.engine.fields import Field, FieldType, parse_fields
 from skyflowctl.engine.mount import EngineMount
 from skyflowctl.engine.names import (
     PER_ENTITY,
@@ -170,6 +170,15 @@ class RolesPath:
                 _check_cas(await store.load_role(call.segment), call.values["cas"])
             await store.delete_role(call.segment)
         return EngineReply()
+
+
+def role_as_written(fields: Mapping[str, Any], now: datetime) -> Mapping[str, Any]:
+    """Return the fields of a whole role as the engine would answer them, without a write.
+
+    Raises:
+        EngineError: 400, a write of these fields would break a rule.
+    """
+    return _patched(None, parse_fields(_FIELDS, fields, query=False), now).public()
 
 
 def _check_cas(role: RoleRecord | None, expected: int | None) -> None:

@@ -191,7 +191,7 @@ def config_write(
     def work(run: CommandRun) -> CommandResult:
         from skyflowctl.operations import config_write as write
 
-        tags = _tags(tag, clear=clear_tags)
+        tags = chosen_tags(tag, clear=clear_tags)
         resolver = credential_sources.reference_resolver(run, ReferenceOptions())
         new = _first_credential(credentials, allow_host, run, resolver)
         allowed = frozenset(allow_revoked_key or ())
@@ -209,11 +209,16 @@ def config_write(
     run_command("config write", output, work, _view_write)
 
 
-def _tags(given: "Sequence[str] | None", *, clear: bool) -> tuple[str, ...] | None:
+def chosen_tags(given: "Sequence[str] | None", *, clear: bool) -> tuple[str, ...] | None:
+    """Return the tags of ``--tag`` or ``--clear-tags``; None: they stay.
+
+    Raises:
+        UsageError: both were given.
+    """
     if clear and given:
         raise UsageError(
             "--tag and --clear-tags contradict each other",
-            why="one names the tags that the mount is to have, the other says none",
+            why="one names the tags that the object is to have, the other says none",
             fix="leave out one of the two",
             code="contradiction",
         )
