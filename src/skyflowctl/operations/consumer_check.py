@@ -18,6 +18,7 @@ from skyflowctl.posture.policies import PathRule, parse_policy
 from skyflowctl.vault.errors import ForbiddenError, VaultError
 from skyflowctl.vault.gateway import Gateway
 from skyflowctl.vault.live import login_role_path
+from skyflowctl.vault.permissions import ANYTHING, Need, missing_permissions
 from skyflowctl.vault.transport import Request
 
 Answer = Literal["allow", "deny"]
@@ -98,17 +99,16 @@ def _asked(
     by_default: Sequence[PathRule] | None,
 ) -> Iterator[AccessCheck]:
     granted = dict(_granted(manifest, consumer))
-    found = login.sys.capabilities([*granted, *denied])
+    needs = [(path, "update") for path in granted]
+    needs += [(path, "read") for path in granted if not _is_sign(path)]
+    lacking = _lacking(login, [*needs, *((path, ANYTHING) for path in denied)])
     data = login.transport.send(Request("GET", "sys/internal/ui/resultant-acl")).data or {}
     exact: Mapping[str, Any] = data.get("exact_paths") or {}
     for path, role in granted.items():
-        needed = {"update"} if _is_sign(path) else {"read", "update"}
-        yields = needed <= set(found[path]) or "root" in found[path]
-        yield AccessCheck(path, "any", "allow", "allow" if yields else "deny")
+        yield AccessCheck(path, "any", "allow", "deny" if path in lacking else "allow")
         yield from _ctx_checks(path, role, exact.get(path) or {})
     for path in denied:
-        allowed = set(found[path]) - _NOTHING
-        yield AccessCheck(path, "any", "deny", "allow" if allowed else "deny")
+        yield AccessCheck(path, "any", "deny", "deny" if path in lacking else "allow")
     asked = {*granted, *denied}
     rules = {**exact, **{f"{path}*": one for path, one in (data.get("glob_paths") or {}).items()}}
     for path, rule in sorted(rules.items()):
@@ -129,10 +129,15 @@ def _own_rules(gateway: Gateway, manifest: Manifest, consumer: Consumer) -> tupl
 def _own_checks(login: Gateway, rules: Sequence[PathRule]) -> Iterator[AccessCheck]:
     """Yield whether the login may do what these rules grant; only rules of one path are asked."""
     exact = {one.path: one for one in rules if not (one.is_glob or one.templated)}
-    found = login.sys.capabilities(list(exact)) if exact else {}
-    for path, rule in exact.items():
-        yields = rule.capabilities <= set(found[path]) or "root" in found[path]
-        yield AccessCheck(path, "any", "allow", "allow" if yields else "deny")
+    needs = [(path, word) for path, rule in exact.items() for word in rule.capabilities - _NOTHING]
+    lacking = _lacking(login, needs)
+    for path in exact:
+        yield AccessCheck(path, "any", "allow", "deny" if path in lacking else "allow")
+
+
+def _lacking(login: Gateway, needs: Sequence[Need]) -> set[str]:
+    """Return the paths at which the login lacks something."""
+    return {one.path for one in missing_permissions(login.sys, needs)}
 
 
 def _covers(rule: PathRule, path: str) -> bool:

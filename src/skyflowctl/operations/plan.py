@@ -40,6 +40,7 @@ from skyflowctl.text import name_one_of
 from skyflowctl.vault.errors import ForbiddenError
 from skyflowctl.vault.gateway import Gateway
 from skyflowctl.vault.live import LiveState
+from skyflowctl.vault.permissions import missing_permissions
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,19 +267,13 @@ def _within_rights(made: Plan, gateway: Gateway) -> Plan:
     headers = [action for action in made.actions if action.kind is ObjectKind.AUDITED_HEADER]
     if not headers:
         return made
-    rights = gateway.sys.capabilities([action.path for action in headers])
-    if all(_may_write(rights[action.path]) for action in headers):
+    if not missing_permissions(gateway.sys, ((action.path, "update") for action in headers)):
         return made
     return replace(
         made,
         actions=tuple(action for action in made.actions if action not in headers),
         warnings=(*made.warnings, audited_headers_unwritable()),
     )
-
-
-def _may_write(capabilities: Collection[str]) -> bool:
-    """Whether these allow the write: the path needs sudo and update (measured on OpenBao 2.7.2)."""
-    return "root" in capabilities or {"sudo", "update"} <= set(capabilities)
 
 
 def _check_names(manifest: Manifest, options: PlanOptions) -> None:

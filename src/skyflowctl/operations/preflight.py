@@ -1,56 +1,23 @@
-"""Asks the server, before the first write, what this login may not do of a plan.
+"""What a login must be allowed to do to carry out a plan."""
 
-The answer is necessary, not sufficient: it does not cover rules about parameters, control groups
-and quotas. A path under a control group lists all of its capabilities.
-"""
+from collections.abc import Callable, Iterator, Mapping
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-
-from skyflowctl.errors import NotPermittedError, Problem
+from skyflowctl.errors import Problem
 from skyflowctl.executor.steps import action_mount_path
-from skyflowctl.frozen import dataclass
-from skyflowctl.hcl import policy_rule
 from skyflowctl.operations.plan import PlanResult
 from skyflowctl.planner.plan import Action, ActionType, ObjectKind
-from skyflowctl.text import counted
 from skyflowctl.vault.audit_devices import AUDIT_DEVICES
-from skyflowctl.vault.errors import BadRequestError, ForbiddenError, NotFoundError
 from skyflowctl.vault.gateway import Gateway
+from skyflowctl.vault.permissions import (
+    ANY_WRITE,
+    Need,
+    permission_problems,
+    refuse_without_permission,
+)
 
-MISSING_PERMISSIONS = "missing-permissions"
 _READ, _UPDATE, _CREATE, _PATCH = "read", "update", "create", "patch"
-_DELETE, _LIST, _SUDO = "delete", "list", "sudo"
-_WRITE = "create|update"
-"""Either of both: only the engine knows whether it tells new objects from changed ones."""
-
-_ROOT_PATHS = ("sys/auth/", "sys/audit/", "sys/config/auditing/")
-_ORDER = (_CREATE, _READ, _UPDATE, _PATCH, _DELETE, _LIST, _SUDO)
-_NAMED = 3
-_NOT_COVERED = "rules about parameters, control groups and quotas are not covered"
-
-Need = tuple[str, str]
-"""A path, and one capability there."""
-
-
-@dataclass(frozen=True, slots=True)
-class MissingPermission:
-    """A path at which this login lacks a capability.
-
-    Args:
-        path: the API path.
-        missing: what it lacks.
-        rule: all that the rule for the path must list. The most exact rule of a path counts
-            alone, so it lists again what another rule gives now.
-    """
-
-    path: str
-    missing: tuple[str, ...]
-    rule: tuple[str, ...]
-
-    @property
-    def hcl(self) -> str:
-        """The rule for a policy, in one line."""
-        return policy_rule(self.path, self.rule)
+_DELETE, _LIST = "delete", "list"
+_PLAN = "the plan"
 
 
 def refuse_unpermitted(planned: PlanResult, gateway: Gateway) -> tuple[Problem, ...]:
@@ -62,71 +29,12 @@ def refuse_unpermitted(planned: PlanResult, gateway: Gateway) -> tuple[Problem, 
     Raises:
         NotPermittedError: permissions are missing.
     """
-    problems = permission_problems(planned, gateway)
-    missing = [one for one in problems if one.code == MISSING_PERMISSIONS]
-    if missing:
-        raise NotPermittedError.of(missing)
-    return problems
+    return refuse_without_permission(gateway, _needs(planned), _PLAN)
 
 
-def permission_problems(planned: PlanResult, gateway: Gateway) -> tuple[Problem, ...]:
+def plan_permission_problems(planned: PlanResult, gateway: Gateway) -> tuple[Problem, ...]:
     """Return what this login lacks for a plan, or why that is unknown, as at most one problem."""
-    needs = _by_path(_needs(planned))
-    if not needs:
-        return ()
-    try:
-        held = gateway.sys.capabilities(sorted(needs))
-    except (BadRequestError, ForbiddenError, NotFoundError) as error:
-        return (_unknown(error.problems[0]),)
-    missing = [
-        one for path, words in sorted(needs.items()) if (one := _missing(path, words, held[path]))
-    ]
-    return (_problem(missing, gateway.transport.server.name),) if missing else ()
-
-
-def _by_path(needs: Iterable[Need]) -> Mapping[str, set[str]]:
-    found: dict[str, set[str]] = {}
-    for path, word in needs:
-        found.setdefault(path, set()).add(word)
-        if path.startswith(_ROOT_PATHS) or path in {AUDIT_DEVICES, "sys/remount"}:
-            found[path].add(_SUDO)
-    return found
-
-
-def _missing(path: str, needed: set[str], held: Iterable[str]) -> MissingPermission | None:
-    """Return what is missing at one path; None: nothing."""
-    has = set(held) - {"deny"}
-    lacks = {one for one in needed if has.isdisjoint(one.split("|"))}
-    if not lacks or "root" in has:
-        return None
-    words = {word for one in lacks for word in one.split("|")}
-    return MissingPermission(path, _sorted(words), _sorted(words | has))
-
-
-def _sorted(words: Iterable[str]) -> tuple[str, ...]:
-    return tuple(sorted(words, key=lambda one: (*_ORDER, one).index(one)))
-
-
-def _problem(missing: list[MissingPermission], server: str) -> Problem:
-    named = [f"{one.path} ({', '.join(one.missing)})" for one in missing[:_NAMED]]
-    more = f" and {counted(len(missing) - _NAMED, 'more path')}" if len(missing) > _NAMED else ""
-    rules = " ".join(one.hcl for one in missing)
-    return Problem(
-        MISSING_PERMISSIONS,
-        f"this login may not do all of the plan on {server}: it lacks {', '.join(named)}{more}",
-        f"sys/capabilities-self says so; {_NOT_COVERED}",
-        f"add to a policy of this login:  {rules}",
-    )
-
-
-def _unknown(cause: Problem) -> Problem:
-    return Problem(
-        "permissions-unknown",
-        "it is unknown whether this login may do all of the plan",
-        f"the server does not answer at sys/capabilities-self: {cause.summary}",
-        'add to a policy of this login:  path "sys/capabilities-self" '
-        '{ capabilities = ["update"] }',
-    )
+    return permission_problems(gateway, _needs(planned), _PLAN)
 
 
 def _needs(planned: PlanResult) -> Iterator[Need]:
@@ -190,7 +98,7 @@ def _config(action: Action, planned: PlanResult) -> Iterator[Need]:
     if live is not None and live.config.configured:
         yield action.path, _UPDATE
     else:  # without an engine, the plan creates the mount: one of ours tells new from changed
-        yield action.path, _CREATE if live is None or live.config.api.name == "full" else _WRITE
+        yield action.path, _CREATE if live is None or live.config.api.name == "full" else ANY_WRITE
     if action.action is not ActionType.REPLACE_CREDENTIAL:
         return
     yield action.path, _READ
@@ -214,7 +122,7 @@ def _written(action: Action) -> Iterator[Need]:
 def _writes(action: Action) -> str:
     """The server's own paths know no ``create``; of the others, only some do."""
     exact = action.action is not ActionType.CREATE or action.path.startswith(("sys/", "identity/"))
-    return _UPDATE if exact else _WRITE
+    return _UPDATE if exact else ANY_WRITE
 
 
 def _group(action: Action) -> Iterator[Need]:
@@ -230,10 +138,10 @@ def _secret(action: Action) -> Iterator[Need]:
     marks, new = f"{body['engine']}/metadata/{body['path']}", action.action is ActionType.CREATE
     yield marks, _READ
     if body["custom_metadata"]:
-        yield marks, _WRITE if new else _PATCH
+        yield marks, ANY_WRITE if new else _PATCH
     if body["data"]:
         # The metadata was written just before: to the server, the secret is no longer new.
-        first = _UPDATE if new and body["custom_metadata"] else _WRITE
+        first = _UPDATE if new and body["custom_metadata"] else ANY_WRITE
         yield action.path, _PATCH if action.cas else first
 
 
@@ -249,8 +157,8 @@ def _by_its_path(action: Action) -> Iterator[Need]:
         yield f"{body['owner']}/tune", _UPDATE
     signer = body["fields"].get("signed_by")
     if signer:
-        yield f"{signer}/root/sign-intermediate", _WRITE
-        yield f"{action.path.partition('/intermediate/')[0]}/intermediate/set-signed", _WRITE
+        yield f"{signer}/root/sign-intermediate", ANY_WRITE
+        yield f"{action.path.partition('/intermediate/')[0]}/intermediate/set-signed", ANY_WRITE
 
 
 _NEEDS: Mapping[ObjectKind, Callable[[Action], Iterator[Need]]] = {

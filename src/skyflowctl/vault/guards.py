@@ -14,6 +14,7 @@ from skyflowctl.errors import Problem
 from skyflowctl.vault import parked
 from skyflowctl.vault.errors import BadRequestError, ForbiddenError, GuardedError, NotFoundError
 from skyflowctl.vault.kv import MERGE_PATCH
+from skyflowctl.vault.permissions import ANY_WRITE, missing_permissions
 from skyflowctl.vault.system_api import SystemApi
 from skyflowctl.vault.transport import Request, Transport
 
@@ -121,7 +122,6 @@ class Guards:
     def _may_write(self, path: str) -> bool:
         """Whether this login may write to a path; True also if it may not ask for that."""
         try:
-            held = SystemApi(self._transport).capabilities([path])[path]
+            return not missing_permissions(SystemApi(self._transport), [(path, ANY_WRITE)])
         except ForbiddenError:
             return True
-        return bool({"create", "update"} & set(held))

@@ -9,7 +9,7 @@ import pytest
 
 from skyflowctl.errors import NotPermittedError
 from skyflowctl.operations.plan import PlanResult
-from skyflowctl.operations.preflight import permission_problems, refuse_unpermitted
+from skyflowctl.operations.preflight import plan_permission_problems, refuse_unpermitted
 from skyflowctl.planner.plan import Action, ActionType, ObjectKind, Plan
 from skyflowctl.vault.gateway import Gateway
 from skyflowctl.vault.transport import Reply, Request
@@ -43,7 +43,7 @@ def action(kind: ObjectKind, path: str, what: ActionType = ActionType.CREATE) ->
 
 def asked(rights: Rights, *actions: Action) -> str:
     """The printed rules; empty if nothing is missing."""
-    found = permission_problems(planned(*actions), Gateway(cast("Any", rights)))
+    found = plan_permission_problems(planned(*actions), Gateway(cast("Any", rights)))
     return found[0].fix.partition(":  ")[2] if found else ""
 
 
@@ -127,7 +127,7 @@ def test_a_new_config_needs_create_and_a_changed_one_update(
 
     def missing(held: list[str]) -> bool:
         rights = Rights({change.path: held}, ["root"])
-        return bool(permission_problems(plan, Gateway(cast("Any", rights))))
+        return bool(plan_permission_problems(plan, Gateway(cast("Any", rights))))
 
     assert not missing(enough)
     assert missing(refused)

@@ -1,19 +1,17 @@
 """Plans an upgrade or a rollback, and proves before the first write what can be proved."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from skyflowctl.concurrency import Workers
 from skyflowctl.errors import (
     InvalidInputError,
-    NotPermittedError,
     Problem,
     RefusedError,
     UnhealthyError,
     UsageError,
 )
 from skyflowctl.frozen import dataclass
-from skyflowctl.hcl import policy_rule
 from skyflowctl.operations.mount_refs import MountRef, discover_mounts
 from skyflowctl.operations.plugins import Registration, check_start
 from skyflowctl.operations.upgrade.model import (
@@ -26,6 +24,7 @@ from skyflowctl.operations.upgrade.nodes import UpgradeNode
 from skyflowctl.vault.errors import ForbiddenError, GuardedError
 from skyflowctl.vault.gateway import Gateway
 from skyflowctl.vault.live import UPGRADE_OPEN, UPGRADED_FROM, LiveMount
+from skyflowctl.vault.permissions import Need, refuse_without_permission
 from skyflowctl.vault.responses import CatalogEntry
 
 SHARED = "--shared"
@@ -56,7 +55,7 @@ def plan_upgrade(
     absent = [one for one in chosen if one.path not in live] if request.absent_allowed else []
     chosen = tuple(one for one in chosen if one not in absent)
     refuse_upgrade([_not_ours(one, live.get(one.path), request.plugin) for one in chosen])
-    _check_rights(gateway, chosen)
+    doubts = refuse_without_permission(gateway, _needs(chosen), "the upgrade")
     targets = {one.path: _target(live[one.path], request) for one in chosen}
     refuse_upgrade([_no_way_back(one) for one in chosen if not targets[one.path]])
     for version in sorted(set(targets.values())):
@@ -70,6 +69,7 @@ def plan_upgrade(
         replace(row, before=catalog.find(_before(live[row.mount.path], row))) for row in rows
     )
     warnings = [
+        *doubts,
         *([_left_out(absent)] if absent else []),
         *(_unproved_start(gateway, planned) if start else []),
         *_no_return(planned),
@@ -145,18 +145,10 @@ def _left_out(absent: Sequence[MountRef]) -> Problem:
     )
 
 
-def _check_rights(gateway: Gateway, mounts: Sequence[MountRef]) -> None:
-    """Refuse before the first write if this login may not tune or reload."""
-    needed = [*(f"sys/mounts/{one.path}/tune" for one in mounts), "sys/plugins/reload/backend"]
-    rights = gateway.sys.capabilities(needed)
-    missing = [path for path in needed if not {"update", "root"} & set(rights[path])]
-    if missing:
-        raise NotPermittedError(
-            f"this login may not write {', '.join(missing)}",
-            why="an upgrade tunes each mount and reloads it",
-            fix="add to its policy: "
-            + " ".join(policy_rule(path, ("update",)) for path in missing),
-        )
+def _needs(mounts: Sequence[MountRef]) -> Iterator[Need]:
+    yield "sys/plugins/reload/backend", "update"
+    for one in mounts:
+        yield f"sys/mounts/{one.path}/tune", "update"
 
 
 def _target(live: LiveMount, request: UpgradeRequest) -> str:

@@ -351,7 +351,7 @@ def _data(done: "ApplyResult") -> dict[str, Any]:
 
 
 def _view(result: CommandResult, terminal: Terminal) -> None:
-    from skyflowctl.operations.preflight import MISSING_PERMISSIONS
+    from skyflowctl.vault.permissions import MISSING_PERMISSIONS
 
     unpermitted = any(one.code == MISSING_PERMISSIONS for one in result.problems)
     if (result.status == "refused" or unpermitted) and "dry_run" not in result.data:

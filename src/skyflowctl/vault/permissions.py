@@ -1,0 +1,138 @@
+"""Asks the server what a login may do, before a command writes.
+
+The answer is necessary, not sufficient: it does not cover rules about parameters, control groups
+and quotas. A path under a control group lists all of its capabilities.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from skyflowctl.errors import NotPermittedError, Problem
+from skyflowctl.frozen import dataclass
+from skyflowctl.hcl import policy_rule
+from skyflowctl.text import counted
+from skyflowctl.vault.audit_devices import AUDIT_DEVICES
+from skyflowctl.vault.errors import BadRequestError, ForbiddenError, NotFoundError
+from skyflowctl.vault.gateway import Gateway
+from skyflowctl.vault.system_api import SystemApi
+
+MISSING_PERMISSIONS = "missing-permissions"
+NOT_COVERED = "rules about parameters, control groups and quotas are not covered"
+ANY_WRITE = "create|update"
+"""Either of both: only the engine knows whether it tells new objects from changed ones."""
+
+ANYTHING = "create|read|update|patch|delete|list|scan|sudo|subscribe|recover"
+"""Any right at all, of either server."""
+
+_ROOT_PATHS = ("sys/auth/", "sys/audit/", "sys/config/auditing/")
+_ORDER = ("create", "read", "update", "patch", "delete", "list", "scan", "sudo")
+_NAMED = 3
+
+Need = tuple[str, str]
+"""A path, and one capability there, or several of which one is enough (``create|update``)."""
+
+
+@dataclass(frozen=True, slots=True)
+class MissingPermission:
+    """A path at which this login lacks a capability.
+
+    Args:
+        path: the API path.
+        missing: what it lacks.
+        rule: all that the rule for the path must list. The most exact rule of a path counts
+            alone, so it lists again what another rule gives now.
+    """
+
+    path: str
+    missing: tuple[str, ...]
+    rule: tuple[str, ...]
+
+    @property
+    def hcl(self) -> str:
+        """The rule for a policy, in one line."""
+        return policy_rule(self.path, self.rule)
+
+
+def missing_permissions(system: SystemApi, needs: Iterable[Need]) -> tuple[MissingPermission, ...]:
+    """Return what this login lacks, by path; one request for 500 paths.
+
+    The server's own paths that only root may write need ``sudo`` too, which is added.
+
+    Raises:
+        VaultError: the server does not answer the question, or does not let this login ask.
+    """
+    wanted: dict[str, set[str]] = {}
+    for path, words in needs:
+        wanted.setdefault(path, set()).add(words)
+        if path.startswith(_ROOT_PATHS) or path in {AUDIT_DEVICES, "sys/remount"}:
+            wanted[path].add("sudo")
+    held: Mapping[str, Sequence[str]] = system.capabilities(sorted(wanted)) if wanted else {}
+    found = (_missing(path, words, held[path]) for path, words in sorted(wanted.items()))
+    return tuple(one for one in found if one)
+
+
+def _missing(path: str, needed: set[str], held: Iterable[str]) -> MissingPermission | None:
+    has = set(held) - {"deny"}
+    lacks = {one for one in needed if has.isdisjoint(one.split("|"))}
+    if not lacks or "root" in has:
+        return None
+    words = {word for one in lacks for word in one.split("|")}
+    return MissingPermission(path, _sorted(words), _sorted(words | has))
+
+
+def _sorted(words: Iterable[str]) -> tuple[str, ...]:
+    return tuple(sorted(words, key=lambda one: (*_ORDER, one).index(one)))
+
+
+def permission_problems(gateway: Gateway, needs: Iterable[Need], work: str) -> tuple[Problem, ...]:
+    """Return what this login lacks, or why that is unknown, as at most one problem.
+
+    Args:
+        gateway: the server.
+        needs: all that the work does; nothing is asked if it does nothing.
+        work: what it is, for the message: ``the plan``.
+    """
+    try:
+        missing = missing_permissions(gateway.sys, needs)
+    except (BadRequestError, ForbiddenError, NotFoundError) as error:
+        return (_unknown(work, error.problems[0]),)
+    return (_problem(missing, work, gateway.transport.server.name),) if missing else ()
+
+
+def refuse_without_permission(
+    gateway: Gateway, needs: Iterable[Need], work: str
+) -> tuple[Problem, ...]:
+    """Refuse work that this login may not do as a whole; see :func:`permission_problems`.
+
+    Returns:
+        A warning if the login may not ask what it may do.
+
+    Raises:
+        NotPermittedError: permissions are missing.
+    """
+    problems = permission_problems(gateway, needs, work)
+    missing = [one for one in problems if one.code == MISSING_PERMISSIONS]
+    if missing:
+        raise NotPermittedError.of(missing)
+    return problems
+
+
+def _problem(missing: Sequence[MissingPermission], work: str, server: str) -> Problem:
+    named = [f"{one.path} ({', '.join(one.missing)})" for one in missing[:_NAMED]]
+    more = f" and {counted(len(missing) - _NAMED, 'more path')}" if len(missing) > _NAMED else ""
+    rules = " ".join(one.hcl for one in missing)
+    return Problem(
+        MISSING_PERMISSIONS,
+        f"this login may not do all of {work} on {server}: it lacks {', '.join(named)}{more}",
+        f"sys/capabilities-self says so; {NOT_COVERED}",
+        f"add to a policy of this login:  {rules}",
+    )
+
+
+def _unknown(work: str, cause: Problem) -> Problem:
+    path = "sys/capabilities-self"
+    return Problem(
+        "permissions-unknown",
+        f"it is unknown whether this login may do all of {work}",
+        f"the server does not answer at {path}: {cause.summary}",
+        f"add to a policy of this login:  {policy_rule(path, ('update',))}",
+    )
