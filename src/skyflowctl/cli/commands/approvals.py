@@ -23,7 +23,7 @@ from skyflowctl.cli.options import (
 from skyflowctl.cli.problems import show_warnings
 from skyflowctl.cli.runner import CommandRun, run_command
 from skyflowctl.clock import parse_rfc3339, span_text
-from skyflowctl.errors import ExitCode
+from skyflowctl.errors import ExitCode, UsageError
 
 if TYPE_CHECKING:
     from skyflowctl.operations.approvals import ReviewedRequest
@@ -68,9 +68,7 @@ def approvals_list(
     def work(run: CommandRun) -> CommandResult:
         from skyflowctl.operations.approvals import list_stored
 
-        if pending not in {None, "", "-"} and not Path(str(pending)).exists():
-            # Also after its last request has run: the file is then removed.
-            run.notice(f"there is no file {pending}")
+        _refuse_missing(pending, run)
         with gateways.open_gateway(target, run) as gateway:
             store = gateways.pending_store(pending)(gateway.sys.cluster_id())
             found = list_stored(gateway, store)
@@ -78,6 +76,26 @@ def approvals_list(
         return CommandResult({"requests": found})
 
     run_command("approvals list", output, work, _view_list)
+
+
+def _refuse_missing(pending: str | None, run: CommandRun) -> None:
+    """Refuse a file in a folder that does not exist, and say so of any other missing file.
+
+    A file is removed with its last request, so that its absence alone is no mistake.
+
+    Raises:
+        UsageError: the folder does not exist.
+    """
+    if pending in {None, "", "-"} or (file := Path(str(pending))).exists():
+        return
+    if not file.absolute().parent.is_dir():
+        raise UsageError(
+            f"there is no file {file}",
+            why="its folder does not exist",
+            fix="name the file that the command with --pending wrote",
+            code="no-pending-file",
+        )
+    run.notice(f"there is no file {file}: it is removed with its last request")
 
 
 def _view_list(result: CommandResult, terminal: Terminal) -> None:
