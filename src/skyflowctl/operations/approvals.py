@@ -169,13 +169,16 @@ def review_request(gateway: Gateway, accessor: str) -> ReviewedRequest:
     )
 
 
-def refuse_approver(gateway: Gateway, held: HeldRequest) -> str:
+def refuse_approval(gateway: Gateway, found: ReviewedRequest) -> str:
     """Return the entity of this login, which may approve the request.
 
     Raises:
         NotPermittedError: this login has no entity.
-        RefusedError: this login sent the request, or it is unknown who did.
+        RefusedError: this login sent the request, it is unknown who did, or its object changed.
     """
+    held = found.held
+    if stale := [one for one in found.warnings if one.code == "request-is-stale"]:
+        raise RefusedError.of(stale)
     own = gateway.sys.own_login().entity
     if not own:
         raise NotPermittedError(

@@ -6,8 +6,7 @@ plans again, and carries the new plan out only if it equals the saved one in eve
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import fields, is_dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -19,6 +18,7 @@ from skyflowctl.manifest.files import STDIN
 from skyflowctl.manifest.load import LoadedManifest
 from skyflowctl.manifest.nodes import plain
 from skyflowctl.manifest.schema import schema_difference
+from skyflowctl.operations.live_digest import live_digest, untouched_digest
 from skyflowctl.operations.plan import PlanResult
 from skyflowctl.skyflow.service_account import load_trusted
 from skyflowctl.skyflow.signing_key import SigningKey
@@ -34,8 +34,6 @@ MAX_PLAN_BYTES = 64 * 1024 * 1024
 """A plan of 10,000 mounts has 20 MB."""
 
 _AGAIN = "review a new one: skyflowctl plan --out FILE"
-_VOLATILE = frozenset({"raw", "process"})
-"""Fields of the live state that may differ although nobody changed anything."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +56,11 @@ class SavedPlan:
         """The mounts and the permissions that the plan was made with."""
         options: Mapping[str, Any] = self.document["options"]
         return options
+
+    @property
+    def digest(self) -> str:
+        """Its SHA-256, as the file has it."""
+        return str(self.document["sha256"])
 
     @property
     def expires_at(self) -> str:
@@ -93,14 +96,35 @@ class SavedPlan:
         if other:
             raise RefusedError.of(other)
 
-    def check_same(self, made: "SavedPlan") -> None:
-        """Refuse this plan if the one that was made now does not equal it.
+    def check_same(
+        self, made: "SavedPlan", planned: PlanResult, is_begun: Callable[[], bool]
+    ) -> None:
+        """Refuse this plan unless it equals the one made now, or that is its rest.
+
+        A plan has a rest once an apply of it has parked requests.
+
+        Args:
+            made: the plan made now, as it would be saved.
+            planned: the same, with the live state.
+            is_begun: whether an apply of this plan parked a request that is stored here.
 
         Raises:
             RefusedError: with a problem for each part that differs.
         """
-        if different := list(_differences(self.document, made.document)):
-            raise RefusedError.of(different)
+        different = list(_differences(self.document, made.document))
+        if not different or (self._has_rest(made, planned) and is_begun()):
+            return
+        raise RefusedError.of(different)
+
+    def _has_rest(self, made: "SavedPlan", planned: PlanResult) -> bool:
+        """Whether a plan is what is left of this one, and nothing else has changed."""
+        document, now = self.document, made.document
+        actions = iter(document["actions"])
+        return (
+            all(document[one] == now[one] for one in ("inputs", "credentials"))
+            and all(action in actions for action in now["actions"])
+            and untouched_digest(planned, document["actions"]) == document["untouched_sha256"]
+        )
 
 
 def save_plan(
@@ -127,6 +151,7 @@ def save_plan(
         InvalidInputError: a credential is not valid.
     """
     server = gateway.transport.server
+    actions = [one.to_json() for one in planned.plan.actions]
     document = {
         "format": FORMAT,
         "created_at": rfc3339(now),
@@ -140,8 +165,9 @@ def save_plan(
         ],
         "options": dict(options),
         "live_sha256": live_digest(planned),
+        "untouched_sha256": untouched_digest(planned, actions),
         "credentials": list(_fingerprints(planned, credentials)),
-        "actions": [one.to_json() for one in planned.plan.actions],
+        "actions": actions,
     }
     # As a reader of the file gets it: lists for tuples, and texts as keys.
     document = json.loads(json.dumps(document))
@@ -208,27 +234,6 @@ def read_saved_plan(text: bytes, name: str, now: datetime) -> SavedPlan:
         why = f"that was skyflowctl {document['tool']}, and this is {__version__}"
         raise _refusal("plan-of-other-version", f"another version made {name}", why)
     return SavedPlan(document)
-
-
-def live_digest(planned: PlanResult) -> str:
-    """Return the SHA-256 of the live state on which a plan depends.
-
-    That is: its mounts with their configs and roles, the policies, the secrets' versions, and
-    the audited headers; without what the server counts or measures.
-    """
-    live = planned.live
-    paths = {mount.path for mount in planned.mounts} | set(live.engines)
-    return body_digest(
-        _as_json(
-            {
-                "mounts": {path: one for path, one in live.mounts.items() if path in paths},
-                "engines": live.engines,
-                "audited_headers": live.audited_headers,
-                "policies": live.access.policies,
-                "secrets": live.access.secrets,
-            }
-        )
-    )
 
 
 def _fingerprints(
@@ -304,12 +309,7 @@ def _differences(saved: Mapping[str, Any], made: Mapping[str, Any]) -> Iterator[
     yield from _input_differences(saved["inputs"], made["inputs"])
     yield from _credential_differences(saved["credentials"], made["credentials"])
     if saved["actions"] != made["actions"]:
-        rest = all(one in saved["actions"] for one in made["actions"])
-        fix = (
-            f"{_AGAIN}; an approved request of it is sent by: skyflowctl apply" if rest else _AGAIN
-        )
-        why = _changed_actions(saved, made)
-        yield Problem("plan-outdated", "the changes are not those of the plan", why, fix)
+        yield _difference("the changes are not those of the plan", _changed_actions(saved, made))
     elif saved["live_sha256"] != made["live_sha256"]:
         yield _difference(
             "the server was changed after the plan was made",
@@ -365,20 +365,3 @@ def _changed_actions(saved: Mapping[str, Any], made: Mapping[str, Any]) -> str:
         if one != other:
             return f"the change of {kind} {path} is another one now"
     return "their order differs"
-
-
-def _as_json(value: Any) -> Any:
-    """Return a part of the live state as data for a digest."""
-    if is_dataclass(value) and not isinstance(value, type):
-        return {
-            one.name: _as_json(getattr(value, one.name))
-            for one in fields(value)
-            if one.name not in _VOLATILE
-        }
-    if isinstance(value, Mapping):
-        return {str(key): _as_json(one) for key, one in value.items()}
-    if isinstance(value, (set, frozenset)):
-        return sorted(str(one) for one in value)
-    if isinstance(value, Sequence) and not isinstance(value, str):
-        return [_as_json(one) for one in value]
-    return rfc3339(value) if isinstance(value, datetime) else value

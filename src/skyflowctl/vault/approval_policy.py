@@ -16,6 +16,7 @@ class ApprovalPolicy:
         wait: how long the command itself waits for the approval.
         tell: shows one line to a person.
         scope: the manifest of an apply; empty for any other command.
+        plan: digest of the saved plan that is applied; empty for any other command.
         stopping: returns whether the command should stop.
         required: whether a write that runs without an approval is an error.
     """
@@ -26,3 +27,4 @@ class ApprovalPolicy:
     scope: str = ""
     stopping: Callable[[], bool] = lambda: False
     required: bool = False
+    plan: str = ""

@@ -251,6 +251,7 @@ class ApprovingTransport(HttpTransport):
             before=approvals.body_digest(self._look(call.path, version)) if looks else "",
             run=self._run_id,
             scope=self._policy.scope,
+            plan=self._policy.plan,
             cluster=self._cluster(),
             expires_at=rfc3339(min(ends, login) if login else ends),
         )

@@ -46,6 +46,7 @@ class StoredRequest:
         run: the run that sent it.
         scope: the manifest whose apply sent it; empty for any other command.
         cluster: the cluster's id.
+        plan: digest of the saved plan whose apply sent it; empty for any other command.
         expires_at: RFC 3339, the earlier of the wrapping token's end and the login's.
     """
 
@@ -61,6 +62,7 @@ class StoredRequest:
     scope: str
     cluster: str
     expires_at: str
+    plan: str = ""
 
     @classmethod
     def parse(cls, raw: Any) -> "StoredRequest":
@@ -70,6 +72,7 @@ class StoredRequest:
             ValueError: the object describes no entry.
         """
         names = cls.__dataclass_fields__
+        raw = {"plan": "", **raw} if isinstance(raw, dict) else raw  # 1.0 wrote none
         if not isinstance(raw, dict) or not all(isinstance(raw.get(one), str) for one in names):
             raise ValueError("no stored request")
         parse_rfc3339(raw["expires_at"])

@@ -24,6 +24,7 @@ from skyflowctl.credentials.model import Credential, CredentialId
 from skyflowctl.manifest.schema import schema_text
 from skyflowctl.secret import Secret
 from skyflowctl.vault.approvals import body_digest
+from skyflowctl.vault.pending_store import FileStore, StoredRequest
 
 DAY = timedelta(hours=24)
 
@@ -329,6 +330,7 @@ class TestTheFileIsNotTrusted:
         ("--prune",),
         ("--adopt", "skyflow/pay"),
         ("--dry-run",),
+        ("--allow-host", "tokens.example.com:443"),
         ("other.json",),
     ],
     ids=str,
@@ -358,3 +360,54 @@ def test_what_cannot_be_read_any_more_is_refused(server) -> None:
     server.hook = hook
     done = invoke("apply", "p.json")
     assert (done.exit_code, server.writes()) == (5, [])
+
+
+class TestTheRestOfABegunPlan:
+    """What an apply leaves that wrote one change and parked the other."""
+
+    @pytest.fixture
+    def begun(self, server) -> Callable[[], None]:
+        server.roles["skyflow/pay"]["reader"]["description"] = "by hand"
+        saved = save()
+        server.roles["skyflow/order"]["writer"]["description"] = ""
+
+        def store(plan: str = saved["sha256"]) -> None:
+            soon = (datetime.now(UTC) + timedelta(hours=1)).isoformat()
+            parked = StoredRequest(
+                Secret("t"), "a", "POST", "skyflow/pay/roles/reader", "", "", "d", "b", "r",
+                "shop", server.cluster_id, soon, plan,
+            )  # fmt: skip
+            FileStore(Path.cwd() / "pending.json").change(lambda _: [parked])
+
+        return store
+
+    def test_it_is_applied_by_the_same_command(self, server, begun) -> None:
+        begun()
+        done = invoke("apply", "p.json", "--pending", "pending.json", "-o", "json")
+        assert done.exit_code == 0, done.stderr
+        actions = checked_data(done.stdout)["actions"]
+        assert [one["path"] for one in actions] == ["skyflow/pay/roles/reader"]
+        assert server.roles["skyflow/pay"]["reader"]["description"] == ""
+
+    @pytest.mark.parametrize("what", ["no request", "one of another plan", "a change elsewhere"])
+    def test_it_is_refused(self, server, begun, what) -> None:
+        if what == "one of another plan":
+            begun("0" * 64)
+        elif what == "a change elsewhere":
+            begun()
+            server.headers["x-other"] = {"hmac": False}
+        server.log.clear()
+        done = invoke("apply", "p.json", "--pending", "pending.json")
+        assert (done.exit_code, server.writes()) == (5, [])
+
+    def test_another_change_is_no_rest(self, server, begun) -> None:
+        begun()
+        server.roles["skyflow/order"]["writer"]["description"] = "again"
+        done = invoke("apply", "p.json", "--pending", "pending.json")
+        assert (done.exit_code, "another one now" in done.stderr) == (5, True)
+
+
+def test_it_has_the_hosts_that_it_was_made_with(server) -> None:
+    saved = save("--allow-host", "tokens.example.com:443")
+    assert saved["options"] == {"allow_host": ["tokens.example.com:443"]}
+    assert invoke("apply", "p.json").exit_code == 0

@@ -153,18 +153,19 @@ def approvals_approve(
     no_input: NoInputOption = False,
 ) -> None:
     """Show a request as approvals show does, ask for confirmation, and approve it. Nothing runs
-    yet: the requester runs the same command again. Who sent a request cannot approve it."""
+    yet: the requester runs the same command again. Who sent a request cannot approve it, and one
+    whose object has changed since is refused."""
 
     def work(run: CommandRun) -> CommandResult:
         from skyflowctl.operations.approvals import (
             approve_request,
-            refuse_approver,
+            refuse_approval,
             review_request,
         )
 
         with gateways.open_gateway(target, run) as gateway:
             found = review_request(gateway, accessor)
-            own = refuse_approver(gateway, found.held)
+            own = refuse_approval(gateway, found)
             _ask(found, run, yes=yes, no_input=no_input)
             after = approve_request(gateway, found.held, own)
         approved = {"approved": after.approved, "approved_by": sorted(after.approvers.values())}

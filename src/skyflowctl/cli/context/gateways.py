@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -34,11 +35,14 @@ _LONGEST_TIMEOUT = timedelta(days=1)
 
 
 @contextmanager
-def open_gateway(options: TargetOptions, run: CommandRun, scope: str = "") -> "Iterator[Gateway]":
+def open_gateway(
+    options: TargetOptions, run: CommandRun, scope: str = "", plan: str = ""
+) -> "Iterator[Gateway]":
     """Connect to the chosen server while the block runs.
 
     Nothing is sent before the first request, unless ``--dev`` starts the dev stack.
-    ``scope`` is the manifest of an apply, under which its parked requests are stored.
+    ``scope`` is the manifest of an apply, and ``plan`` the digest of the saved plan that it
+    applies: its parked requests are stored with them.
 
     Raises:
         UsageError: no server is named, the flags contradict each other, or ``--timeout`` is
@@ -49,7 +53,7 @@ def open_gateway(options: TargetOptions, run: CommandRun, scope: str = "") -> "I
 
     target = choose_target(options, run)
     if isinstance(options, ApprovingTargetOptions):
-        policy = _approval_policy(options, run, scope)
+        policy = replace(_approval_policy(options, run, scope), plan=plan)
         gateway = Gateway(_approving_transport(target, run, policy, _timeout(options)))
     else:
         gateway = gateway_to(target, options, run)
@@ -208,6 +212,12 @@ def _has_parked(options: TargetOptions, run: CommandRun, cluster: str) -> bool:
     """Return whether this run has parked a request that is stored."""
     file = options.pending if isinstance(options, ApprovingTargetOptions) else None
     return any(one.run == run.id for one in pending_store(file)(cluster).load())
+
+
+def has_parked_of(plan: str, options: ApprovingTargetOptions, gateway: "Gateway") -> bool:
+    """Return whether an apply of a saved plan parked a request that is stored here."""
+    stored = pending_store(options.pending)(gateway.sys.cluster_id()).load()
+    return any(one.plan == plan for one in stored)
 
 
 def pending_store(file: str | None) -> "Callable[[str], PendingStore]":

@@ -1,6 +1,6 @@
 """Saved plans on the command line: the file of ``plan --out``, and the argument of ``apply``."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -83,6 +83,8 @@ def named_plan(request: PlanRequest, run: CommandRun) -> "SavedPlan | None":
         raise stands_alone("-f")
     if request.permits != PermitOptions():
         raise stands_alone("a permission such as --prune")
+    if request.allow_hosts:
+        raise stands_alone("--allow-host")
     return _read(path, run)
 
 
@@ -120,7 +122,12 @@ def saved_plan(live: LivePlan, run: CommandRun) -> "SavedPlan":
     """
     from skyflowctl.operations.saved_plan import save_plan
 
-    given = {"mounts": list(live.request.mounts or ()), **asdict(live.request.permits)}
+    request = live.request
+    given = {
+        "mounts": list(request.mounts or ()),
+        "allow_host": list(request.allow_hosts or ()),
+        **asdict(request.permits),
+    }
     return save_plan(
         live.result,
         live.loaded,
@@ -132,23 +139,32 @@ def saved_plan(live: LivePlan, run: CommandRun) -> "SavedPlan":
 
 
 def saved_request(saved: "SavedPlan", request: PlanRequest) -> PlanRequest:
-    """Return the request of a saved plan, with a command line's references and hosts."""
-    options = saved.options
-    permits = {name: value for name, value in options.items() if name != "mounts"}
+    """Return the request of a saved plan, with what a command line's references may do."""
+    permits = dict(saved.options)
+    mounts, hosts = permits.pop("mounts", None), permits.pop("allow_host", None)
     return replace(
         request,
         file=saved.files,
-        mounts=options.get("mounts"),
+        mounts=mounts,
+        allow_hosts=hosts,
         permits=PermitOptions(**permits),
     )
 
 
-def check_still_same(saved: "SavedPlan", live: LivePlan, run: CommandRun) -> None:
+def check_still_same(
+    saved: "SavedPlan", live: LivePlan, run: CommandRun, is_begun: Callable[[], bool]
+) -> None:
     """Refuse a saved plan that the plan made now does not equal, or that cannot be compared.
+
+    Args:
+        saved: the plan in the file.
+        live: the plan made now; it may be what waits for approvals of a plan that is begun.
+        run: of the command.
+        is_begun: whether an apply of the saved plan parked a request that is stored here.
 
     Raises:
         RefusedError: with a problem for each difference.
     """
     if unreadable := live.result.plan.unreadable:
         raise RefusedError.of(unreadable)
-    saved.check_same(saved_plan(live, run))
+    saved.check_same(saved_plan(live, run), live.result, is_begun)

@@ -104,7 +104,8 @@ def apply(
     role of the manifest mints once: a role that the token service refuses causes exit 3. If
     an apply was interrupted or failed in part, run it again. Instead of mounts, the argument may be
     a plan that plan --out saved: it is made again, and applied without a question if nothing
-    differs. A saved plan can be applied once."""
+    differs. A saved plan can be applied once; if changes wait for approvals, run the same command
+    again."""
 
     request = ApplyRequest(
         target,
@@ -164,14 +165,16 @@ def _work(request: ApplyRequest, run: CommandRun) -> CommandResult:
         plan = saved_plans.saved_request(saved, request.plan)
         request = replace(request, plan=plan, yes=True, from_file=True)
     loaded = manifests.load_named_manifest(request.plan.file, run)
-    with gateways.open_gateway(request.target, run, loaded.manifest.id) as gateway:
+    digest = saved.digest if saved is not None else ""
+    with gateways.open_gateway(request.target, run, loaded.manifest.id, digest) as gateway:
         if saved is not None:
             saved.check_server(gateway)
         live = plan_live(request.plan, loaded, gateway, run)
         planned = live.result
         try:
             if saved is not None:
-                saved_plans.check_still_same(saved, live, run)
+                is_begun = partial(gateways.has_parked_of, digest, request.target, gateway)
+                saved_plans.check_still_same(saved, live, run, is_begun)
             _require_approval(live, request)
             doubts = _ask(planned, gateway, run, request)
         except _NotConfirmedError as error:
