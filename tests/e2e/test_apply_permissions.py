@@ -1,8 +1,9 @@
-"""A plan that its login may not carry out as a whole is refused before the first write."""
+"""Work that its login may not do as a whole is refused before the first write."""
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -28,6 +29,14 @@ mounts:
     credentials: {file: credentials/order.json}
     roles: {reader: {role_ids: [reader]}, writer: {role_ids: [writer]}}
 policies: {fresh-readers: {rules: {"skyflow/fresh/creds/reader": [read]}}}
+"""
+SECOND = """
+version: 1
+manifest: second
+mounts:
+  second:
+    credentials: {file: credentials/second.json}
+    roles: {reader: {role_ids: [reader]}}
 """
 
 
@@ -104,6 +113,58 @@ def test_a_login_that_may_not_ask_is_told_so_and_not_taken_for_permitted(stack: 
         assert [one["result"] for one in told["data"]["actions"]] == ["failed"]
     finally:
         manifest.write_text(text)
+
+
+def test_a_rotation_without_one_permission_writes_nothing_and_makes_no_key(stack: Stack) -> None:
+    stack.cli("apply", "-y", exported=True)
+    login = logged_in(stack, "halfway", READS + rules("order", "verify", "rollback"))
+    before, seen = key_of(stack, "order"), len(writes(stack))
+    refused = login.json("rotate", "order", "--generate", "-y", check=4)
+    (problem,) = refused["errors"]
+    assert problem["code"] == "missing-permissions"
+    assert "the rotation of order" in problem["summary"]
+    assert refused["data"]["mounts"][0]["result"] == "failed"
+    assert refused["data"]["mounts"][0]["steps"] == []
+    assert writes(stack)[seen:] == ["sys/capabilities-self"]
+    assert key_of(stack, "order") == before
+    previewed = login.json("rotate", "order", "--generate", "--dry-run", check=4)
+    assert [one["code"] for one in previewed["errors"]] == ["missing-permissions"]
+
+    printed = problem["fix"].partition(":  ")[2]
+    assert [*re.findall(r'path "([^"]+)"', printed)] == [
+        "skyflow/order/config/commit",
+        "sys/ha-status",
+    ]
+    policy = f"{READS}{rules('order', 'verify', 'rollback')}{printed}"
+    stack.api("PUT", "sys/policies/acl/halfway", {"policy": policy})
+    done = login.json("rotate", "order", "--generate", "-y")
+    assert done["data"]["mounts"][0]["result"] == "rotated"
+    assert key_of(stack, "order") != before
+
+
+def test_mounts_that_may_be_rotated_are_not_held_up_by_one_that_may_not(stack: Stack) -> None:
+    stack.cli("apply", "-y", exported=True)
+    (stack.folder / "second.yaml").write_text(SECOND)
+    stack.cli("apply", "-y", "-f", "second.yaml", exported=True)
+    allowed = rules("second", "verify", "rollback", "commit")
+    nodes = 'path "sys/ha-status" { capabilities = ["read"] }'
+    login = logged_in(stack, "seconds", f"{READS}{allowed}{nodes}")
+    seen = len(writes(stack))
+    both = login.json("rotate", "order", "second", "--generate", "-y", check=3)
+    assert [one["result"] for one in both["data"]["mounts"]] == ["failed", "rotated"]
+    assert [one["code"] for one in both["errors"]] == ["missing-permissions"]
+    assert not [one for one in writes(stack)[seen:] if one.startswith("skyflow/order/")]
+
+
+def rules(mount: str, *steps: str) -> str:
+    """What a rotation writes of a mount, as rules."""
+    paths = ["config", *(f"config/{step}" for step in steps)]
+    line = 'path "skyflow/{}/{}" {{ capabilities = ["read", "update"] }}\n'
+    return "".join(line.format(mount, path) for path in paths)
+
+
+def key_of(stack: Stack, mount: str) -> str:
+    return stack.api("GET", f"skyflow/{mount}/config")["data"]["key_id"]
 
 
 def state(stack: Stack) -> dict[str, object]:

@@ -34,7 +34,7 @@ def refuse_unpermitted(planned: PlanResult, gateway: Gateway) -> tuple[Problem, 
 
 def plan_permission_problems(planned: PlanResult, gateway: Gateway) -> tuple[Problem, ...]:
     """Return what this login lacks for a plan, or why that is unknown, as at most one problem."""
-    return permission_problems(gateway, _needs(planned), _PLAN)
+    return tuple(permission_problems(gateway, {_PLAN: list(_needs(planned))}).values())
 
 
 def _needs(planned: PlanResult) -> Iterator[Need]:

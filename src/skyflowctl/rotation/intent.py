@@ -83,7 +83,6 @@ def renew(
 
     A changed version is no lost race as long as this rotation is open and the same key live: then
     another field was edited, or the answer to the last renewal was lost.
-    another field was edited, or the answer to the last renewal was lost.
 
     Args:
         session: the mount's.

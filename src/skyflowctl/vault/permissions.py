@@ -83,25 +83,32 @@ def _sorted(words: Iterable[str]) -> tuple[str, ...]:
     return tuple(sorted(words, key=lambda one: (*_ORDER, one).index(one)))
 
 
-def permission_problems(gateway: Gateway, needs: Iterable[Need], work: str) -> tuple[Problem, ...]:
-    """Return what this login lacks, or why that is unknown, as at most one problem.
+def permission_problems(
+    gateway: Gateway, works: Mapping[str, Sequence[Need]]
+) -> dict[str, Problem]:
+    """Return what this login lacks for each work, or why that is unknown; asked for all at once.
 
     Args:
         gateway: the server.
-        needs: all that the work does; nothing is asked if it does nothing.
-        work: what it is, for the message: ``the plan``.
+        works: all that each work does, by what it is called: ``the plan``.
     """
+    needs = [need for every in works.values() for need in every]
     try:
-        missing = missing_permissions(gateway.sys, needs)
+        missing = {one.path: one for one in missing_permissions(gateway.sys, needs)}
     except (BadRequestError, ForbiddenError, NotFoundError) as error:
-        return (_unknown(work, error.problems[0]),)
-    return (_problem(missing, work, gateway.transport.server.name),) if missing else ()
+        return {work: _unknown(work, error.problems[0]) for work, every in works.items() if every}
+    found = {}
+    for work, every in works.items():
+        lacks = [missing[path] for path in sorted({path for path, _ in every} & missing.keys())]
+        if lacks:
+            found[work] = _problem(lacks, work, gateway.transport.server.name)
+    return found
 
 
 def refuse_without_permission(
     gateway: Gateway, needs: Iterable[Need], work: str
 ) -> tuple[Problem, ...]:
-    """Refuse work that this login may not do as a whole; see :func:`permission_problems`.
+    """Refuse work that this login may not do as a whole; nothing is asked if it does nothing.
 
     Returns:
         A warning if the login may not ask what it may do.
@@ -109,10 +116,9 @@ def refuse_without_permission(
     Raises:
         NotPermittedError: permissions are missing.
     """
-    problems = permission_problems(gateway, needs, work)
-    missing = [one for one in problems if one.code == MISSING_PERMISSIONS]
-    if missing:
-        raise NotPermittedError.of(missing)
+    problems = tuple(permission_problems(gateway, {work: list(needs)}).values())
+    if any(one.code == MISSING_PERMISSIONS for one in problems):
+        raise NotPermittedError.of(problems)
     return problems
 
 

@@ -1,22 +1,30 @@
 """``rotate``: reads mounts, and rotates, rolls back or retires them in parallel."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from datetime import datetime
 
 from skyflowctl.concurrency import Workers
-from skyflowctl.errors import ExitCode, Problem, RefusedError, SkyflowctlError, UsageError
+from skyflowctl.errors import (
+    ExitCode,
+    NotPermittedError,
+    Problem,
+    RefusedError,
+    SkyflowctlError,
+    UsageError,
+)
 from skyflowctl.operations.mount_refs import MountRef
 from skyflowctl.operations.mounts import not_found_is_usage_error
 from skyflowctl.operations.rotate.key_provider import KeyProvider, RotationTarget
 from skyflowctl.operations.rotate.request import Verb
 from skyflowctl.rotation.batch import rotate_many
-from skyflowctl.rotation.model import MountOutcome, Result, RotationJob
+from skyflowctl.rotation.model import MountOutcome, Options, Result, RotationJob
 from skyflowctl.rotation.ports import Dependencies, Generated
 from skyflowctl.rotation.schedule import due_reason
 from skyflowctl.skyflow.http.on_demand import TokenServiceOnDemand
 from skyflowctl.vault.gateway import Gateway
 from skyflowctl.vault.live import LiveConfig, way_out
+from skyflowctl.vault.permissions import ANY_WRITE, MISSING_PERMISSIONS, Need, permission_problems
 
 
 def read_live_mounts(
@@ -45,6 +53,52 @@ def refuse_wrong_names(targets: Sequence[RotationTarget]) -> None:
     problems = [problem for error in wrong for problem in error.problems]
     if problems:
         raise UsageError.of(problems)
+
+
+def with_permissions(
+    gateway: Gateway, targets: Sequence[RotationTarget], options: Options
+) -> tuple[tuple[RotationTarget, ...], tuple[Problem, ...]]:
+    """Return the mounts; one that this login may not rotate to the end has that as its problem.
+
+    A rotation that lacks a permission half way would leave two keys, so this is asked before the
+    first write, for all mounts at once. The other mounts are not held up.
+
+    Returns:
+        The mounts, and a warning if the login may not ask what it may do.
+    """
+    works = {
+        one.named.path: (
+            f"the rotation of {one.named.name}",
+            list(_needs(one.named.path, one.config, options)),
+        )
+        for one in targets
+        if one.config is not None
+    }
+    found = permission_problems(gateway, dict(works.values()))
+    lacking = {
+        path: NotPermittedError.of([found[work]])
+        for path, (work, _) in works.items()
+        if work in found and found[work].code == MISSING_PERMISSIONS
+    }
+    unknown = [one for one in found.values() if one.code != MISSING_PERMISSIONS]
+    checked = (replace(one, problem=one.problem or lacking.get(one.named.path)) for one in targets)
+    return tuple(checked), tuple(unknown[:1])
+
+
+def _needs(path: str, config: LiveConfig, options: Options) -> Iterator[Need]:
+    yield f"{path}/config", "read"
+    yield f"{path}/config", "update" if config.configured else ANY_WRITE
+    if not options.unverified_nodes:
+        yield "sys/ha-status", "read"
+    if config.api.has("verify"):
+        for step in ("verify", "commit", "rollback"):  # one that fails is rolled back
+            yield f"{path}/config/{step}", "update"
+        yield f"{path}/config/history/", "list"
+    for role in options.canaries:
+        yield f"{path}/creds/{role}", "read"
+    if options.retire_old:
+        yield "sys/mounts", "read"
+        yield f"{path}/config/history/{config.credential_version}", "delete"
 
 
 def with_due(targets: Sequence[RotationTarget], now: datetime) -> tuple[RotationTarget, ...]:

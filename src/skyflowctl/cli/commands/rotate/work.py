@@ -80,7 +80,9 @@ class RotateCommand:
             # A mount that was named twice counts once.
             once = {one.named.path: one for one in targets}.values()
             at_hand = [one for one in once if not self._left_out(one)]
-            if at_hand:
+            if self.request.verb in (Verb.ROTATE, Verb.PREVIEW):
+                at_hand = self._with_permissions(at_hand, gateway)
+            if any(one.problem is None for one in at_hand):
                 self._confirm(at_hand, provider, gateway, yes=yes, no_input=no_input)
             outcomes, stop = self._carry_out(at_hand, provider, gateway)
         return self._result(targets, outcomes, stop, provider)
@@ -119,6 +121,14 @@ class RotateCommand:
             self.run.clock.now(),
             parallelism=self.parallelism,
         )
+
+    def _with_permissions(
+        self, targets: Sequence[RotationTarget], gateway: "Gateway"
+    ) -> list[RotationTarget]:
+        checked, warnings = operation.with_permissions(gateway, targets, self.request.options)
+        for one in warnings:
+            self.run.warn(one)
+        return list(checked)
 
     def _need_a_rule(self) -> None:
         if self.request.only_due and self.chosen.manifest is None:
