@@ -99,7 +99,8 @@ def _usage_error(error: TyperException | UsageError, command: str) -> UsageError
     ctx = getattr(error, "ctx", None)
     # The error of an option without its value has no context.
     path = ctx.command_path if ctx else f"skyflowctl {command}".strip()
-    summary = error.format_message().strip().rstrip(".")
+    # A missing option with choices has one per line.
+    summary = " ".join(error.format_message().split()).rstrip(".")
     return UsageError(
         summary[:1].lower() + summary[1:],
         why="the command line does not fit the command",

@@ -1,6 +1,10 @@
 """The whole stack: starts its parts in order, finds them again, and ends them."""
 
+import contextlib
+import os
+import re
 import shutil
+import ssl
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -15,6 +19,7 @@ from skyflowctl.errors import RefusedError
 from skyflowctl.frozen import dataclass
 from skyflowctl.private_files import is_private_folder, write_private
 
+_CERTIFICATE = re.compile(r"-----BEGIN CERTIFICATE-----[^-]+-----END CERTIFICATE-----")
 OnStep = Callable[[str], None]
 
 
@@ -203,11 +208,11 @@ def _start_server(
 
 
 def ensure_certificates(layout: DevLayout) -> None:
-    """Create CA, server certificate and CA bundle, unless they exist.
+    """Create CA and server certificate, unless they exist.
 
     The CA's key is never written, so no other certificate can be signed later.
     """
-    if not layout.bundle.exists():
+    if not layout.ca.exists():
         _issue(layout)
 
 
@@ -219,12 +224,35 @@ def _issue(layout: DevLayout) -> None:
     write_private(layout.private_key, issued.private_key_pem.bytes().decode())
     chain = "".join(blob.bytes().decode() for blob in issued.cert_chain_pems)
     write_private(layout.certificate, chain)
-    root = authority.cert_pem.bytes().decode()
-    write_private(layout.ca, root)
-    write_private(layout.bundle, _public_roots() + "\n" + root)
+    write_private(layout.ca, authority.cert_pem.bytes().decode())
 
 
-def _public_roots() -> str:
+def write_bundle(layout: DevLayout, environ: Mapping[str, str]) -> None:
+    """Write the file with every CA that a shell of the dev stack trusts: those that it trusted
+    before, and the dev stack's.
+
+    A shell trusts what SSL_CERT_FILE and REQUESTS_CA_BUNDLE name, and the system's roots. What is
+    in the file stays, because other shells use it.
+
+    Raises:
+        OSError: it cannot be written.
+    """
     import certifi
 
-    return Path(certifi.where()).read_text()
+    usual = ssl.get_default_verify_paths()
+    roots = _certificates(usual.openssl_cafile) or _certificates(usual.openssl_capath)
+    places = [environ.get(name, "") for name in ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE")]
+    found = roots or _certificates(certifi.where())
+    for place in (*places, str(layout.bundle), str(layout.ca)):
+        found += _certificates(place)
+    write_private(layout.bundle, "".join(f"{one}\n" for one in dict.fromkeys(found)))
+
+
+def _certificates(place: str) -> list[str]:
+    """Return the certificates in a PEM file, or in the files of a folder; none if unreadable."""
+    found: list[str] = []
+    path = Path(place or os.devnull)
+    for file in sorted(path.iterdir()) if path.is_dir() else [path]:
+        with contextlib.suppress(OSError):
+            found += _CERTIFICATE.findall(file.read_text(encoding="latin-1"))
+    return found

@@ -16,6 +16,7 @@ from skyflowctl.devstack.stack import (
     start_parts,
     stop_parts,
     unrecorded_parts,
+    write_bundle,
 )
 from skyflowctl.devstack.state import DevState, Part, load_state, locked, not_running
 from skyflowctl.errors import UnhealthyError
@@ -259,7 +260,8 @@ def exports(environ: Mapping[str, str]) -> dict[str, str]:
         named[f"{prefix}_TOKEN"] = token
         named[f"{prefix}_CACERT"] = str(layout.ca)
         named[f"{prefix}_NAMESPACE"] = ""
-    # Public roots and the dev CA, so that the shell's other programs keep working.
+    # The shell's other programs keep trusting what they trusted before.
+    write_bundle(layout, environ)
     named["SSL_CERT_FILE"] = str(layout.bundle)
     named["REQUESTS_CA_BUNDLE"] = str(layout.bundle)
     return named

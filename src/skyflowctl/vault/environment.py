@@ -80,6 +80,12 @@ def set_but_not_used(environ: Mapping[str, str]) -> list[Variable]:
     return found
 
 
+def address_variables(environ: Mapping[str, str]) -> list[str]:
+    """Return the variables that name an address."""
+    names = [f"{prefix}_{one}" for one in ("AGENT_ADDR", "ADDR") for prefix in ("BAO", "VAULT")]
+    return [name for name in names if environ.get(name)]
+
+
 def shown_name(environ: Mapping[str, str], name: str) -> str:
     """Return the name under which a variable is set."""
     return f"BAO_{name}" if f"BAO_{name}" in environ else f"VAULT_{name}"

@@ -60,12 +60,14 @@ def raising(error):
         ["plan", "-p", "0"],
         ["version", "-o", "yaml"],
         ["completion", "tcsh"],
+        ["consumer", "manifest", "order-service"],
     ],
 )
 def test_a_wrong_command_line_is_64_in_three_lines(args):
     done = invoke(*args)
     assert done.exit_code == 64
     assert done.stdout == ""
+    assert "\\" not in done.stderr
     first, second, third = done.stderr.splitlines()
     assert first.startswith("error: ")
     assert second.startswith("because: ")

@@ -118,6 +118,28 @@ def test_a_server_that_does_not_answer_leaves_all_as_it_is(rig):
     assert rig.store.records == [RECORD]
 
 
+@pytest.mark.parametrize("words", [["login"], ["logout"], ["login", "--status"]])
+def test_without_a_context_each_cause_has_its_fix(rig, tmp_path, words):
+    def problem(**env: str | None) -> dict[str, Any]:
+        done = invoke(*words, "-o", "json", env={**rig.env, **env})
+        (found,) = checked_envelope(done.stdout)["errors"]
+        assert (done.exit_code, found["code"]) == (64, "no-context")
+        return found
+
+    both = {"BAO_ADDR": "https://b:8200", "VAULT_ADDR": "https://b:8200"}
+    hidden = problem(**both)
+    assert "BAO_ADDR, VAULT_ADDR are set and hide the current one" in hidden["why"]
+    assert hidden["fix"] == "unset BAO_ADDR VAULT_ADDR, or give --context prod"
+    assert problem(BAO_AGENT_ADDR="https://b")["fix"].startswith("unset BAO_AGENT_ADDR, or")
+    file = tmp_path / "skyflowctl" / "contexts.json"
+    file.write_text(file.read_text().replace('"current": "prod"', '"current": ""'))
+    none = {"BAO_ADDR": None, "VAULT_ADDR": None}
+    assert "'skyflowctl context use NAME'" in problem(**none)["fix"]
+    file.unlink()
+    for env in (none, both):
+        assert "'skyflowctl context add NAME --address URL'" in problem(**env)["fix"]
+
+
 @pytest.mark.parametrize(
     ("is_own", "parked", "sent"),
     [(True, False, ["auth/token/revoke-self"]), (True, True, []), (False, False, [])],

@@ -1,5 +1,6 @@
 """``skyflowctl login`` and ``logout``: the login of a context, with its token in the OS keyring."""
 
+import os
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 from datetime import timedelta
@@ -8,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from skyflowctl.cli.command import command
 from skyflowctl.cli.console import Terminal, show
 from skyflowctl.cli.context import logins
-from skyflowctl.cli.context.contexts import chosen_context
+from skyflowctl.cli.context.contexts import chosen_context, context_file
 from skyflowctl.cli.envelope import CommandResult
 from skyflowctl.cli.login_options import LOGIN_PANEL, LoginOptions
 from skyflowctl.cli.options import (
@@ -103,13 +104,26 @@ def _context(name: str | None) -> "ContextEntry":
     """
     found = chosen_context(None, name)
     if found is None:
-        raise UsageError(
-            "no context is named",
-            why="a login belongs to a context; none is current, or BAO_ADDR or VAULT_ADDR is set",
-            fix="give --context NAME; 'skyflowctl context add NAME' adds one",
-            code="no-context",
-        )
+        raise _no_context()
     return found
+
+
+def _no_context() -> UsageError:
+    from skyflowctl.text import listed
+    from skyflowctl.vault.environment import address_variables
+
+    contexts = context_file().load()
+    hiding = address_variables(os.environ)
+    if not contexts.entries:
+        why, fix = "there is none yet", "'skyflowctl context add NAME --address URL' adds one"
+    elif hiding:
+        hide = "is set and hides" if len(hiding) == 1 else "are set and hide"
+        why = f"{listed(hiding)} {hide} the current one"
+        fix = f"unset {' '.join(hiding)}, or give --context {contexts.current or 'NAME'}"
+    else:
+        why, fix = "none is current", "give --context NAME; 'skyflowctl context use NAME' sets it"
+    why = f"a login belongs to a context, and {why}"
+    return UsageError("no context is named", why=why, fix=fix, code="no-context")
 
 
 def _settings(entry: "ContextEntry", how: LoginOptions) -> "LoginSettings":
