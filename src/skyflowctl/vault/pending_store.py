@@ -21,6 +21,7 @@ from skyflowctl.private_files import (
     locked_private,
     make_private_folder,
     open_private,
+    read_private,
     write_private,
 )
 from skyflowctl.secret import Secret
@@ -145,12 +146,18 @@ def encode_entries(entries: Sequence[StoredRequest]) -> str:
 
 
 class FileStore:
-    """Parked requests in a file of the user's choice; it is removed with its last entry."""
+    """Parked requests in a file of the user's choice; it is removed with its last entry.
+
+    Args:
+        path: of the file.
+        marks: the folder that notes such files for :func:`noted_files`; None: nothing is noted.
+    """
 
     kind: Literal["keyring", "file"] = "file"
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, marks: Path | None = None) -> None:
         self._path = path
+        self._marks = marks
 
     def load(self) -> list[StoredRequest]:
         """Return the stored requests; empty if there is no file."""
@@ -170,11 +177,19 @@ class FileStore:
                 entries = change(self._entries(file.read(_MAX_BYTES + 1)))
             try:
                 if entries:
+                    self._note()
                     write_private(self._path, encode_entries(entries))
                 else:
                     self._path.unlink(missing_ok=True)
             except OSError as error:
                 raise _unsafe(self._path, error) from None
+
+    def _note(self) -> None:
+        """Note the file's path; without it, only ``logout`` does not know of the file."""
+        if self._marks is not None:
+            with contextlib.suppress(OSError):
+                make_private_folder(self._marks)
+                write_private(self._marks / _digest(str(self._path)), str(self._path))
 
     def _entries(self, raw: bytes) -> list[StoredRequest]:
         try:
@@ -188,6 +203,23 @@ class FileStore:
                 fix="name another file with --pending",
                 code="pending-file-invalid",
             ) from None
+
+
+def noted_files(marks: Path) -> list[Path]:
+    """Return the files of parked requests that a folder notes; forget those that are gone."""
+    found = []
+    for mark in sorted(marks.glob("*")):
+        with contextlib.suppress(OSError, ValueError):
+            file = Path(read_private(mark))
+            if file.exists():
+                found.append(file)
+            else:
+                mark.unlink()
+    return found
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()[:32]
 
 
 class KeyringStore:
@@ -207,7 +239,7 @@ class KeyringStore:
     def __init__(self, cluster: str, folder: Path, keyring: Keyring) -> None:
         self._cluster = cluster
         self._keyring = keyring
-        self._mark = folder / hashlib.sha256(cluster.encode()).hexdigest()[:32]
+        self._mark = folder / _digest(cluster)
 
     def load(self) -> list[StoredRequest]:
         """Return the stored requests."""

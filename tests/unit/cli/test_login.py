@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -12,7 +13,7 @@ from skyflowctl.cli.context import logins
 from skyflowctl.secret import Secret
 from skyflowctl.vault.errors import ForbiddenError, ServerUnreachableError
 from skyflowctl.vault.login_store import LoginRecord
-from skyflowctl.vault.pending_store import StoredRequest
+from skyflowctl.vault.pending_store import FileStore, StoredRequest
 from skyflowctl.vault.transport import Reply
 
 END = "2099-01-01T00:00:00Z"
@@ -92,6 +93,22 @@ def test_parked_requests_are_named_before_they_die(rig):
     data = checked_data(logout(rig, "-y").stdout)
     assert [one["accessor"] for one in data["parked"]] == ["acc-parked"]
     assert "wrapping-token" not in asked.output + str(data)
+
+
+def test_parked_requests_in_files_are_named_too(rig, tmp_path):
+    rig.env["XDG_STATE_HOME"] = str(tmp_path / "state")
+    marks = tmp_path / "state" / "skyflowctl" / "pending-files"
+    ours, theirs = PARKED, replace(PARKED, accessor="acc-other", cluster="c2")
+    for name, entries in (("a.json", [ours]), ("b.json", [theirs]), ("damaged.json", [ours])):
+        FileStore(tmp_path / name, marks).change(lambda _, entries=entries: entries)
+    (tmp_path / "damaged.json").write_text("{")
+    asked = logout(rig)
+    assert (asked.exit_code, rig.store.records) == (5, [RECORD])
+    assert "acc-parked" in asked.stderr
+    assert "acc-other" not in asked.stderr
+    data = checked_data(logout(rig, "-y").stdout)
+    assert [one["accessor"] for one in data["parked"]] == ["acc-parked"]
+    assert "damaged.json are unknown" in asked.stderr
 
 
 def test_forgetting_asks_no_server_and_kills_no_parked_request(rig):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import subprocess
@@ -22,6 +23,7 @@ from skyflowctl.vault.pending_store import (
     KeyringStore,
     StoredRequest,
     encode_entries,
+    noted_files,
 )
 
 TESTS = Path(__file__).resolve().parents[2]
@@ -347,3 +349,25 @@ def test_without_a_keyring_nothing_is_kept_and_that_is_said(tmp_path: Path) -> N
         keyring.set_keyring(before)
     assert told.value.problems[0].code == "no-keyring"
     assert not (tmp_path / "marks").exists()
+
+
+def test_files_are_noted_while_they_hold_requests(file, tmp_path):
+    marks = tmp_path / "state" / "pending-files"
+    assert noted_files(marks) == []
+    store = FileStore(file, marks)
+    add(store)
+    add(FileStore(tmp_path / "other.json", marks))
+    assert noted_files(marks) == sorted([file, tmp_path / "other.json"], key=_mark)
+    clear(store)
+    assert noted_files(marks) == [tmp_path / "other.json"]
+    assert len(list(marks.iterdir())) == 1
+
+
+def _mark(path: Path) -> str:
+    return hashlib.sha256(str(path).encode()).hexdigest()
+
+
+def test_a_file_that_cannot_be_noted_is_written_all_the_same(file, tmp_path):
+    (tmp_path / "state").write_text("no folder")
+    add(FileStore(file, tmp_path / "state" / "pending-files"))
+    assert len(FileStore(file).load()) == 1

@@ -21,7 +21,7 @@ from skyflowctl.cli.options import (
     span_seconds,
 )
 from skyflowctl.cli.runner import CommandRun, run_command
-from skyflowctl.errors import ExitCode, NotPermittedError, Problem, UsageError
+from skyflowctl.errors import ExitCode, NotPermittedError, Problem, SkyflowctlError, UsageError
 
 if TYPE_CHECKING:
     from skyflowctl.operations.log_in import LoginInputs
@@ -253,7 +253,7 @@ def logout(
                 {"context": entry.name, "address": entry.address, "result": "absent",
                  "revoked": "no", "accessor": "", "expires_at": "", "parked": []}
             )  # fmt: skip
-        parked = _parked(record) if record.minted and not forget else []
+        parked = _parked(run, record) if record.minted and not forget else []
         if parked:
             _confirm(run, record, parked, yes=yes, no_input=no_input)
         if forget:
@@ -277,9 +277,21 @@ def logout(
     run_command("logout", output, work, _view_logout)
 
 
-def _parked(record: "LoginRecord") -> "list[StoredRequest]":
+def _parked(run: CommandRun, record: "LoginRecord") -> "list[StoredRequest]":
     """Return the parked requests that may be the login's: the server does not tell whose."""
-    return logins.parked_requests(record.cluster)
+    from skyflowctl.vault.pending_store import FileStore
+
+    found = [*logins.parked_requests(record.cluster)]
+    for file in logins.pending_files():
+        try:
+            found += [one for one in FileStore(file).load() if one.cluster == record.cluster]
+        except SkyflowctlError as error:
+            why = error.problems[0].why
+            fix = "look at the file before the login ends"
+            run.warn(
+                Problem("pending-unread", f"the parked requests in {file} are unknown", why, fix)
+            )
+    return found
 
 
 def _parked_json(request: "StoredRequest") -> dict[str, str]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 from skyflowctl.cli.context.bound_manifests import reach
 from skyflowctl.cli.context.contexts import chosen_context
 from skyflowctl.cli.context.dev_stack import started_dev_target
-from skyflowctl.cli.context.logins import end_own_login, state_folder, with_login
+from skyflowctl.cli.context.logins import PENDING_FILES, end_own_login, state_folder, with_login
 from skyflowctl.cli.options import (
     ApprovingTargetOptions,
     TargetOptions,
@@ -238,4 +238,4 @@ def pending_store(file: str | None) -> "Callable[[str], PendingStore]":
             fix="for example --pending pending.json",
         )
     path = Path(file).absolute()
-    return lambda _cluster: FileStore(path)
+    return lambda _cluster: FileStore(path, state_folder() / PENDING_FILES)

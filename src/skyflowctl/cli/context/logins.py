@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from skyflowctl.vault.pending_store import StoredRequest
     from skyflowctl.vault.target import Target
 
+PENDING_FILES = "pending-files"
+"""The folder in the state folder that notes the files of ``--pending``."""
 _BROWSER_WAIT = timedelta(minutes=5)
 
 
@@ -44,6 +46,13 @@ def parked_requests(cluster: str) -> "list[StoredRequest]":
     from skyflowctl.vault.pending_store import KeyringStore
 
     return KeyringStore(cluster, state_folder() / "pending", keyring).load()
+
+
+def pending_files() -> list[Path]:
+    """Return the files that ``--pending`` named on this machine and that still hold requests."""
+    from skyflowctl.vault.pending_store import noted_files
+
+    return noted_files(state_folder() / PENDING_FILES)
 
 
 def context_target(context: "ContextEntry") -> "Target":
