@@ -81,9 +81,9 @@ def set_but_not_used(environ: Mapping[str, str]) -> list[Variable]:
 
 
 def address_variables(environ: Mapping[str, str]) -> list[str]:
-    """Return the variables that name an address."""
+    """Return the variables that name an address; none if no address is named."""
     names = [f"{prefix}_{one}" for one in ("AGENT_ADDR", "ADDR") for prefix in ("BAO", "VAULT")]
-    return [name for name in names if environ.get(name)]
+    return [name for name in names if environ.get(name)] if named_address(environ) else []
 
 
 def shown_name(environ: Mapping[str, str], name: str) -> str:

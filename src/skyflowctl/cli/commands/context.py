@@ -88,20 +88,16 @@ def _current(contexts: "Contexts") -> str:
 
 
 def _hidden_contexts(current: str) -> tuple[Problem, ...]:
-    from skyflowctl.vault.environment import named_address, shown_name
+    from skyflowctl.vault.environment import address_variables
 
-    if not current or not named_address(os.environ):
+    hiding = address_variables(os.environ)
+    if not current or not hiding:
         return ()
-    set_name = next(
-        shown_name(os.environ, name)
-        for name in ("AGENT_ADDR", "ADDR")
-        if os.environ.get(shown_name(os.environ, name))
-    )
     problem = Problem(
         "context-not-used",
         "commands do not use the current context here",
-        f"{set_name} is set, and takes precedence",
-        f"unset it, or give --context {current}",
+        f"{hiding[0]} is set, and takes precedence",
+        f"unset {' '.join(hiding)}, or give --context {current}",
     )
     return (problem,)
 
