@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,7 +23,7 @@ from support.upgrading import (
 )
 
 pytestmark = [pytest.mark.real_server, pytest.mark.slow, pytest.mark.timeout(180)]
-BROKEN, MISSING, DEAD = "v1.0.2", "v1.0.3", "v1.0.4"
+BROKEN, MISSING, DEAD, ONCE = "v1.0.2", "v1.0.3", "v1.0.4", "v1.0.5"
 
 
 @pytest.fixture(scope="module")
@@ -88,7 +89,7 @@ def test_one_mount_after_the_other_the_canary_first_and_back(site: Site) -> None
 
 def test_a_version_that_cannot_mint_goes_back_and_stops_before_the_next_mount(site: Site) -> None:
     failed = site.cli("plugin", "upgrade", "--to", BROKEN, "-y", code=3)
-    assert results(failed) == {"order": "back", "payment": "not_started"}
+    assert results(failed) == {"order": "rolled_back", "payment": "not_started"}
     assert codes(failed) == ["upgrade-lost-roles"]
     assert "this version cannot mint" in failed["errors"][0]["why"]
     assert running_version(site, "skyflow/order") == OLD
@@ -123,10 +124,56 @@ def test_what_cannot_start_is_refused_before_the_first_write(site: Site) -> None
         assert "upgrade_open" not in options(site, name)
 
 
+def test_a_version_that_starts_once_and_not_again_goes_back(site: Site) -> None:
+    """The proof before the first write is passed; the reload is what fails."""
+    entry = build_version(version_source(site.folder, ONCE), [site.server.plugin_dir], ONCE)
+    real = site.server.plugin_dir / entry["command"]
+    launcher = real.with_name(f"{real.name}-once")
+    launcher.write_text(f'#!/bin/sh\nmkdir {site.folder}/started && exec {real} "$@"\n')
+    launcher.chmod(0o755)
+    register_by_hand(site, launcher, ONCE, digest(launcher))
+    (site.folder / "started").rmdir()  # a registration starts it as well
+    failed = site.cli("plugin", "upgrade", "--to", ONCE, "-y", code=3)
+    assert results(failed) == {"order": "rolled_back", "payment": "not_started"}
+    steps = [(step["name"], step["ok"]) for step in failed["data"]["mounts"][0]["steps"]]
+    assert steps == [("tune", True), ("reload", False), ("rollback", True)]
+    assert running_version(site, "skyflow/order") == OLD
+    assert site.server.api("GET", "skyflow/order/creds/reader")[0] == 200
+    assert site.server.api("GET", "skyflow/payment/creds/reader")[0] == 200
+
+
+def test_without_a_version_to_go_back_to_it_is_refused_unless_it_is_allowed(site: Site) -> None:
+    where = f"sys/plugins/catalog/secret/skyflow?version={OLD}"
+    entry = site.server.api("GET", where)[1]["data"]
+    site.server.api("DELETE", where)
+    try:
+        refused = site.cli("plugin", "upgrade", "order", "--to", NEW, "-y", code=5)
+        assert codes(refused) == ["no-version-before"]
+        assert running_version(site, "skyflow/order") == OLD
+        site.cli("plugin", "upgrade", "order", "--to", NEW, "-y", "--no-way-back")
+        assert running_version(site, "skyflow/order") == NEW
+    finally:
+        register_version(site, {name: entry[name] for name in ("command", "sha256", "version")})
+
+
+def test_a_signal_during_the_soak_ends_with_its_exit_code(site: Site) -> None:
+    words = ("plugin", "upgrade", "--to", NEW, "--canary", "order", "--soak", "60s", "-y")
+    with site.started(*words, "-o", "json") as process:
+        for line in process.stderr:
+            if "order: verified" in line:
+                break
+        process.send_signal(signal.SIGTERM)
+        stopped = json.loads(process.communicate(timeout=60)[0])
+    assert process.returncode == 128 + signal.SIGTERM
+    assert results(stopped) == {"order": "upgraded", "payment": "not_started"}
+    assert [one["ok"] for one in stopped["data"]["mounts"][0]["steps"]][-1] is False
+    assert codes(stopped) == ["stopped"]
+
+
 @pytest.mark.parametrize(
     # After the tune, the reload, and, of what cannot mint, the verification and the way back.
     ("version", "kills", "wanted"),
-    [(NEW, (2, 3), NEW), (BROKEN, (3, 5), OLD)],
+    [(NEW, (3, 4), NEW), (BROKEN, (4, 6), OLD)],
 )
 def test_killed_between_two_steps_the_same_command_finishes(
     site: Site, version: str, kills: tuple[int, ...], wanted: str
@@ -135,7 +182,7 @@ def test_killed_between_two_steps_the_same_command_finishes(
     for writes in kills:
         assert site.killed(writes, *command) == -signal.SIGKILL
         done = site.cli(*command, code=0 if wanted == NEW else 3)
-        assert results(done)["order"] == ("upgraded" if wanted == NEW else "back")
+        assert results(done)["order"] == ("upgraded" if wanted == NEW else "rolled_back")
         assert running_version(site, "skyflow/order") == wanted
         assert site.server.api("GET", "skyflow/order/creds/reader")[0] == 200
         assert options(site, "order") == {"upgraded_from": OLD}
@@ -144,7 +191,7 @@ def test_killed_between_two_steps_the_same_command_finishes(
 
 def test_a_killed_rollback_is_finished_by_the_same_command(site: Site) -> None:
     site.cli("plugin", "upgrade", "order", "--to", NEW, "-y")
-    assert site.killed(2, "plugin", "rollback", "order", "-y") == -signal.SIGKILL
+    assert site.killed(3, "plugin", "rollback", "order", "-y") == -signal.SIGKILL
     site.cli("plugin", "rollback", "order", "-y")
     assert running_version(site, "skyflow/order") == OLD
     assert options(site, "order") == {"upgraded_from": OLD}

@@ -177,7 +177,7 @@ def test_a_wrong_digest_on_one_standby_goes_back_on_every_node(
     mount, other = (one.path for one in tenants)
     with NodesLoad(cluster, [other]) as load:
         failed = upgrade(cluster, folder, "upgrade", mount, other, "--to", SPOILED, code=3)
-    assert [one["result"] for one in failed["data"]["mounts"]] == ["back", "not_started"]
+    assert [one["result"] for one in failed["data"]["mounts"]] == ["rolled_back", "not_started"]
     assert "checksums did not match" in failed["errors"][0]["why"]
     assert runs(cluster, mount) == {OLD}
     assert set(load.seen[other]) == {200}
@@ -189,8 +189,8 @@ def test_a_version_that_cannot_mint_reaches_one_standby_only(
     mount = tenants[0].path
     failed = upgrade(cluster, folder, "upgrade", mount, "--to", BROKEN, code=3)
     (row,) = failed["data"]["mounts"]
-    assert row["result"] == "back"
-    assert [step["name"] for step in row["steps"]] == ["tune", "reload", "verify", "go_back"]
+    assert row["result"] == "rolled_back"
+    assert [step["name"] for step in row["steps"]] == ["tune", "reload", "verify", "rollback"]
     assert runs(cluster, mount) == {OLD}
 
 

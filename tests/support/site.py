@@ -28,18 +28,9 @@ class Site:
         self, *args: str, code: int | None = 0, server: bool = True, token: str = ""
     ) -> subprocess.CompletedProcess[str]:
         """Run skyflowctl in the folder; ``server``: the environment names the server."""
-        named = self.server.env()
-        environ = {
-            **clean_environ(),
-            **({name: named[name] for name in _SERVER if name in named} if server else {}),
-            **({"BAO_TOKEN": token} if token else {}),
-            "HOME": str(self.folder),
-            "SSL_CERT_FILE": str(self.emulator.ca),
-            "SKYFLOWCTL_ALLOW_HOSTS": self.emulator.host,
-        }
         done = subprocess.run(
             [str(BIN / "skyflowctl"), *args],
-            env=environ,
+            env=self._environ(server=server, token=token),
             cwd=self.folder,
             text=True,
             capture_output=True,
@@ -49,6 +40,29 @@ class Site:
         )
         assert code is None or done.returncode == code, (args, done.stdout, done.stderr)
         return done
+
+    def started(self, *args: str) -> subprocess.Popen[str]:
+        """Start skyflowctl in the folder, with pipes for what it writes."""
+        return subprocess.Popen(
+            [str(BIN / "skyflowctl"), *args],
+            env=self._environ(),
+            cwd=self.folder,
+            text=True,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+
+    def _environ(self, *, server: bool = True, token: str = "") -> dict[str, str]:
+        named = self.server.env()
+        return {
+            **clean_environ(),
+            **({name: named[name] for name in _SERVER if name in named} if server else {}),
+            **({"BAO_TOKEN": token} if token else {}),
+            "HOME": str(self.folder),
+            "SSL_CERT_FILE": str(self.emulator.ca),
+            "SKYFLOWCTL_ALLOW_HOSTS": self.emulator.host,
+        }
 
     def killed(self, writes: int, *args: str) -> int:
         """Run skyflowctl, which SIGKILLs itself after that many writes; its exit code."""

@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
-from skyflowctl.vault.errors import VaultError
+from skyflowctl.vault.errors import GuardedError, VaultError
 from skyflowctl.vault.failed_answers import error_for
 from skyflowctl.vault.gateway import Gateway
 from skyflowctl.vault.responses import ClusterNode
@@ -36,7 +36,7 @@ class UpgradeServer:
     """A server with some nodes and mounts; the first node is the leader.
 
     ``dies_at``: the number of the request that is answered to nobody. ``lacks``: which versions'
-    files a node does not have, by its name.
+    files a node does not have, by its name. ``guarded``: the paths of a control group.
     """
 
     mounts: dict[str, dict[str, Any]]
@@ -49,6 +49,8 @@ class UpgradeServer:
     log: list[tuple[str, str, str]] = field(default_factory=list)
     running: dict[tuple[str, str], RunningPlugin] = field(default_factory=dict)
     rights: tuple[str, ...] = ("root",)
+    guarded: tuple[str, ...] = ()
+    refuses_tune: bool = False
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def __post_init__(self) -> None:
@@ -109,6 +111,11 @@ class NodeTransport(FakeTransport):
                 if number == self.cluster.dies_at:
                     raise KilledError
         return make_reply(200, {"data": data}, {})
+
+    def refuse_guarded(self, method: str, path: str) -> None:
+        """Refuse the paths of a control group."""
+        if path in self.cluster.guarded:
+            raise GuardedError("parked", why="", fix="", method=method, path=path)
 
     def _answer(self, request: Request) -> Mapping[str, Any]:
         path = request.path
@@ -175,6 +182,8 @@ class NodeTransport(FakeTransport):
         return {f"{one}/": self._entry(one) for one in self.cluster.mounts}
 
     def _tune(self, path: str, body: Mapping[str, Any]) -> None:
+        if self.cluster.refuses_tune:
+            raise error_for(403, ("permission denied",), method="POST", path=path)
         entry = self.cluster.mounts[path]
         entry["plugin_version"] = body.get("plugin_version", entry["plugin_version"])
         merged = {**entry["options"], **body.get("options", {})}

@@ -70,6 +70,9 @@ class LiveMount:
 UPGRADED_FROM = "upgraded_from"
 """The option of a mount that names the version before its last upgrade."""
 
+UPGRADED_EARLIER = "upgraded_from_earlier"
+"""The option of a mount that keeps the record before, which a failed upgrade restores."""
+
 UPGRADE_OPEN = "upgrade_open"
 """The option of a mount whose upgrade or rollback is not verified yet, on a single node."""
 
@@ -83,7 +86,11 @@ def upgrade_fields(live: LiveMount | None, version: str) -> dict[str, Any]:
     before = (live.plugin_version or live.running_plugin_version) if live else ""
     if before in ("", version):
         return {"plugin_version": version}
-    return {"plugin_version": version, "options": {UPGRADED_FROM: before}}
+    options = {UPGRADED_FROM: before}
+    recorded = live.options.get(UPGRADED_FROM, "") if live else ""
+    if recorded not in ("", before):  # else this is the record of a killed run, or of none
+        options[UPGRADED_EARLIER] = recorded
+    return {"plugin_version": version, "options": options}
 
 
 @dataclass(frozen=True, slots=True)

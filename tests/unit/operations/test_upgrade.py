@@ -111,7 +111,7 @@ def test_a_rollback_that_was_killed_is_finished_and_never_goes_forward(names):
 def test_what_does_not_mint_goes_back_and_the_next_mount_is_not_touched(names):
     there = server(names)
     result = upgraded(there, UpgradeRequest(NAME, None, BROKEN))
-    assert results(result) == {ORDER: "back", PAYMENT: "not_started"}
+    assert results(result) == {ORDER: "rolled_back", PAYMENT: "not_started"}
     assert result.exit_code is ExitCode.PARTIAL
     (problem,) = [one.problem for one in result.mounts if one.problem]
     assert problem.code == "upgrade-lost-roles"
@@ -125,17 +125,70 @@ def test_what_does_not_mint_goes_back_and_the_next_mount_is_not_touched(names):
 def test_a_failed_upgrade_keeps_the_way_back_of_the_one_before(names):
     there = server(names)
     upgraded(there, TO_NEW)
-    assert results(upgraded(there, UpgradeRequest(NAME, None, BROKEN)))[ORDER] == "back"
+    assert results(upgraded(there, UpgradeRequest(NAME, None, BROKEN)))[ORDER] == "rolled_back"
     assert there.versions(ORDER) == {NEW}
     assert there.mounts[ORDER]["options"] == {"upgraded_from": OLD}
     assert set(results(upgraded(there, BACK)).values()) == {"rolled_back"}
     assert there.versions(ORDER) == {OLD}
 
 
+@pytest.mark.parametrize("names", [("n0",), THREE])
+def test_the_record_of_the_version_before_outlives_a_killed_and_a_failed_upgrade(names):
+    to_broken = UpgradeRequest(NAME, (MountRef("order", ORDER),), BROKEN)
+    whole = server(names)
+    upgraded(whole, TO_NEW)
+    before = whole.requests
+    upgraded(whole, to_broken)
+    for number in range(1, whole.requests - before + 1):
+        there = server(names)
+        upgraded(there, TO_NEW)
+        there.requests, there.dies_at = 0, number
+        with pytest.raises(KilledError):
+            upgraded(there, to_broken)
+        there.dies_at = 0
+        upgraded(there, to_broken)
+        assert there.versions(ORDER) == {NEW}, number
+        assert there.mounts[ORDER]["options"] == {"upgraded_from": OLD}, number
+
+
+def test_a_mount_without_a_version_to_go_back_to_is_refused_unless_it_is_allowed():
+    there = UpgradeServer({ORDER: mount_entry("v0.9.0")})
+    with pytest.raises(RefusedError, match=r"skyflow/order \(v0\.9\.0\)") as refused:
+        upgraded(there, TO_NEW)
+    assert "--no-way-back" in refused.value.problems[0].fix
+    assert there.versions(ORDER) == {"v0.9.0"}
+    assert results(upgraded(there, replace(TO_NEW, no_way_back=True))) == {ORDER: "upgraded"}
+
+
+def test_a_version_whose_file_a_node_has_lost_is_no_way_back():
+    there = server(THREE, lacks={"n1": {OLD}})
+    with pytest.raises(RefusedError) as refused:
+        upgraded(there, TO_NEW)
+    assert [one.code for one in refused.value.problems] == ["no-version-before"]
+
+
+@pytest.mark.parametrize("path", [f"sys/mounts/{PAYMENT}/tune", "sys/plugins/reload/backend"])
+def test_what_a_control_group_guards_is_refused_before_the_first_write(path):
+    there = server(guarded=(path,))
+    with pytest.raises(RefusedError, match=path) as refused:
+        upgraded(there, TO_NEW)
+    assert [one.code for one in refused.value.problems] == ["approval-needed"]
+    assert not [path for _, _, path in there.log if "tune" in path or "reload" in path]
+
+
+def test_a_tune_that_was_not_carried_out_is_not_followed_by_a_way_back():
+    there = server(refuses_tune=True)
+    result = upgraded(there, TO_NEW)
+    assert results(result) == dict.fromkeys((ORDER, PAYMENT), "not_started")
+    assert result.exit_code == ExitCode.NOT_PERMITTED
+    assert [one.name.value for one in result.mounts[0].steps] == ["tune"]
+    assert [path for _, _, path in there.log if "tune" in path] == [f"sys/mounts/{ORDER}/tune"]
+
+
 def test_a_file_that_differs_on_one_standby_goes_back():
     there = server(THREE, spoiled={"n2": {NEW}})
     result = upgraded(there, TO_NEW)
-    assert results(result) == {ORDER: "back", PAYMENT: "not_started"}
+    assert results(result) == {ORDER: "rolled_back", PAYMENT: "not_started"}
     assert there.versions(ORDER) == {OLD}
     assert there.serves(ORDER)
 
@@ -180,10 +233,11 @@ def test_a_node_that_was_not_named_is_refused():
 
 
 def test_a_login_that_may_not_tune_is_told_the_policy():
-    there = server(rights=("read",))
+    there = server(rights=("read", "sudo"))
     with pytest.raises(NotPermittedError) as refused:
         planned(there, TO_NEW)
-    assert 'path "sys/mounts/skyflow/order/tune"' in refused.value.problems[0].fix
+    rule = 'path "sys/mounts/skyflow/order/tune" { capabilities = ["read", "update", "sudo"] }'
+    assert rule in refused.value.problems[0].fix
 
 
 def test_a_declared_mount_that_is_not_there_yet_is_left_out():
@@ -204,7 +258,10 @@ def test_a_preview_writes_nothing():
     there = server()
     found = preview_upgrade(planned(there, TO_NEW))
     assert set(results(found).values()) == {"would_change"}
+    assert {(one.before, one.after) for one in found.mounts} == {(OLD, NEW)}
     assert not [path for _, _, path in there.log if "tune" in path or "reload" in path]
+    upgraded(there, TO_NEW)
+    assert {one.before for one in preview_upgrade(planned(there, TO_NEW)).mounts} == {OLD}
 
 
 def test_the_canary_is_watched_until_its_time_has_passed(monkeypatch):
@@ -222,6 +279,18 @@ def test_the_canary_is_watched_until_its_time_has_passed(monkeypatch):
     ]
     assert len(waits) > 1
     assert results(result) == dict.fromkeys((ORDER, PAYMENT), "upgraded")
+
+
+def test_a_soak_that_a_stop_cuts_short_is_not_recorded_as_done():
+    stop = Stop()
+    there = server()
+    gateway = there.gateway()
+    with open_upgrade_nodes(gateway, there.connect) as nodes:
+        plan = plan_upgrade(gateway, nodes, TO_NEW)
+        session = UpgradeSession(gateway, nodes, stop, lambda *_: stop.ask())
+        result = run_upgrade(session, plan, 60.0)
+    assert results(result) == {ORDER: "upgraded", PAYMENT: "not_started"}
+    assert [(one.name.value, one.ok) for one in result.mounts[0].steps][-1] == ("soak", False)
 
 
 def test_a_stop_finishes_the_mount_that_was_begun():

@@ -20,6 +20,7 @@ class UpgradeRequest:
         absent_allowed: whether a mount that is not on the server is left out, not refused.
         canary: the path of the mount that is upgraded first; empty: none.
         soak: how long the canary is watched before the next mount, in seconds.
+        no_way_back: whether a mount is upgraded although no version is there to go back to.
         prefix: removed from the paths of mounts that only the server knows.
     """
 
@@ -30,17 +31,18 @@ class UpgradeRequest:
     absent_allowed: bool = False
     canary: str = ""
     soak: float = 0.0
+    no_way_back: bool = False
     prefix: str = "skyflow"
 
 
 class UpgradeStepName(StrEnum):
-    """What is done with one mount, in this order; ``go_back`` only after a failure."""
+    """What is done with one mount, in this order; ``rollback`` only after a failure."""
 
     TUNE = "tune"
     RELOAD = "reload"
     VERIFY = "verify"
     SOAK = "soak"
-    GO_BACK = "go_back"
+    ROLLBACK = "rollback"
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,15 +60,15 @@ class UpgradeStatus(StrEnum):
 
     UPGRADED = "upgraded"
     ROLLED_BACK = "rolled_back"
-    """A rollback was asked for, and done."""
+    """It runs the version before again: a rollback was asked for, or the upgrade failed and has a
+    problem."""
     UNCHANGED = "unchanged"
     """It already ran the version on every node; it was only verified."""
     WOULD_CHANGE = "would_change"
-    BACK = "back"
-    """It failed, and runs the version before again."""
     FAILED = "failed"
     """It failed, and it could not be shown that it serves again."""
     NOT_STARTED = "not_started"
+    """Nothing of it was changed: the first write failed, or an earlier mount did."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +102,8 @@ class PlannedUpgrade:
 
     Args:
         mount: the mount.
-        before: the entry to go back to; None: the version before is not known, or not
+        before: the version that it runs until then; empty: not known.
+        way_back: the entry to go back to; None: the version before is not known, or not
             registered any more.
         entry: the entry to run.
         tuned: whether the server already has the version as the mount's.
@@ -109,7 +112,8 @@ class PlannedUpgrade:
     """
 
     mount: MountRef
-    before: CatalogEntry | None
+    before: str
+    way_back: CatalogEntry | None
     entry: CatalogEntry
     tuned: bool
     open: bool
@@ -118,7 +122,12 @@ class PlannedUpgrade:
     @property
     def unchanged(self) -> bool:
         """Whether every node runs the version already, and no earlier run is unfinished."""
-        return self.tuned and not self.open and all(one.runs(self.entry) for one in self.nodes)
+        return self.running and not self.open
+
+    @property
+    def running(self) -> bool:
+        """Whether every node runs the version already, verified or not."""
+        return self.tuned and all(one.runs(self.entry) for one in self.nodes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,6 +161,7 @@ class UpgradedMount:
         steps: what was done, in order.
         nodes: what each node runs in the end.
         problem: why it failed; None: it did not.
+        exit_code: that of the failure, if nothing of the mount was changed.
     """
 
     mount: MountRef
@@ -161,6 +171,7 @@ class UpgradedMount:
     steps: tuple[UpgradeStep, ...] = ()
     nodes: tuple[NodeRuns, ...] = ()
     problem: Problem | None = None
+    exit_code: int = ExitCode.OK
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,9 +182,16 @@ class UpgradeResult:
     interrupted: bool = False
 
     @property
-    def exit_code(self) -> ExitCode:
-        """6: a mount does not serve; 3: a mount failed and serves; else 0."""
-        results = {one.result for one in self.mounts}
-        if UpgradeStatus.FAILED in results:
+    def exit_code(self) -> int:
+        """6: a mount does not serve; 3: a mount failed and serves; 0: none failed; else that of a
+        failure before anything was changed."""
+        if any(one.result is UpgradeStatus.FAILED for one in self.mounts):
             return ExitCode.UNHEALTHY
-        return ExitCode.PARTIAL if UpgradeStatus.BACK in results else ExitCode.OK
+        failed = [one for one in self.mounts if one.problem]
+        if not failed:
+            return ExitCode.OK
+        changed = any(one.result in _CHANGED for one in self.mounts)
+        return ExitCode.PARTIAL if changed else failed[0].exit_code
+
+
+_CHANGED = frozenset({UpgradeStatus.UPGRADED, UpgradeStatus.ROLLED_BACK})

@@ -21,6 +21,7 @@ from skyflowctl.operations.upgrade.model import (
     UpgradeRequest,
 )
 from skyflowctl.operations.upgrade.nodes import UpgradeNode
+from skyflowctl.text import listed
 from skyflowctl.vault.errors import ForbiddenError, GuardedError
 from skyflowctl.vault.gateway import Gateway
 from skyflowctl.vault.live import UPGRADE_OPEN, UPGRADED_FROM, LiveMount
@@ -31,7 +32,7 @@ SHARED = "--shared"
 
 
 def plan_upgrade(
-    gateway: Gateway, nodes: Sequence[UpgradeNode], request: UpgradeRequest, *, start: bool = True
+    gateway: Gateway, nodes: Sequence[UpgradeNode], request: UpgradeRequest, *, probe: bool = True
 ) -> UpgradePlan:
     """Return what is to be done; nothing of a mount is changed.
 
@@ -39,11 +40,13 @@ def plan_upgrade(
         gateway: the server.
         nodes: its nodes, in the order of their turn.
         request: what is asked for.
-        start: whether the leader starts each version that no node runs yet, as a proof.
+        probe: whether requests that change nothing are sent as proofs: the leader starts each
+            version that no node runs yet, and a tune shows whether a control group guards it.
 
     Raises:
         RefusedError: a version is not registered, its file is missing on a node, the leader
-            cannot start it, a mount is not there, or has no version to go back to.
+            cannot start it, a mount is not there, or has no version to go back to, or a control
+            group guards its tune.
         NotPermittedError: this login may not tune or reload.
         VaultError: the server or a node does not answer.
     """
@@ -65,14 +68,17 @@ def plan_upgrade(
             lambda one: _planned(one, live[one.path], catalog.required(targets[one.path]), nodes),
             chosen,
         )
-    planned = tuple(
-        replace(row, before=catalog.find(_before(live[row.mount.path], row))) for row in rows
-    )
+    planned = tuple(_with_way_back(row, live[row.mount.path], catalog) for row in rows)
+    one_way = _one_way(nodes, planned)
+    if not request.no_way_back:
+        refuse_upgrade(one_way)
+    guards = _refuse_guarded(gateway, planned) if probe else []
     warnings = [
         *doubts,
         *([_left_out(absent)] if absent else []),
-        *(_unproved_start(gateway, planned) if start else []),
-        *_no_return(planned),
+        *guards,
+        *(_unproved_start(gateway, planned) if probe else []),
+        *one_way,
     ]
     return UpgradePlan(
         tuple(sorted(planned, key=lambda one: one.mount.path != request.canary)),
@@ -151,6 +157,39 @@ def _needs(mounts: Sequence[MountRef]) -> Iterator[Need]:
         yield f"sys/mounts/{one.path}/tune", "update"
 
 
+def _refuse_guarded(gateway: Gateway, planned: Sequence[PlannedUpgrade]) -> list[Problem]:
+    """Refuse a write that would wait for an approval; return what is not known about guards.
+
+    A parked tune would leave the mount half upgraded: what follows it proves what it did.
+    """
+    paths = [f"sys/mounts/{one.mount.path}/tune" for one in planned if not one.unchanged]
+    if not paths:
+        return []
+    unknown, guarded = [], []
+    for path in [*paths, "sys/plugins/reload/backend"]:
+        try:
+            doubt = gateway.transport.refuse_guarded("POST", path)
+        except GuardedError:
+            guarded.append(path)
+            continue
+        except ForbiddenError:
+            continue  # an administrator may allow the single parameters that an upgrade sends
+        if doubt:
+            unknown.append(replace(doubt, fix=f"have {path} allow the parameter of the probe"))
+    refuse_upgrade([_guarded(guarded)] if guarded else [])
+    return unknown
+
+
+def _guarded(paths: Sequence[str]) -> Problem:
+    return Problem(
+        "approval-needed",
+        f"a control group guards what the upgrade writes: {listed(paths)}",
+        "each write is verified before the next one, so none can wait for an approval; nothing "
+        "was written",
+        "have it run with a login whose policy has no control group there",
+    )
+
+
 def _target(live: LiveMount, request: UpgradeRequest) -> str:
     return request.version or live.options.get(UPGRADED_FROM, "")
 
@@ -162,6 +201,13 @@ def _no_way_back(mount: MountRef) -> Problem:
         f"an upgrade records it as the mount's option {UPGRADED_FROM}, and this mount has none",
         "name a version of 'skyflowctl plugin list' with --to",
     )
+
+
+def _with_way_back(planned: PlannedUpgrade, live: LiveMount, catalog: _Catalog) -> PlannedUpgrade:
+    before = _before(live, planned)
+    if not before and planned.running:
+        return replace(planned, before=planned.entry.version)
+    return replace(planned, before=before, way_back=catalog.find(before))
 
 
 def _before(live: LiveMount, planned: PlannedUpgrade) -> str:
@@ -180,12 +226,19 @@ def _planned(
 ) -> PlannedUpgrade:
     runs: tuple[NodeRuns, ...] = tuple(node.now_runs(mount.path) for node in nodes)
     is_open = bool(live.options.get(UPGRADE_OPEN))
-    return PlannedUpgrade(mount, None, entry, live.plugin_version == entry.version, is_open, runs)
+    return PlannedUpgrade(
+        mount, "", None, entry, live.plugin_version == entry.version, is_open, runs
+    )
+
+
+def _nodes_without(nodes: Sequence[UpgradeNode], entry: CatalogEntry) -> list[UpgradeNode]:
+    """Return the nodes that lack the file of an entry."""
+    with Workers(8) as pool:
+        lacks = pool.map(lambda node: node.lacks_file(entry), nodes)
+    return [node for node, is_missing in zip(nodes, lacks, strict=True) if is_missing]
 
 
 def _refuse_missing_files(nodes: Sequence[UpgradeNode], entry: CatalogEntry) -> None:
-    with Workers(8) as pool:
-        missing = pool.map(lambda node: node.lacks_file(entry), nodes)
     command = entry.command or "its file"
     refuse_upgrade(
         [
@@ -196,8 +249,7 @@ def _refuse_missing_files(nodes: Sequence[UpgradeNode], entry: CatalogEntry) -> 
                 "copy it into that node's plugin_directory, with the folder that it was built "
                 "from; 'skyflowctl plugin list --directory PLUGIN_DIRECTORY' checks it there",
             )
-            for node, lacks in zip(nodes, missing, strict=True)
-            if lacks
+            for node in _nodes_without(nodes, entry)
         ]
     )
 
@@ -233,16 +285,24 @@ def _start_unproved(version: str, why: str) -> Problem:
     )
 
 
-def _no_return(planned: Sequence[PlannedUpgrade]) -> list[Problem]:
-    paths = [one.mount.path for one in planned if one.before is None and not one.unchanged]
-    if not paths:
+def _one_way(nodes: Sequence[UpgradeNode], planned: Sequence[PlannedUpgrade]) -> list[Problem]:
+    """Name the mounts that could not go back; one that runs the version needs no reload."""
+    turns = [one for one in planned if not one.running]
+    kept = {one.way_back.version: one.way_back for one in turns if one.way_back}
+    usable = {version for version, entry in kept.items() if not _nodes_without(nodes, entry)}
+    missing = [
+        f"{one.mount.path} ({one.before or 'unknown'})"
+        for one in turns
+        if one.way_back is None or one.way_back.version not in usable
+    ]
+    if not missing:
         return []
     return [
         Problem(
             "no-version-before",
-            f"there is no version to go back to: {', '.join(paths)}",
-            "the version before is not known, or not in the catalog any more",
-            "register it again first, or go on without a way back",
+            f"there is no version to go back to: {listed(missing)}",
+            "it is not known, not in the catalog any more, or a node lacks its file",
+            "register it again first; or give --no-way-back: a mount that fails then stays down",
         )
     ]
 

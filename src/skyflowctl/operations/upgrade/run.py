@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -23,7 +24,13 @@ from skyflowctl.operations.upgrade.nodes import UpgradeNode, wait_at_most
 from skyflowctl.retry import retry
 from skyflowctl.rotation.serving import Serving, serving
 from skyflowctl.vault.gateway import Gateway
-from skyflowctl.vault.live import UPGRADE_OPEN, UPGRADED_FROM, upgrade_fields
+from skyflowctl.vault.live import (
+    UPGRADE_OPEN,
+    UPGRADED_EARLIER,
+    UPGRADED_FROM,
+    LiveMount,
+    upgrade_fields,
+)
 from skyflowctl.vault.responses import CatalogEntry
 
 _TOKEN_SERVICE_SECONDS = 10.0
@@ -83,9 +90,14 @@ def _row(
     nodes: Sequence[NodeRuns] = (),
     problem: Problem | None = None,
 ) -> UpgradedMount:
-    before = planned.before.version if planned.before else ""
     return UpgradedMount(
-        planned.mount, before, planned.entry.version, result, tuple(steps), tuple(nodes), problem
+        planned.mount,
+        planned.before,
+        planned.entry.version,
+        result,
+        tuple(steps),
+        tuple(nodes),
+        problem,
     )
 
 
@@ -112,7 +124,7 @@ class _MountRun:
         self._path = planned.mount.path
         self._steps: list[UpgradeStep] = []
         self._minted: Mapping[str, frozenset[str]] = {}
-        self._record_before = ""
+        self._found: LiveMount | None = None
 
     def run(self, soak: float) -> UpgradedMount:
         """Upgrade the mount, verify it, watch it, and go back if one of these fails."""
@@ -129,6 +141,9 @@ class _MountRun:
                 self._step(UpgradeStepName.SOAK, "", partial(self._watch, soak))
             self._end_record()
         except SkyflowctlError as error:
+            if self._is_untouched():
+                row = self._row(UpgradeStatus.NOT_STARTED, error.problems[0])
+                return replace(row, exit_code=error.exit_code)
             return self._go_back(error.problems[0])
         if self._planned.unchanged:
             return self._row(UpgradeStatus.UNCHANGED)
@@ -144,11 +159,11 @@ class _MountRun:
                 nodes.append(NodeRuns(node.name, "", "", "", serves=False))
         return _row(self._planned, result, steps=self._steps, nodes=nodes, problem=problem)
 
-    def _step(self, name: UpgradeStepName, node: str, work: Callable[[], None]) -> None:
+    def _step(self, name: UpgradeStepName, node: str, work: Callable[[], bool | None]) -> None:
+        """Do and record a step; it failed if ``work`` raises an error or returns False."""
         started, ok = time.monotonic(), False
         try:
-            work()
-            ok = True
+            ok = work() is not False
         finally:
             spent = round((time.monotonic() - started) * 1000, 1)
             step = UpgradeStep(name, node, spent, ok)
@@ -163,11 +178,10 @@ class _MountRun:
         the mark of an open upgrade is left out: the nodes that still mint tell as much.
         """
         sys, fields = self._session.gateway.sys, {"plugin_version": version}
+        self._found = sys.mount(self._path)
         record: dict[str, str] = {}
         if not self._session.rollback:
-            live = sys.mount(self._path)
-            record = upgrade_fields(live, version).get("options", {})
-            self._record_before = live.options.get(UPGRADED_FROM, "") if live else ""
+            record = upgrade_fields(self._found, version).get("options", {})
         if self._alone:
             sys.tune_mount(self._path, {**fields, "options": {**record, UPGRADE_OPEN: "true"}})
             return
@@ -176,6 +190,20 @@ class _MountRun:
             for node in self._session.nodes:
                 node.wait_for_option(self._path, UPGRADED_FROM, record[UPGRADED_FROM])
         sys.tune_mount(self._path, fields)
+
+    def _is_untouched(self) -> bool:
+        """Whether the server shows that the first write of this turn was not carried out."""
+        found = self._found
+        if found is None:
+            return False
+        try:
+            now = self._session.gateway.sys.mount(self._path)
+        except SkyflowctlError:
+            return False
+        return now is not None and (now.plugin_version, now.options) == (
+            found.plugin_version,
+            found.options,
+        )
 
     @property
     def _alone(self) -> bool:
@@ -262,8 +290,8 @@ class _MountRun:
                 code="upgrade-lost-roles",
             )
 
-    def _watch(self, seconds: float) -> None:
-        """Verify every node again and again until the time has passed or a stop is asked."""
+    def _watch(self, seconds: float) -> bool:
+        """Verify every node again and again; return whether the time passed before a stop."""
         end = time.monotonic() + seconds
 
         def look() -> bool:
@@ -276,27 +304,30 @@ class _MountRun:
             return True
 
         retry(look, bool, wait)
+        return time.monotonic() >= end
 
     def _go_back(self, cause: Problem) -> UpgradedMount:
         """Make the mount run the version before again, and verify that it does."""
-        entry = self._planned.before
+        entry = self._planned.way_back
         if entry is None:
             return self._row(UpgradeStatus.FAILED, _not_back(self._path, cause, _UNKNOWN))
         try:
-            self._step(UpgradeStepName.GO_BACK, "", partial(self._return_to, entry))
+            self._step(UpgradeStepName.ROLLBACK, "", partial(self._return_to, entry))
         except SkyflowctlError as error:
             problem = error.problems[0]
             said = f"{problem.summary}: {problem.why}".rstrip(": ")
             return self._row(UpgradeStatus.FAILED, _not_back(self._path, cause, said))
-        return self._row(UpgradeStatus.BACK, _is_back(self._path, cause, entry.version))
+        return self._row(UpgradeStatus.ROLLED_BACK, _is_back(self._path, cause, entry.version))
 
     def _return_to(self, entry: CatalogEntry) -> None:
         fields: dict[str, Any] = {"plugin_version": entry.version}
-        before = self._record_before
-        if before:  # else the next rollback would find the version that runs
-            fields["options"] = {UPGRADED_FROM: before}
+        live = self._session.gateway.sys.mount(self._path)
+        before = live.options.get(UPGRADED_EARLIER, "") if live else ""
+        if before and not self._session.rollback:
+            # Else the next rollback would find the version that runs.
+            fields["options"] = {UPGRADED_FROM: before, UPGRADED_EARLIER: ""}
         self._session.gateway.sys.tune_mount(self._path, fields)
-        if before and not self._alone:
+        if "options" in fields and not self._alone:
             for node in self._session.nodes:
                 node.wait_for_option(self._path, UPGRADED_FROM, before)
         for node in self._session.nodes:

@@ -259,7 +259,10 @@ def _view_register(result: CommandResult, terminal: Terminal) -> None:
     if data["reloaded"] is not None:
         terminal.line(f"  {counted(len(data['reloaded']), 'mount')} reloaded and verified")
     elif data["changes"]:
-        terminal.note("running mounts keep the old one: run the same command with --reload")
+        new = any(one["field"] == "sha256" and not one["before"] for one in data["changes"])
+        switch = f"skyflowctl plugin upgrade --to {data['version']}"
+        again = "run the same command with --reload"
+        terminal.note(f"running mounts keep the old one; to switch: {switch if new else again}")
 
 
 @command(

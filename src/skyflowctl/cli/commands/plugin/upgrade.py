@@ -26,6 +26,7 @@ from skyflowctl.text import counted, listed
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from skyflowctl.executor.stop import Stop
     from skyflowctl.manifest.model import Manifest
     from skyflowctl.operations.upgrade.model import (
         PlannedUpgrade,
@@ -58,6 +59,10 @@ SoakOption = Annotated[
         "--soak", help="How long the canary is watched, such as 90s (default 5m).", metavar="SPAN"
     ),
 ]
+NoWayBackOption = Annotated[
+    bool,
+    option("--no-way-back", help="Go on where there is no version to go back to."),
+]
 _SOAK = "5m"
 _EXITS = [*READ_EXITS, ExitCode.PARTIAL, ExitCode.REFUSED, ExitCode.UNHEALTHY, ExitCode.INVALID]
 
@@ -76,6 +81,7 @@ class _Call:
     dry_run: bool
     canary: str | None = None
     soak: str | None = None
+    no_way_back: bool = False
 
     @property
     def command(self) -> str:
@@ -101,6 +107,7 @@ def plugin_upgrade(
     to: ToVersionOption = None,
     canary: CanaryMountOption = None,
     soak: SoakOption = None,
+    no_way_back: NoWayBackOption = False,
     dry_run: UpgradeDryRunOption = False,
     yes: YesOption = False,
     no_input: NoInputOption = False,
@@ -112,7 +119,7 @@ def plugin_upgrade(
     after it are not touched. Requests for the mount wait while it is reloaded. If the command is
     killed, the same command finishes. Name every node of a cluster with --node."""
 
-    call = _Call(target, mounts, file, to, False, yes, no_input, dry_run, canary, soak)
+    call = _Call(target, mounts, file, to, False, yes, no_input, dry_run, canary, soak, no_way_back)
     run_command(call.command, output, lambda run: _work(call, run), _view)
 
 
@@ -132,6 +139,7 @@ def plugin_rollback(
     mounts: MountsArgument = None,
     file: FileOption = None,
     to: BackToOption = None,
+    no_way_back: NoWayBackOption = False,
     dry_run: UpgradeDryRunOption = False,
     yes: YesOption = False,
     no_input: NoInputOption = False,
@@ -141,7 +149,7 @@ def plugin_rollback(
     --to names another one. The manifest still names its own version: change it too, or the next
     apply upgrades the mounts again."""
 
-    call = _Call(target, mounts, file, to, True, yes, no_input, dry_run)
+    call = _Call(target, mounts, file, to, True, yes, no_input, dry_run, no_way_back=no_way_back)
     run_command(call.command, output, lambda run: _work(call, run), _view)
 
 
@@ -156,7 +164,7 @@ def _work(call: _Call, run: CommandRun) -> CommandResult:
         gateways.open_gateway(call.target, run) as gateway,
         open_upgrade_nodes(gateway, gateways.connect_node(gateway)) as nodes,
     ):
-        plan = plan_upgrade(gateway, nodes, request, start=not call.dry_run)
+        plan = plan_upgrade(gateway, nodes, request, probe=not call.dry_run)
         if call.dry_run:
             return CommandResult(_data(call, plan, preview_upgrade(plan)), warnings=plan.warnings)
         for problem in plan.warnings:
@@ -170,7 +178,7 @@ def _work(call: _Call, run: CommandRun) -> CommandResult:
                 gateway, nodes, stop, lambda one, step: _tell(one, step, run), call.rollback
             )
             result = run_upgrade(session, plan, request.soak)
-    return _result(call, plan, result, stop.signal)
+    return _result(call, plan, result, stop)
 
 
 def _request(call: _Call, run: CommandRun) -> "UpgradeRequest":
@@ -216,6 +224,7 @@ def _request(call: _Call, run: CommandRun) -> "UpgradeRequest":
         absent_allowed=not call.mounts,
         canary=canary,
         soak=span_seconds(call.soak or _SOAK, "--soak") if canary else 0.0,
+        no_way_back=call.no_way_back,
         prefix=chosen.prefix,
     )
 
@@ -238,9 +247,8 @@ def _verb(call: _Call) -> str:
 def _say(plan: "UpgradePlan", run: CommandRun) -> None:
     """Say what is about to happen, and which requests may be lost."""
     for one in plan.to_do:
-        before = one.before.version if one.before else "?"
         resumed = " (resumes)" if one.tuned else ""
-        run.notice(f"{one.mount.path}: {before} -> {one.entry.version}{resumed}")
+        run.notice(f"{one.mount.path}: {one.before or '?'} -> {one.entry.version}{resumed}")
     if len(plan.at_risk) > 1:
         run.warn(
             Problem(
@@ -259,7 +267,7 @@ def _tell(planned: "PlannedUpgrade", step: "UpgradeStep", run: CommandRun) -> No
         "reload": "reloaded",
         "verify": "verified",
         "soak": "watched",
-        "go_back": "back at the version before",
+        "rollback": "back at the version before",
     }
     where = f" on {step.node}" if step.node else ""
     failed = "" if step.ok else ": failed"
@@ -267,13 +275,14 @@ def _tell(planned: "PlannedUpgrade", step: "UpgradeStep", run: CommandRun) -> No
 
 
 def _result(
-    call: _Call, plan: "UpgradePlan", result: "UpgradeResult", stopped: int
+    call: _Call, plan: "UpgradePlan", result: "UpgradeResult", stop: "Stop"
 ) -> CommandResult:
-    code: int = result.exit_code
     problems = [one.problem for one in result.mounts if one.problem]
     left = any(one.result == "not_started" for one in result.mounts)
-    if code == ExitCode.OK and result.interrupted and left:
-        terminated = stopped == signal.SIGTERM
+    code: int = result.exit_code
+    # As of a rotation: a mount that does not serve is worse than the signal.
+    if stop.asked and code != ExitCode.UNHEALTHY and (left or code != ExitCode.OK):
+        terminated = stop.signal == signal.SIGTERM
         code = ExitCode.TERMINATED if terminated else ExitCode.INTERRUPTED
         problems.append(
             Problem(
@@ -321,7 +330,6 @@ _STYLES = {
     "rolled_back": "green",
     "unchanged": "dim",
     "would_change": "yellow",
-    "back": "bold yellow",
     "failed": "bold red",
     "not_started": "yellow",
 }
@@ -333,7 +341,7 @@ def _view(result: CommandResult, terminal: Terminal) -> None:
             one["name"],
             one["from"] or "?",
             one["to"],
-            Styled(one["result"].replace("_", " "), _STYLES[one["result"]]),
+            _outcome(one),
             _runs(one["nodes"]),
         ]
         for one in result.data["mounts"]
@@ -342,6 +350,13 @@ def _view(result: CommandResult, terminal: Terminal) -> None:
         terminal.table(["MOUNT", "FROM", "TO", "RESULT", "RUNS"], rows)
     else:
         terminal.note("no mounts")
+
+
+def _outcome(one: "dict[str, Any]") -> Styled:
+    """Return the result; a mount that was not asked to go back shows that it failed."""
+    if one["error"] and one["result"] == "rolled_back":
+        return Styled(f"failed, back at {one['from']}", "bold yellow")
+    return Styled(one["result"].replace("_", " "), _STYLES[one["result"]])
 
 
 def _runs(nodes: "Sequence[dict[str, Any]]") -> str:
