@@ -1,10 +1,36 @@
-"""The port through which an apply replaces a live credential."""
+"""The ports through which an apply replaces a live credential and upgrades a mount."""
 
+from collections.abc import Sequence
 from typing import Protocol
 
 from skyflowctl.credentials.model import Credential
 from skyflowctl.errors import Problem
+from skyflowctl.planner.plan import Action
 from skyflowctl.vault.gateway import Gateway
+
+
+class Upgrader(Protocol):
+    """Makes mounts run another version of the engine, each node's plugin for itself.
+
+    ``skyflowctl.operations.upgrade.in_apply.ApplyUpgrader`` does so as ``plugin upgrade`` does.
+    """
+
+    def prove(self, actions: Sequence[Action], gateway: Gateway) -> tuple[Problem, ...]:
+        """Prove before the first write what can be proved of the upgrades among some actions.
+
+        Returns:
+            What could not be proved.
+
+        Raises:
+            SkyflowctlError: one cannot be carried out with a way back; nothing was written.
+        """
+
+    def upgrade(self, action: Action, gateway: Gateway) -> None:
+        """Upgrade the action's mount and verify it; may be repeated after a kill at any point.
+
+        Raises:
+            SkyflowctlError: it was not upgraded; the exit code says whether it serves.
+        """
 
 
 class Replacer(Protocol):

@@ -25,7 +25,7 @@ from skyflowctl.executor.events import (
     ApplyListener,
 )
 from skyflowctl.executor.outcome import ActionResult, ApplyOutcome, unforeseen
-from skyflowctl.executor.ports import Replacer
+from skyflowctl.executor.ports import Replacer, Upgrader
 from skyflowctl.executor.read_back import overwritten_settings
 from skyflowctl.executor.steps import StepContext, action_mount_path, run_step, server_warning
 from skyflowctl.executor.stop import Stop
@@ -52,6 +52,7 @@ def execute(
     on_event: ApplyListener | None = None,
     stop: Stop | None = None,
     refused: Mapping[str, SkyflowctlError] = MappingProxyType({}),
+    upgrader: Upgrader | None = None,
 ) -> ApplyOutcome:
     """Execute a plan and return the result of each action; failures are returned, not raised.
 
@@ -64,8 +65,9 @@ def execute(
         on_event: gets every event, from worker threads, one call at a time.
         stop: checked before every action; started actions are finished.
         refused: by mount, why no key may be sent to it; such a mount is not changed at all.
+        upgrader: upgrades a mount; None: the server is one in this process.
     """
-    tools = StepContext(gateway, credentials, replacer)
+    tools = StepContext(gateway, credentials, replacer, upgrader)
     run = _Run(tools, on_event or _ignore, stop or Stop(), refused)
     numbered = list(enumerate(plan.actions))
     with Workers(parallelism, writes=True) as pool:

@@ -11,7 +11,7 @@ from skyflowctl.executor.deletes import delete_object
 from skyflowctl.executor.group_steps import write_group
 from skyflowctl.executor.moving import move_mount
 from skyflowctl.executor.object_steps import write_object
-from skyflowctl.executor.ports import Replacer
+from skyflowctl.executor.ports import Replacer, Upgrader
 from skyflowctl.executor.secret_steps import write_secret
 from skyflowctl.executor.verify import lost_roles, minting_roles
 from skyflowctl.frozen import dataclass
@@ -20,7 +20,7 @@ from skyflowctl.planner.plan import MOUNT_KINDS, Action, ActionType, ObjectKind
 from skyflowctl.skyflow.token_uri import token_uri_refused
 from skyflowctl.vault.errors import ALLOW_HOST_FIX, SilentlyIgnoredError
 from skyflowctl.vault.gateway import Gateway
-from skyflowctl.vault.live import SERVER_FILE, LiveMount, upgrade_fields
+from skyflowctl.vault.live import SERVER_FILE, LiveMount
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,11 +31,14 @@ class StepContext:
         gateway: the server.
         credentials: the source of a config's credential.
         replacer: replaces a live credential by another one.
+        upgrader: upgrades a mount; None: the server is one in this process, with one node and
+            nothing to go back to.
     """
 
     gateway: Gateway
     credentials: CredentialSource
     replacer: Replacer
+    upgrader: Upgrader | None = None
 
 
 _Step = Callable[[Action, StepContext], tuple[Problem, ...]]
@@ -98,6 +101,8 @@ def _mount(action: Action, tools: StepContext) -> tuple[Problem, ...]:
     path, gateway = action_mount_path(action), tools.gateway
     if action.action is ActionType.CREATE:
         gateway.sys.enable_mount(path, action.body)
+    elif action.action is ActionType.PLUGIN_UPGRADE and tools.upgrader:
+        tools.upgrader.upgrade(action, gateway)
     elif action.action is ActionType.PLUGIN_UPGRADE:
         _upgrade(path, str(action.body["plugin_version"]), gateway)
     elif action.action is ActionType.MOVE:
@@ -139,13 +144,13 @@ def _refuse_if_changed(action: Action, live: LiveMount | None, when: str) -> Non
 
 
 def _upgrade(path: str, version: str, gateway: Gateway) -> None:
-    """Tune a mount and reload it: tuning alone leaves the old process running.
+    """Tune and reload a mount of the server in this process: a tune alone restarts nothing.
 
     Raises:
         PartlyDoneError: a role that minted before does not mint any more.
     """
     before = minting_roles(gateway, path)
-    gateway.sys.tune_mount(path, upgrade_fields(gateway.sys.mount(path), version))
+    gateway.sys.tune_mount(path, {"plugin_version": version})
     gateway.sys.catalog.reload_mounts([path])
     live = gateway.sys.mount(path)
     running = live.running_plugin_version if live else ""

@@ -11,7 +11,7 @@ from skyflowctl.errors import ExitCode, Problem, RefusedError, SkyflowctlError
 from skyflowctl.executor.deletes import carry_out_deletes, without_deletes
 from skyflowctl.executor.events import ApplyListener
 from skyflowctl.executor.outcome import ApplyOutcome
-from skyflowctl.executor.ports import Replacer
+from skyflowctl.executor.ports import Replacer, Upgrader
 from skyflowctl.executor.run import execute
 from skyflowctl.executor.steps import action_mount_path
 from skyflowctl.executor.stop import Stop
@@ -179,6 +179,7 @@ def apply(
     on_event: ApplyListener | None = None,
     stop: Stop | None = None,
     require_verified: bool = False,
+    upgrader: Upgrader | None = None,
 ) -> ApplyResult:
     """Carry out a plan; a failed action is in the result and raises no error.
 
@@ -191,15 +192,16 @@ def apply(
         on_event: called for every step.
         stop: called before every action.
         require_verified: a role that could not be tried afterwards is an error.
+        upgrader: upgrades mounts; None: the server is one in this process.
 
     Raises:
-        RefusedError: mounts may not be touched, all are to be skipped, or a control group guards
-            each config that the plan changes; nothing was written.
+        RefusedError: the plan, all of its configs, or an upgrade may not go on; nothing is written.
         NotPermittedError: a control group guards a path, and this login has no entity.
     """
     refuse_plan(planned)
     refuse_guarded_without_entity(planned.plan.actions, gateway, parallelism)
     refused, unknown = _probe_guards(planned, gateway, parallelism)
+    unknown += upgrader.prove(planned.plan.actions, gateway) if upgrader else ()
     credentials.prepare_apply()
     execute_part = partial(
         execute,
@@ -210,15 +212,21 @@ def apply(
         on_event=on_event,
         stop=stop,
         refused=refused,
+        upgrader=upgrader,
     )
     outcome = execute_part(without_deletes(planned.plan))
     unsettled = () if outcome.interrupted else _withdraw_unwanted(planned, gateway)
+    verified, rest = _verify(planned, outcome, gateway, parallelism)
+    done = ApplyResult(planned, outcome, verified, require_verified, (*unknown, *unsettled, *rest))
+    return _with_deletes(done, execute_part, on_event)
+
+
+def _verify(
+    planned: PlanResult, outcome: ApplyOutcome, gateway: Gateway, parallelism: int
+) -> tuple[tuple[VerifiedRole, ...], tuple[Problem, ...]]:
     mounts = () if outcome.interrupted else _to_verify(planned, outcome)
     minting = {result.action.mount for result in outcome.results if result.verified}
-    verified, undeclared = verify_roles(gateway, mounts, parallelism, minting)
-    besides = (*unknown, *unsettled, *undeclared)
-    done = ApplyResult(planned, outcome, verified, require_verified, besides)
-    return _with_deletes(done, execute_part, on_event)
+    return verify_roles(gateway, mounts, parallelism, minting)
 
 
 def _with_deletes(

@@ -67,32 +67,6 @@ class LiveMount:
     ttls: Mapping[str, int] = field(default_factory=dict)
 
 
-UPGRADED_FROM = "upgraded_from"
-"""The option of a mount that names the version before its last upgrade."""
-
-UPGRADED_EARLIER = "upgraded_from_earlier"
-"""The option of a mount that keeps the record before, which a failed upgrade restores."""
-
-UPGRADE_OPEN = "upgrade_open"
-"""The option of a mount whose upgrade or rollback is not verified yet, on a single node."""
-
-
-def upgrade_fields(live: LiveMount | None, version: str) -> dict[str, Any]:
-    """Return what one tune sets to make a mount run another version after its next reload.
-
-    The version before is recorded in the same write. A mount that was tuned already, by a run
-    that was killed, keeps its record.
-    """
-    before = (live.plugin_version or live.running_plugin_version) if live else ""
-    if before in ("", version):
-        return {"plugin_version": version}
-    options = {UPGRADED_FROM: before}
-    recorded = live.options.get(UPGRADED_FROM, "") if live else ""
-    if recorded not in ("", before):  # else this is the record of a killed run, or of none
-        options[UPGRADED_EARLIER] = recorded
-    return {"plugin_version": version, "options": options}
-
-
 @dataclass(frozen=True, slots=True)
 class LiveRotation:
     """The latest rotation of a mount. Times are RFC 3339; None if not yet reached.

@@ -7,6 +7,15 @@ from skyflowctl.frozen import dataclass
 from skyflowctl.operations.mount_refs import MountRef
 from skyflowctl.vault.responses import CatalogEntry
 
+UPGRADED_FROM = "upgraded_from"
+"""The option of a mount that names the version before its last upgrade."""
+
+UPGRADED_EARLIER = "upgraded_from_earlier"
+"""The option of a mount that keeps the record before, which a failed upgrade restores."""
+
+UPGRADE_OPEN = "upgrade_open"
+"""The option of a mount whose upgrade or rollback is not verified yet, on a single node."""
+
 
 @dataclass(frozen=True, slots=True)
 class UpgradeRequest:

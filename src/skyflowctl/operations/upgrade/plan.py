@@ -15,6 +15,8 @@ from skyflowctl.frozen import dataclass
 from skyflowctl.operations.mount_refs import MountRef, discover_mounts
 from skyflowctl.operations.plugins import Registration, check_start
 from skyflowctl.operations.upgrade.model import (
+    UPGRADE_OPEN,
+    UPGRADED_FROM,
     NodeRuns,
     PlannedUpgrade,
     UpgradePlan,
@@ -24,7 +26,7 @@ from skyflowctl.operations.upgrade.nodes import UpgradeNode
 from skyflowctl.text import listed
 from skyflowctl.vault.errors import ForbiddenError, GuardedError
 from skyflowctl.vault.gateway import Gateway
-from skyflowctl.vault.live import UPGRADE_OPEN, UPGRADED_FROM, LiveMount
+from skyflowctl.vault.live import LiveMount
 from skyflowctl.vault.permissions import Need, refuse_without_permission
 from skyflowctl.vault.responses import CatalogEntry
 
@@ -72,20 +74,19 @@ def plan_upgrade(
     one_way = _one_way(nodes, planned)
     if not request.no_way_back:
         refuse_upgrade(one_way)
-    guards = _refuse_guarded(gateway, planned) if probe else []
-    warnings = [
-        *doubts,
-        *([_left_out(absent)] if absent else []),
-        *guards,
-        *(_unproved_start(gateway, planned) if probe else []),
-        *one_way,
-    ]
+    left_out = [_left_out(absent)] if absent else []
+    unproved = _unproved(gateway, planned) if probe else []
     return UpgradePlan(
         tuple(sorted(planned, key=lambda one: one.mount.path != request.canary)),
         tuple(one.name for one in nodes),
-        tuple(warnings),
+        (*doubts, *left_out, *unproved, *one_way),
         _at_risk(planned, live, catalog),
     )
+
+
+def _unproved(gateway: Gateway, planned: Sequence[PlannedUpgrade]) -> list[Problem]:
+    """Send the requests that change nothing, and return what they could not prove."""
+    return [*_refuse_guarded(gateway, planned), *_unproved_start(gateway, planned)]
 
 
 @dataclass(slots=True)
@@ -186,7 +187,7 @@ def _guarded(paths: Sequence[str]) -> Problem:
         f"a control group guards what the upgrade writes: {listed(paths)}",
         "each write is verified before the next one, so none can wait for an approval; nothing "
         "was written",
-        "have it run with a login whose policy has no control group there",
+        "run 'skyflowctl plugin upgrade' with a login whose policy has no control group there",
     )
 
 
@@ -302,7 +303,8 @@ def _one_way(nodes: Sequence[UpgradeNode], planned: Sequence[PlannedUpgrade]) ->
             "no-version-before",
             f"there is no version to go back to: {listed(missing)}",
             "it is not known, not in the catalog any more, or a node lacks its file",
-            "register it again first; or give --no-way-back: a mount that fails then stays down",
+            "register it again first; or 'skyflowctl plugin upgrade --no-way-back': a mount that "
+            "fails then stays down",
         )
     ]
 

@@ -11,6 +11,9 @@ from skyflowctl.executor.stop import Stop
 from skyflowctl.executor.verify import lost_roles, minting_roles
 from skyflowctl.frozen import dataclass
 from skyflowctl.operations.upgrade.model import (
+    UPGRADE_OPEN,
+    UPGRADED_EARLIER,
+    UPGRADED_FROM,
     NodeRuns,
     PlannedUpgrade,
     UpgradedMount,
@@ -24,13 +27,7 @@ from skyflowctl.operations.upgrade.nodes import UpgradeNode, wait_at_most
 from skyflowctl.retry import retry
 from skyflowctl.rotation.serving import Serving, serving
 from skyflowctl.vault.gateway import Gateway
-from skyflowctl.vault.live import (
-    UPGRADE_OPEN,
-    UPGRADED_EARLIER,
-    UPGRADED_FROM,
-    LiveMount,
-    upgrade_fields,
-)
+from skyflowctl.vault.live import LiveMount
 from skyflowctl.vault.responses import CatalogEntry
 
 _TOKEN_SERVICE_SECONDS = 10.0
@@ -181,7 +178,7 @@ class _MountRun:
         self._found = sys.mount(self._path)
         record: dict[str, str] = {}
         if not self._session.rollback:
-            record = upgrade_fields(self._found, version).get("options", {})
+            record = _record_of(self._found, version)
         if self._alone:
             sys.tune_mount(self._path, {**fields, "options": {**record, UPGRADE_OPEN: "true"}})
             return
@@ -337,6 +334,21 @@ class _MountRun:
         for node in self._session.nodes:
             self._verify(node, entry)
         self._end_record()
+
+
+def _record_of(live: LiveMount | None, version: str) -> dict[str, str]:
+    """Return the options that record, for a later run, which version the mount runs now.
+
+    A mount that was tuned already, by a run that was killed, keeps its record.
+    """
+    before = (live.plugin_version or live.running_plugin_version) if live else ""
+    if before in ("", version):
+        return {}
+    options = {UPGRADED_FROM: before}
+    recorded = live.options.get(UPGRADED_FROM, "") if live else ""
+    if recorded not in ("", before):  # else this is the record of a killed run, or of none
+        options[UPGRADED_EARLIER] = recorded
+    return options
 
 
 _SAME_COMMAND = "run the same command again"

@@ -281,6 +281,7 @@ def _refused(
 
 def _carry_out(live: LivePlan, run: CommandRun, request: ApplyRequest) -> CommandResult:
     from skyflowctl.cli.commands.apply.progress import progress
+    from skyflowctl.cli.commands.plugin.upgrade import apply_upgrader
     from skyflowctl.cli.context.dev_stack import with_audit_devices
     from skyflowctl.cli.context.rotation import replacer_for
     from skyflowctl.executor.stop import stop_on_signals
@@ -304,6 +305,7 @@ def _carry_out(live: LivePlan, run: CommandRun, request: ApplyRequest) -> Comman
             on_event=shown,
             stop=stop,
             require_verified=request.require_verified,
+            upgrader=apply_upgrader(planned, gateway, shown.notice),
         )
     if not planned.plan.empty:
         run.notice(f"run {run.id}: the server's audit log shows this id at every request")

@@ -24,10 +24,12 @@ from skyflowctl.frozen import dataclass
 from skyflowctl.text import counted, listed
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
+    from skyflowctl.executor.ports import Upgrader
     from skyflowctl.executor.stop import Stop
     from skyflowctl.manifest.model import Manifest
+    from skyflowctl.operations.plan import PlanResult
     from skyflowctl.operations.upgrade.model import (
         PlannedUpgrade,
         UpgradePlan,
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
         UpgradeResult,
         UpgradeStep,
     )
+    from skyflowctl.vault.gateway import Gateway
 
 UpgradeDryRunOption = Annotated[
     bool, option("--dry-run", help="Show what would be done; write nothing.")
@@ -175,7 +178,7 @@ def _work(call: _Call, run: CommandRun) -> CommandResult:
             run.confirm(question, yes=call.yes, no_input=call.no_input)
         with stop_on_signals(lambda: run.notice("finishing this mount, then stopping")) as stop:
             session = UpgradeSession(
-                gateway, nodes, stop, lambda one, step: _tell(one, step, run), call.rollback
+                gateway, nodes, stop, lambda *done: run.notice(upgrade_line(*done)), call.rollback
             )
             result = run_upgrade(session, plan, request.soak)
     return _result(call, plan, result, stop)
@@ -261,7 +264,8 @@ def _say(plan: "UpgradePlan", run: CommandRun) -> None:
         )
 
 
-def _tell(planned: "PlannedUpgrade", step: "UpgradeStep", run: CommandRun) -> None:
+def upgrade_line(planned: "PlannedUpgrade", step: "UpgradeStep") -> str:
+    """Return what is said of a finished step."""
     words = {
         "tune": f"tuned to {planned.entry.version}",
         "reload": "reloaded",
@@ -271,7 +275,20 @@ def _tell(planned: "PlannedUpgrade", step: "UpgradeStep", run: CommandRun) -> No
     }
     where = f" on {step.node}" if step.node else ""
     failed = "" if step.ok else ": failed"
-    run.notice(f"{planned.mount.path}: {words[step.name]}{where}{failed} ({step.ms / 1000:.1f} s)")
+    return f"{planned.mount.path}: {words[step.name]}{where}{failed} ({step.ms / 1000:.1f} s)"
+
+
+def apply_upgrader(
+    planned: "PlanResult", gateway: "Gateway", say: "Callable[[str], None]"
+) -> "Upgrader | None":
+    """Return what upgrades the mounts of an apply; None: its plan upgrades none."""
+    if not any(one.action == "plugin_upgrade" for one in planned.plan.actions):
+        return None
+    from skyflowctl.operations.upgrade.in_apply import ApplyUpgrader
+
+    connect = gateways.connect_node(gateway)
+    plugin = planned.manifest.plugin.name
+    return ApplyUpgrader(plugin, connect, lambda *done: say(upgrade_line(*done)))
 
 
 def _result(
