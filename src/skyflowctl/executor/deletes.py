@@ -13,7 +13,7 @@ from skyflowctl.planner.plan import Action, ObjectKind, Plan
 from skyflowctl.planner.prune import mount_deletion, object_path, role_deletion
 from skyflowctl.planner.prune_access import access_deletion
 from skyflowctl.planner.prune_namespaces import not_empty
-from skyflowctl.vault.errors import ForbiddenError, NotFoundError
+from skyflowctl.vault.errors import ForbiddenError, NotFoundError, PluginMissingError
 from skyflowctl.vault.gateway import Gateway
 from skyflowctl.vault.kv import is_kv2
 from skyflowctl.vault.live import LiveAccess, LiveMount
@@ -146,7 +146,7 @@ def readable_mount_deletion(mount: LiveMount, gateway: Gateway) -> Action:
     engine = gateway.engine(mount.path)
     try:
         return mount_deletion(mount, engine.roles(), engine.config())
-    except (ForbiddenError, NotFoundError):
+    except (ForbiddenError, NotFoundError, PluginMissingError):
         return mount_deletion(mount, (), None)
 
 

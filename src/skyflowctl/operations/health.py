@@ -28,6 +28,7 @@ from skyflowctl.vault.errors import (
 from skyflowctl.vault.gateway import Gateway, GatewayForNode
 from skyflowctl.vault.health_states import health_state
 from skyflowctl.vault.live import way_out
+from skyflowctl.vault.node_plugins import plugin_by_health
 from skyflowctl.vault.responses import EngineHealth
 from skyflowctl.vault.role_tokens import role_tokens
 from skyflowctl.vault.waits import within
@@ -165,7 +166,7 @@ def health(
             found = pool.map(partial(_explained, in_time) if suspects else in_time, asked)
     finally:
         nodes.close(gateway)
-    return _with_missing(nodes, (*found, *_not_served(nodes, mounts or ())))
+    return _with_plugins(nodes, (*found, *_not_served(nodes, mounts or ())))
 
 
 def _deaf_server(
@@ -175,14 +176,16 @@ def _deaf_server(
     return HealthResult(rows, nodes=(deaf_node(gateway.transport.server.address, error),))
 
 
-def _with_missing(nodes: AskedNodes, rows: tuple[MountHealth, ...]) -> HealthResult:
-    """Return the result, with the mounts whose plugin does not run on a node."""
+def _with_plugins(nodes: AskedNodes, rows: tuple[MountHealth, ...]) -> HealthResult:
+    """Return the result, with what the rows prove about each mount's plugin on each node."""
     alone = nodes.states[0].node if len(nodes.states) == 1 else ""
     states = tuple(
-        one.without_plugin(
-            row.path
-            for row in rows
-            if row.state == "plugin_missing" and (row.node or alone) == one.node
+        one.with_plugins(
+            {
+                row.path: plugin_by_health(row.state, row.detail)
+                for row in rows
+                if row.path and (row.node or alone) == one.node
+            }
         )
         for one in nodes.states
     )

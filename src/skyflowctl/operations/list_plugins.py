@@ -3,18 +3,32 @@
 import shlex
 import subprocess
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
 
 from skyflowctl.errors import PartlyDoneError, Problem, os_reason
 from skyflowctl.frozen import dataclass
+from skyflowctl.operations.node_states import NodeStatus
 from skyflowctl.operations.plugins import Registration, file_digest
 from skyflowctl.plugin.build import check_plugin_folder, is_launcher
 from skyflowctl.plugin.launcher import CHECK
-from skyflowctl.vault.catalog import REGISTER_WANTED, RunningMount, compare, completed
+from skyflowctl.vault.catalog import (
+    REGISTER_WANTED,
+    RunningMount,
+    RunningState,
+    compare,
+    completed,
+)
 from skyflowctl.vault.errors import ForbiddenError, VaultError
 from skyflowctl.vault.gateway import Gateway
 from skyflowctl.vault.live import LiveMount
+from skyflowctl.vault.node_plugins import (
+    PluginOnNode,
+    PluginState,
+    merge_plugin_states,
+    unknown_plugin,
+)
 from skyflowctl.vault.parked import PendingError
 from skyflowctl.vault.responses import CatalogEntry
 
@@ -55,6 +69,21 @@ class PluginList:
             if one.state not in (FileState.UNCHECKED, FileState.OK)
         ]
         return (*of_files, *running_problems(self.mounts))
+
+    def seen_on(self, nodes: Sequence[NodeStatus]) -> "tuple[PluginList, tuple[Problem, ...]]":
+        """Return the list with what the nodes say of each mount's plugin, and what is not known.
+
+        What a node's own state says, such as that a plugin does not run there, is no problem here.
+        """
+        answers = [(one.node, one.plugins) for one in nodes]
+        seen = {one.path: merge_plugin_states(one.path, answers) for one in self.mounts}
+        mounts = tuple(_seen(one, seen[one.path]) for one in self.mounts)
+        unknown = (
+            unknown_plugin(path, one)
+            for path, one in seen.items()
+            if one.state is PluginState.NOT_KNOWN
+        )
+        return replace(self, mounts=mounts), tuple(unknown)
 
 
 def list_plugins(
@@ -114,6 +143,14 @@ def running_problems(mounts: Sequence[RunningMount]) -> tuple[Problem, ...]:
         for one in mounts
         if one.fault
     )
+
+
+def _seen(mount: RunningMount, plugin: PluginOnNode) -> RunningMount:
+    if plugin.state is PluginState.DOES_NOT_RUN:
+        return replace(mount, state=RunningState.DOES_NOT_RUN, detail=plugin.why)
+    if plugin.state is PluginState.NOT_KNOWN and not mount.fault:
+        return replace(mount, state=RunningState.NOT_KNOWN, detail=plugin.why)
+    return mount
 
 
 def _checked(entry: CatalogEntry, directory: Path | None) -> CatalogFile:

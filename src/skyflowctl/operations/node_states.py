@@ -1,6 +1,7 @@
 """The state of each node of a cluster, asked directly: what a balanced address hides."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import field, replace
 from typing import Any
 
@@ -9,9 +10,11 @@ from skyflowctl.concurrency import Workers
 from skyflowctl.errors import Problem
 from skyflowctl.frozen import dataclass
 from skyflowctl.operations.blocked_audit import AuditSuspects, refuse_blocked_audit
-from skyflowctl.vault.errors import PluginMissingError, VaultError
+from skyflowctl.text import listed
+from skyflowctl.vault.errors import VaultError
 from skyflowctl.vault.gateway import Gateway, in_time
 from skyflowctl.vault.health_states import health_state
+from skyflowctl.vault.node_plugins import PluginOnNode, PluginState, plugins_on_node
 from skyflowctl.vault.nodes import answers_itself, reaches_leader
 from skyflowctl.vault.responses import ServerHealth
 from skyflowctl.vault.server_state import ServerState, refuse_not_serving
@@ -65,7 +68,7 @@ class NodeStatus:
         clock_skew_seconds: how far its clock is ahead of this machine's (negative: behind), as far
             as it is certain; None: not known.
         version: of the server; empty: not known.
-        missing: the mounts whose plugin does not run there.
+        plugins: by mount, what is known about its plugin there; the others were not asked for.
         digests: by mount, the digest of the plugin that the node says it runs.
     """
 
@@ -75,7 +78,7 @@ class NodeStatus:
     fix: str = ""
     clock_skew_seconds: int | None = None
     version: str = ""
-    missing: tuple[str, ...] = ()
+    plugins: Mapping[str, PluginOnNode] = field(default_factory=dict)
     digests: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -91,18 +94,30 @@ class NodeStatus:
             "detail": self.detail,
             "clock_skew_seconds": self.clock_skew_seconds,
             "version": self.version,
-            "plugin_missing": list(self.missing),
+            "plugin_missing": list(_reasons(self.plugins, PluginState.DOES_NOT_RUN)),
+            "plugin_not_known": _reasons(self.plugins, PluginState.NOT_KNOWN),
         }
 
-    def without_plugin(self, paths: Iterable[str]) -> "NodeStatus":
-        """Return the node with the mounts whose plugin does not run there."""
-        missing = tuple(sorted(paths))
-        if not missing or not self.well:
+    def with_plugins(self, plugins: Mapping[str, PluginOnNode]) -> "NodeStatus":
+        """Return the node with what is known about the plugins of mounts there."""
+        if not self.well:
             return self
-        detail = f"the plugin of {', '.join(missing)} does not run there"
-        return replace(
-            self, state="plugin_missing", detail=detail, fix=_MISSING_FIX, missing=missing
-        )
+        seen = replace(self, plugins=plugins)
+        missing = _reasons(plugins, PluginState.DOES_NOT_RUN)
+        if missing:
+            reasons = "; ".join(dict.fromkeys(missing.values()))
+            detail = f"the plugin of {listed([*missing])} does not run there: {reasons}"
+            return replace(seen, state="plugin_missing", detail=detail, fix=_MISSING_FIX)
+        unknown = _reasons(plugins, PluginState.NOT_KNOWN)
+        if unknown and not self.detail:
+            detail = f"whether the plugin of {listed([*unknown])} runs there is not known"
+            return replace(seen, detail=detail)
+        return seen
+
+
+def _reasons(plugins: Mapping[str, PluginOnNode], state: PluginState) -> dict[str, str]:
+    """Return the mounts whose plugin has this state, by path, each with the reason."""
+    return {path: one.why for path, one in sorted(plugins.items()) if one.state is state}
 
 
 def look_at(
@@ -169,8 +184,14 @@ def unnamed_node(address: str) -> NodeStatus:
     return NodeStatus(address, "not_asked", "it was not named, so it gets no token", fix)
 
 
-def node_problems(nodes: Sequence[NodeStatus]) -> list[Problem]:
-    """Return a problem for each node with which something is wrong."""
+def node_problems(nodes: Sequence[NodeStatus], besides: Iterable[Problem] = ()) -> list[Problem]:
+    """Return a problem for each node with which something is wrong.
+
+    Args:
+        nodes: all of them.
+        besides: what is told as well; of an only node, it may tell already which plugin is missing.
+    """
+    told = len(nodes) == 1 and any(one.code in _TELL_MISSING for one in besides)
     return [
         Problem(
             f"node-{one.state.replace('_', '-')}",
@@ -179,8 +200,11 @@ def node_problems(nodes: Sequence[NodeStatus]) -> list[Problem]:
             one.fix or "see that node's log",
         )
         for one in nodes
-        if not one.well
+        if not one.well and not (told and one.state == "plugin_missing")
     ]
+
+
+_TELL_MISSING = frozenset({"plugin-missing", "plugin-file-missing"})
 
 
 def skew_warnings(nodes: Sequence[NodeStatus]) -> list[Problem]:
@@ -258,28 +282,11 @@ def _unnamed(gateway: Gateway, states: Sequence[NodeStatus]) -> list[str]:
 
 
 def _with_plugins(seen: NodeStatus, client: Gateway, paths: Sequence[str]) -> NodeStatus:
-    """Add which mounts' plugins run on a node, and their digests as far as it tells them."""
-    if not paths or seen.state not in {"active", "standby"}:
+    """Add what is known about mounts' plugins, and their digests as far as the node tells them."""
+    if not paths or not seen.well:
         return seen
-    missing = [path for path in paths if not _runs(client, path)]
-    mounts = _or_empty(client.sys.mounts)
-    digests = {path: mounts[path].running_sha256 for path in paths if path in mounts}
-    return replace(seen, digests=digests).without_plugin(missing)
-
-
-def _runs(client: Gateway, path: str) -> bool:
-    """Return whether a mount's plugin runs on a node; a config needs it, and no token service."""
-    try:
-        client.engine(path).config()
-    except PluginMissingError:
-        return False
-    except VaultError:
-        return True  # another failure is of the mount or of this login
-    return True
-
-
-def _or_empty(read: Callable[[], Mapping[str, Any]]) -> Mapping[str, Any]:
-    try:
-        return read()
-    except VaultError:
-        return {}
+    with suppress(VaultError):
+        mounts = client.sys.mounts()
+        digests = {path: mounts[path].running_sha256 for path in paths if path in mounts}
+        seen = replace(seen, digests=digests)
+    return seen.with_plugins(plugins_on_node(client, paths))

@@ -114,7 +114,8 @@ class StatusResult:
     @property
     def problems(self) -> tuple[Problem, ...]:
         """The mounts that could not be read or would not start again, and nodes in trouble."""
-        return (*self.unread, *self.faults, *node_problems(self.nodes))
+        told = (*self.unread, *self.faults)
+        return (*told, *node_problems(self.nodes, told))
 
     @property
     def exit_code(self) -> ExitCode:

@@ -25,16 +25,19 @@ class RunningState(StrEnum):
     DIFFERS = "differs"
     NOT_REGISTERED = "not_registered"
     NOT_TOLD = "not_told"
+    DOES_NOT_RUN = "does_not_run"
+    NOT_KNOWN = "not_known"
 
 
 @dataclass(frozen=True, slots=True)
 class RunningMount:
-    """The plugin that one mount really runs."""
+    """The plugin that one mount really runs; ``detail`` says why that is not known, or no more."""
 
     path: str
     version: str
     sha256: str
     state: RunningState
+    detail: str = ""
 
     @property
     def fault(self) -> str:

@@ -85,8 +85,12 @@ class NotFoundError(VaultError):
         return not self.messages
 
 
-class PluginMissingError(NotFoundError):
-    """404 ``backend is nil``: the mount exists, but its plugin does not run on that node."""
+class PluginMissingError(VaultError):
+    """The mount exists, but its plugin does not run on that node.
+
+    404 ``backend is nil``, if it did not start with the server; 403 or 500 with the reason, if it
+    ended and does not start again.
+    """
 
     exit_code = errors.ExitCode.UNREACHABLE
     default_code = "plugin-missing"

@@ -33,6 +33,12 @@ from skyflowctl.vault.errors import (
 
 _MAX_TEXT = 500
 _ENGINE_PATH = re.compile(r"/(?:config|creds|health|roles)(?:/|$)")
+_NO_START = re.compile(
+    r"validating the command path|checksums did not match|^Unrecognized remote plugin message|"
+    r"plugin exited before we could connect|timeout while waiting for plugin to start|"
+    r"^fork/exec |plugin not found in the catalog"
+)
+"""A server's answer for a mount whose plugin ended and does not start again."""
 
 
 def server_texts(body: Any) -> tuple[str, ...]:
@@ -72,7 +78,10 @@ def error_for(
     namespace: str = "",
 ) -> VaultError:
     """Return the error for a failed answer."""
-    kind = _kind(status, "\n".join(messages))
+    text = "\n".join(messages)
+    of_mount = "sys/plugins/" not in path
+    no_start = of_mount and status in {403, 500} and _NO_START.search(text)
+    kind = PluginMissingError if no_start else _kind(status, text)
     about = namespace if kind is NamespaceMissingError and namespace else f"{method} v1/{path}"
     return kind(
         f"{_SUMMARIES.get(kind, 'the server failed')}: {about}",

@@ -27,6 +27,7 @@ from skyflowctl.vault.errors import (
 )
 from skyflowctl.vault.failed_answers import error_for
 from skyflowctl.vault.gateway import Gateway
+from skyflowctl.vault.node_plugins import PluginOnNode, PluginState
 from skyflowctl.vault.transport import Reply, Request, make_reply
 
 NOW = 1_795_000_000
@@ -78,6 +79,8 @@ def test_the_skew_of_a_clock_that_tells_whole_seconds(told, skew):
         assert ("1m30s ahead" if skew > 0 else "1m30s behind") in warned[0].summary
 
 
+GONE_PLUGIN = PluginOnNode(PluginState.DOES_NOT_RUN, "no such file")
+ORDER = {"skyflow/order": GONE_PLUGIN}
 STANDBY = health(standby=True)
 LEADER = {"ha_enabled": True, "leader_address": "https://n0"}
 REDIRECT = RedirectRefusedError("to another host", why="w", fix="f")
@@ -112,7 +115,7 @@ def test_a_node_that_serves_nothing_has_a_problem_with_its_fix():
         deaf_node(
             "https://n2", AuditBlockedError("blocked", why="the pipe is full", fix="read it")
         ),
-        NodeStatus("https://n3", "active").without_plugin(["skyflow/pay", "skyflow/order"]),
+        NodeStatus("https://n3", "active").with_plugins({"skyflow/pay": GONE_PLUGIN, **ORDER}),
         NodeStatus("https://n4", "standby_forwards"),
     ]
     assert [one.state for one in nodes][:3] == ["sealed", "audit_blocked", "plugin_missing"]
@@ -122,6 +125,7 @@ def test_a_node_that_serves_nothing_has_a_problem_with_its_fix():
     ]  # fmt: skip
     assert (problems[1].why, problems[1].fix) == ("the pipe is full", "read it")
     assert "skyflow/order, skyflow/pay" in problems[2].why
+    assert "no such file" in problems[2].why
 
 
 def test_the_schemas_know_every_state():

@@ -116,6 +116,22 @@ def test_an_index_of_another_form_is_left_out(bad):
             ExitCode.UNREACHABLE,
             "plugin_missing",
         ),
+        *(
+            (
+                403 if text.startswith("fork") else 500,
+                text,
+                errors.PluginMissingError,
+                ExitCode.UNREACHABLE,
+                "plugin_missing",
+            )
+            for text in (
+                "error while validating the command path: lstat /p/f: no such file or directory",
+                "checksums did not match",
+                "Unrecognized remote plugin message: ; Failed to read any lines",
+                "fork/exec /p/f: permission denied",
+                "plugin not found in the catalog: skyflow, version=v1.0.0",
+            )
+        ),
         (
             404,
             'no handler for route "x/". route entry not found.',

@@ -189,16 +189,18 @@ class ServerChecks:
         found = list_plugins(self.gateway, self.plugin_name, mounts=self._live_mounts())
         paths = [one.path for one in found.mounts]
         nodes = every_node(self.gateway, paths, self.suspects, _SECONDS, self.clock)
+        found, not_known = found.seen_on(nodes)
         problems = list(found.problems(None))
         problems += [one for one in node_problems(nodes) if one.code == "node-plugin-missing"]
         for problem in problems:
             yield of_problem(PLUGIN, Grade.BAD, problem)
+        yield from (of_problem(PLUGIN, Grade.UNKNOWN, one) for one in not_known)
         yield from other_files(nodes, found.mounts)
         if not found.catalog:
             fix = "skyflowctl plugin build DIRECTORY; skyflowctl plugin register FILE"
             summary = f"no plugin {self.plugin_name} is registered"
             yield Diagnosis(PLUGIN, Grade.WARNING, summary, "no mount of it can be made", fix)
-        elif not problems:
+        elif not problems and not not_known:
             many = counted(len(paths), "mount")
             versions = listed([one.entry.version for one in found.catalog])
             yield ok_finding(PLUGIN, f"{many} run what is registered: {versions}")

@@ -10,7 +10,7 @@ from skyflowctl.cli.commands.plugin.command import NameOption
 from skyflowctl.cli.console import Piece, Styled, Terminal
 from skyflowctl.cli.context import gateways
 from skyflowctl.cli.context.dev_stack import audit_suspects
-from skyflowctl.cli.envelope import CommandResult
+from skyflowctl.cli.envelope import CommandResult, status_of
 from skyflowctl.cli.options import OutputOptions, TargetOptions, option, span_seconds
 from skyflowctl.cli.runner import CommandRun, run_command
 from skyflowctl.errors import ExitCode
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
         ("skyflowctl plugin list --name skyflow-next", "a plugin with another name"),
         ("skyflowctl plugin list -o json", "for programs"),
     ],
-    exits=[*READ_EXITS, ExitCode.UNHEALTHY],
+    exits=[*READ_EXITS, ExitCode.PARTIAL, ExitCode.UNHEALTHY],
 )
 def plugin_list(
     target: TargetOptions,
@@ -49,7 +49,8 @@ def plugin_list(
     """List the registered versions of the plugin with their digests, and the version and digest
     that every mount of this type runs. Exit 6 means that a mount runs a file other than the
     registered one, that its file would not start again, or that a node is in trouble: each
-    named node is asked whether the plugin of every mount runs there."""
+    named node is asked whether the plugin of every mount runs there. A mount of which no node
+    could say that is not_known, with the reason; exit 3 means that nothing else is wrong."""
 
     def work(run: CommandRun) -> CommandResult:
         from skyflowctl.operations.health import DEADLINE
@@ -62,6 +63,7 @@ def plugin_list(
             paths = [one.path for one in found.mounts]
             limit = span_seconds(DEADLINE, "--deadline")
             nodes = every_node(gateway, paths, suspects, limit, run.clock)
+        found, unknown = found.seen_on(nodes)
         for warning in skew_warnings(nodes):
             run.warn(warning)
         data = {
@@ -69,12 +71,11 @@ def plugin_list(
             "mounts": [asdict(one) for one in found.mounts],
             "nodes": [{**one.to_json(), "running": dict(one.digests)} for one in nodes],
         }
-        problems = [*found.problems(directory), *node_problems(nodes)]
-        if not problems:
-            return CommandResult(data)
-        return CommandResult(
-            data, status="unhealthy", exit_code=ExitCode.UNHEALTHY, problems=problems
-        )
+        bad = [*found.problems(directory)]
+        bad += node_problems(nodes, bad)
+        code = ExitCode.PARTIAL if unknown else ExitCode.OK
+        code = ExitCode.UNHEALTHY if bad else code
+        return CommandResult(data, status_of(code), code, [*bad, *unknown])
 
     run_command("plugin list", output, work, _view_plugins)
 
@@ -120,5 +121,5 @@ def _hints(catalog: "Sequence[Mapping[str, Any]]") -> "Iterator[str]":
 
 
 def _state(state: str) -> Piece:
-    quiet = {"ok": "green", "unchecked": "dim", "not_told": "dim"}
+    quiet = {"ok": "green", "unchecked": "dim", "not_told": "dim", "not_known": "bold yellow"}
     return Styled(state, quiet.get(state, "red"))
