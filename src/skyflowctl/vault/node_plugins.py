@@ -11,7 +11,6 @@ from skyflowctl.vault.gateway import Gateway, in_time
 from skyflowctl.vault.health_states import health_state
 from skyflowctl.vault.live import LiveConfig
 
-_AT_ONCE = 8
 _ENGINE_ANSWERED = frozenset(
     {"ok", "unproven", "unconfigured", "refused", "token_service_unreachable"}
 )
@@ -42,9 +41,11 @@ class PluginOnNode:
     config: LiveConfig | None = None
 
 
-def plugins_on_node(client: Gateway, paths: Sequence[str]) -> Mapping[str, PluginOnNode]:
+def plugins_on_node(
+    client: Gateway, paths: Sequence[str], parallelism: int = 8
+) -> Mapping[str, PluginOnNode]:
     """Ask a node for each mount's config, which needs the plugin but no token service."""
-    with Workers(min(_AT_ONCE, len(paths))) as pool:
+    with Workers(parallelism) as pool:
         return dict(zip(paths, pool.map(lambda path: _plugin(client, path), paths), strict=True))
 
 

@@ -2,12 +2,11 @@
 
 from collections.abc import Sequence
 
-from skyflowctl.concurrency import Workers
 from skyflowctl.posture.collect.reads import or_not_read
 from skyflowctl.posture.facts import NodeFacts, NotRead
-from skyflowctl.vault.errors import OutcomeUnknownError, PluginMissingError, VaultError
-from skyflowctl.vault.gateway import Gateway, GatewayForNode, in_time
-from skyflowctl.vault.live import LiveConfig
+from skyflowctl.vault.errors import VaultError
+from skyflowctl.vault.gateway import Gateway, GatewayForNode
+from skyflowctl.vault.node_plugins import PluginState, plugins_on_node
 from skyflowctl.vault.responses import ClusterNode
 
 
@@ -24,12 +23,11 @@ def nodes(
         return listed
     if len(listed) < 2:
         return ()
-    with Workers(parallelism) as pool:
-        return tuple(_node(one, paths, connect, pool) for one in listed)
+    return tuple(_node(one, paths, connect, parallelism) for one in listed)
 
 
 def _node(
-    node: ClusterNode, paths: Sequence[str], connect: GatewayForNode, pool: Workers
+    node: ClusterNode, paths: Sequence[str], connect: GatewayForNode, parallelism: int
 ) -> NodeFacts:
     name = node.api_address or node.hostname
     client = connect(node)
@@ -37,7 +35,7 @@ def _node(
         return NodeFacts(name, asked=False)
     try:
         mounts = client.sys.mounts()
-        read = dict(zip(paths, pool.map(lambda path: _config(client, path), paths), strict=True))
+        plugins = plugins_on_node(client, paths, parallelism)
     except VaultError as error:
         return NodeFacts(name, asked=True, problem=error.problems[0].why)
     finally:
@@ -45,22 +43,12 @@ def _node(
     return NodeFacts(
         name,
         asked=True,
-        missing=tuple(path for path, config in read.items() if config is None),
+        missing=tuple(at for at, one in plugins.items() if one.state is PluginState.DOES_NOT_RUN),
         digests={path: mounts[path].running_sha256 for path in paths if path in mounts},
-        processes={
-            path: config.process for path, config in read.items() if isinstance(config, LiveConfig)
-        },
-        not_read=tuple(config for config in read.values() if isinstance(config, NotRead)),
+        processes={at: one.config.process for at, one in plugins.items() if one.config},
+        not_read=tuple(
+            NotRead(f"{at}/config", why=one.why)
+            for at, one in plugins.items()
+            if one.state is PluginState.NOT_KNOWN
+        ),
     )
-
-
-def _config(client: Gateway, path: str) -> LiveConfig | NotRead | None:
-    """Return a mount's config from this node; None if its plugin does not run there."""
-    try:
-        return in_time(client.engine(path).config)
-    except PluginMissingError:
-        return None
-    except OutcomeUnknownError as error:
-        return NotRead(f"{path}/config", why=error.problems[0].why)
-    except VaultError as error:
-        return None if error.status == 0 else NotRead(f"{path}/config", why=error.problems[0].why)
