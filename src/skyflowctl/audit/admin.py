@@ -50,7 +50,7 @@ _PATHS: tuple[tuple[str, ChangeKind, ChangeKind | None], ...] = (
 
 def admin_target(path: str, operation: str) -> tuple[AuditTarget, ChangeKind] | None:
     """Return what a write on the server's own paths changes; None if it does not affect tokens."""
-    if operation not in WRITES:
+    if operation not in WRITES or not path.startswith("sys/"):
         return None
     for pattern, written, deleted in _PATHS:
         if match := re.fullmatch(pattern, path):

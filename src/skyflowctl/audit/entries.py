@@ -133,22 +133,75 @@ class Entry(msgspec.Struct, gc=False, rename={"details": "~details"}):
     details: Any = None
 
 
+class _RawAuthEntry(Entry, gc=False, rename={"details": "~details"}):
+    """An entry whose auth is not decoded yet."""
+
+    auth: msgspec.Raw = msgspec.Raw(b"null")  # type: ignore[assignment]
+
+
 _decoder = msgspec.json.Decoder(Entry)
 _decode = _decoder.decode
+_raw_auth_decoder = msgspec.json.Decoder(_RawAuthEntry)
+_decode_auth = msgspec.json.Decoder(Auth | None).decode
+
+AUTHS_MAX = 5_000
+"""The most tokens whose auth is kept: 15 MB."""
+_VARIANTS_MAX = 8
+"""The most auths of one token that are kept: the policies that grant a request differ by path."""
+
+
+class SharedAuths:
+    """Decodes each auth once: the entries of a token have the same bytes there.
+
+    Entries with equal auths share one object, which must not be changed.
+    """
+
+    def __init__(self) -> None:
+        self._known: dict[str, list[tuple[msgspec.Raw, Auth | None]]] = {}
+
+    def fill(self, entries: Sequence[_RawAuthEntry]) -> Sequence[Entry]:
+        """Decode the auths of entries, in place."""
+        get = self._known.get
+        for entry in entries:
+            raw: Any = entry.auth
+            for known, auth in get(entry.request.client_token, ()):
+                if known == raw:
+                    entry.auth = auth  # type: ignore[assignment]
+                    break
+            else:
+                entry.auth = self._learn(entry.request.client_token, raw)  # type: ignore[assignment]
+        return entries
+
+    def _learn(self, token: str, raw: msgspec.Raw) -> Auth | None:
+        auth: Auth | None = _decode_auth(raw)
+        if len(self._known) >= AUTHS_MAX:
+            self._known.clear()
+        variants = self._known.setdefault(token, [])
+        if len(variants) < _VARIANTS_MAX:
+            variants.append((raw.copy(), auth))
+        return auth
 
 
 def decode_line(line: bytes) -> Entry | str:
-    """Return the entry of a line, or the reason why it has none."""
+    """Return the entry of a line, or the reason why it has none.
+
+    If a line has several auths, which no server writes, only the last one counts.
+    """
     try:
         return _decode(line)
     except msgspec.ValidationError:
-        return _reason(line)
-    except msgspec.DecodeError:
-        return NOT_JSON
+        return _with_last_auth(line) or _reason(line)
     except UnicodeDecodeError:
+        return _with_last_auth(line) or NOT_JSON
+    except msgspec.DecodeError:
         return NOT_JSON
     except RecursionError:
         return TOO_DEEP
+
+
+def _with_last_auth(line: bytes) -> Entry | None:
+    found = decode_lines(memoryview(line), SharedAuths())
+    return found[0] if found is not None and len(found) == 1 else None
 
 
 def decode_all(lines: Sequence[bytes]) -> list[Entry] | None:
@@ -159,11 +212,13 @@ def decode_all(lines: Sequence[bytes]) -> list[Entry] | None:
         return None
 
 
-def decode_lines(content: memoryview) -> list[Entry] | None:
+def decode_lines(content: memoryview, auths: SharedAuths | None = None) -> Sequence[Entry] | None:
     """Return the entries in lines; None if one is none. A line's end is a blank like any other:
     the caller must know that each line holds one value."""
     try:
-        return _decoder.decode_lines(content)
+        if auths is None:
+            return _decoder.decode_lines(content)
+        return auths.fill(_raw_auth_decoder.decode_lines(content))
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
 

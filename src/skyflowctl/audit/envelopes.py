@@ -6,6 +6,7 @@ wrap each line in their own envelope, and split long lines into parts.
 
 import re
 from collections import Counter
+from collections.abc import Sequence
 from itertools import accumulate
 
 import msgspec
@@ -14,6 +15,7 @@ from skyflowctl.audit.entries import (
     NOT_JSON,
     NUL_BYTES,
     Entry,
+    SharedAuths,
     decode_all,
     decode_line,
     decode_lines,
@@ -24,7 +26,6 @@ from skyflowctl.audit.unread import SERVER_LINE, Dating, Unread, time_in
 START = b'{"time":"'
 """How a server begins an entry."""
 _BETWEEN = b"}\n" + START
-_BETWEEN_BYTES = len(_BETWEEN) - 1
 _BRACE, _CLOSING, _NEWLINE = ord("{"), ord("}"), ord("\n")
 _BOM = b"\xef\xbb\xbf"
 _DOCKER_START = b'{"log":'
@@ -68,15 +69,15 @@ def bare_lines(block: LineBlock, size: int, ends: list[int] | None = None) -> in
         size: how many bytes of the block are meant.
         ends: gets the end of each line.
     """
-    find, count = block.find, 1
-    if not block.startswith(START) or find(b"\0", 0, size) >= 0:
+    find, begins, count = block.find, block.startswith, 1
+    if not begins(START) or find(b"\0", 0, size) >= 0:
         return -1
     end = size - 1 if block[size - 1] == _NEWLINE else size
     if block[end - 1] != _CLOSING:
         return -1
     at = find(b"\n", 0, end)
     while at >= 0:
-        if block[at - 1 : at + _BETWEEN_BYTES] != _BETWEEN:
+        if not begins(_BETWEEN, at - 1):
             return -1
         count += 1
         if ends is not None:
@@ -87,17 +88,20 @@ def bare_lines(block: LineBlock, size: int, ends: list[int] | None = None) -> in
     return count
 
 
-def entries_of(block: LineBlock, size: int) -> tuple[list[Entry], list[int]] | None:
+def entries_of(
+    block: LineBlock, size: int, auths: SharedAuths | None = None
+) -> tuple[Sequence[Entry], list[int]] | None:
     """Return the entries of a block and the end of each line; None if one line is no entry.
 
     Args:
         block: whole lines.
         size: how many bytes of the block are meant.
+        auths: used for blocks of entries only, so that equal auths are mostly one object.
     """
     ends: list[int] = []
     if (count := bare_lines(block, size, ends)) >= 0:
         # No value goes on after a line's end, because none begins right after another one.
-        entries = decode_lines(memoryview(block)[:size])
+        entries = decode_lines(memoryview(block)[:size], auths)
         return (entries, ends) if entries is not None and len(entries) == count else None
     content = bytes(block[:size])
     lines = split_lines(content)

@@ -6,20 +6,22 @@ of the same caller, role and hour are passed on together. Every other line that 
 passed on as it is, in its place.
 """
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 from skyflowctl.audit.admin import has_details, is_change
 from skyflowctl.audit.changes import CREDS, FORWARDED, asks_for_token, outcome_of
 from skyflowctl.audit.clipping import LONG_LINE_BYTES
 from skyflowctl.audit.ctx import ctx_text
-from skyflowctl.audit.entries import Auth, Entry
+from skyflowctl.audit.entries import Auth, Entry, SharedAuths
 from skyflowctl.audit.envelopes import entries_of
 from skyflowctl.audit.groups import ENDINGS, GroupScope
 from skyflowctl.audit.join import AUTHORIZE, fingerprint_of, is_root
 from skyflowctl.audit.lines import LineBlock
 from skyflowctl.audit.logins import taught_by
+from skyflowctl.audit.model import RequestOutcome
 from skyflowctl.audit.recogniser import Recogniser
 from skyflowctl.audit.seen import marks_of
 from skyflowctl.audit.sift import Gathered, Sifted, ending_of, line_blocks
@@ -28,6 +30,9 @@ from skyflowctl.audit.times import utc_text
 from skyflowctl.frozen import dataclass
 
 _NOBODY = Auth()
+_GRANTED = ENDINGS.index(RequestOutcome.GRANTED)
+_is_minute = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:").fullmatch
+_are_seconds = re.compile(r"[0-5][0-9]\.[0-9]{1,9}Z").fullmatch
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,11 +62,11 @@ def pair_part(sources: Sources, part: FileRange, scope: PairScope) -> Iterator[t
     if part.end is None:
         return
     cut, damaged = Counter[str](), Counter[str]()
-    gathered, at = Gathered(), part.start
+    gathered, at, auths = Gathered(), part.start, SharedAuths()
     pairing = _Pairing(scope, at)
     with sources.reading(part, damaged) as content:
         for block, size in line_blocks(content, cut):
-            found = entries_of(block, size)
+            found = entries_of(block, size, auths)
             if found is None or cut:
                 # With a line that was skipped, positions are not known any more.
                 yield ("section", *pairing.take(at, at + size))
@@ -80,6 +85,26 @@ _Key = tuple[str, str]
 """Id and path of a request."""
 _Asked = tuple[int, Entry]
 """A request that waits for its response: the index of its line, and its entry."""
+
+
+class _Origin(NamedTuple):
+    """What requests have in common: their token, and what they ask for.
+
+    Args:
+        number: its number in the section.
+        common: an item of ``Section.origins``.
+        auth: the token.
+        device: the token as the device hashes it.
+        fingerprint: what is equal on all devices.
+        is_root: whether it is a root token.
+    """
+
+    number: int
+    common: tuple[Any, ...]
+    auth: Auth | None
+    device: int
+    fingerprint: int
+    is_root: bool
 
 
 class _Pairing:
@@ -102,17 +127,18 @@ class _Pairing:
         self._other: set[int] = set()
         self._repeated = False
         self._open: dict[tuple[Any, ...], list[Any]] = {}
-        self._origins: dict[tuple[Any, ...], tuple[int, int]] = {}
+        self._origins: dict[tuple[Any, ...], _Origin] = {}
         self._of_caller: dict[tuple[bool, str], list[tuple[Any, ...]]] = {}
         self._taught: dict[tuple[bool, str], str] = {}
-        self._hour = self._day = ""
+        self._hour = self._day = self._minute = ""
 
     def take(self, end: int, following: int) -> tuple[Any, ...]:
         """Return the values of a ``Section`` that ends here; begin anew at a later position."""
         self._close_groups()
         certain = not self._repeated and self._other.isdisjoint(self._marks)
         items = [item for item in self._items if item is not None] if certain else []
-        found = self._start, end, certain, self._marks, items, list(self._origins)
+        origins = [each.common for each in self._origins.values()]
+        found = self._start, end, certain, self._marks, items, origins
         self._clear(following)
         return found
 
@@ -182,45 +208,39 @@ class _Pairing:
         request = entry.request
         key, short = (request.id, request.path), end - start <= LONG_LINE_BYTES
         asked = self._waiting.pop(key, None)
-        if asked is not None and short and self._add_pair(asked[1], entry):
-            self._items[asked[0]] = None
-            self._unpaired.pop(asked[0], None)
-            return
         if asked is not None:
+            number, first = asked
+            if short and self._add_pair(first.time, entry, key):
+                self._items[number] = None
+                self._unpaired.pop(number, None)
+                return
             self._other.add(hash(key))
-        is_request = entry.type == "request" and entry.response is None
-        if asked is None and is_request and short:
+        elif short and entry.response is None and entry.type == "request":
             number = len(self._items)
             self._waiting[key] = number, entry
             self._unpaired[number] = start, end
             self._items.append(None)
-        else:
-            self._keep(entry, start, end)
+            return
+        self._keep(entry, start, end)
 
-    def _add_pair(self, asked: Entry, entry: Entry) -> bool:
-        """Add a request and its response to a group; False if the joiner must see both."""
-        when = utc_text(asked.time)
-        if when is None or not _is_simple(entry):
+    def _add_pair(self, asked: str, entry: Entry, key: _Key) -> bool:
+        """Add a request of this time, and its response, to a group; False if the joiner must see
+        both."""
+        when = self._time_of(asked)
+        origin, scope, data = self._origin(entry), self._scope.groups, entry.request.data
+        if when is None or origin.is_root or not _is_simple(entry):
             return False
-        request, scope = entry.request, self._scope.groups
-        if when[:13] != self._hour:
-            self._hour = when[:13]
-            if when[:10] != self._day:
-                self._close_groups()
-                self._day = when[:10]
-        origin, fingerprint = self._origin(entry)
-        key = hash((request.id, request.path))
-        self._repeated = self._repeated or key in self._marks
-        self._marks[key] = marks_of(hash(request.client_token), entry.time, fingerprint)
+        mark = hash(key)
+        self._repeated = self._repeated or mark in self._marks
+        self._marks[mark] = marks_of(origin.device, entry.time, origin.fingerprint)
         if when >= scope.until:
             return True
-        ctx, hashed = ctx_text(request.data.ctx) if request.data is not None else ("", False)
-        outcome = ENDINGS.index(outcome_of(entry, token=True))
+        ctx, hashed = ("", False) if data is None else ctx_text(data.ctx)
         number = len(self._marks) if scope.single else 0
-        name = origin, self._hour, outcome, hashed, when < scope.since, number
+        name = origin.number, self._hour, _ending(entry), hashed, when < scope.since, number
         group = self._open.get(name)
         if group is None:
-            group = self._open[name] = [origin, outcome, hashed, name[4], when, when, b"", {}]
+            group = self._open[name] = [name[0], name[2], hashed, name[4], when, when, b"", {}]
             group[6] = bytearray()
             auth = entry.auth or _NOBODY
             for caller in ((True, auth.accessor), (False, auth.entity_id)):
@@ -234,29 +254,64 @@ class _Pairing:
             group[7][ctx] = None
         return True
 
+    def _time_of(self, time: str) -> str | None:
+        """Return a time in UTC as ``utc_text`` does; close the groups of earlier days."""
+        if time[:17] == self._minute and _are_seconds(time, 17):
+            return time[:-1]
+        when = utc_text(time)
+        if when is not None:
+            self._minute = time[:17] if time[-1] == "Z" and _is_minute(time, 0, 17) else ""
+            self._hour = when[:13]
+            if when[:10] != self._day:
+                self._close_groups()
+                self._day = when[:10]
+        return when
+
     def _close_groups(self) -> None:
         self._items += map(tuple, self._open.values())
         self._open.clear()
         self._of_caller.clear()
 
-    def _origin(self, entry: Entry) -> tuple[int, int]:
-        """Return the number of what this pair has in common with others, and its fingerprint."""
-        request, auth, space = entry.request, entry.auth or _NOBODY, entry.request.namespace
-        origin = (
+    def _origin(self, entry: Entry) -> _Origin:
+        """Return what a request has in common with others."""
+        request, auth, space = entry.request, entry.auth, entry.request.namespace
+        # Entries of a token mostly share their auth; origins that are equal do no harm.
+        key = (
+            id(auth),
+            request.path,
+            request.operation,
             request.mount_point,
             request.mount_type,
-            request.path,
+            request.client_token,
             None if space is None else (space.id, space.path),
-            auth.display_name,
-            auth.accessor,
-            auth.entity_id,
-            None if auth.metadata is None else tuple(auth.metadata.items()),
-            request.operation,
         )
-        found = self._origins.get(origin)
+        found = self._origins.get(key)
         if found is None:
-            found = self._origins[origin] = len(self._origins), fingerprint_of(entry)
+            who = auth or _NOBODY
+            metadata = None if who.metadata is None else tuple(who.metadata.items())
+            common = (
+                request.mount_point,
+                request.mount_type,
+                request.path,
+                key[-1],
+                who.display_name,
+                who.accessor,
+                who.entity_id,
+                metadata,
+                request.operation,
+            )
+            number, device = len(self._origins), hash(request.client_token)
+            found = _Origin(number, common, auth, device, fingerprint_of(entry), is_root(auth))
+            self._origins[key] = found
         return found
+
+
+def _ending(entry: Entry) -> int:
+    """Return the number of a request's outcome."""
+    answer = None if entry.response is None else entry.response.data
+    if entry.error or answer is None or answer.access_token is None or answer.error is not None:
+        return ENDINGS.index(outcome_of(entry, token=True))
+    return _GRANTED
 
 
 def _is_simple(entry: Entry) -> bool:
@@ -270,5 +325,4 @@ def _is_simple(entry: Entry) -> bool:
         and not (headers is not None and headers.run)
         and FORWARDED not in entry.error
         and (data is None or data.skyflowctl_guard_probe is None)
-        and not is_root(entry.auth)
     )

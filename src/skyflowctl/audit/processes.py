@@ -4,6 +4,7 @@ The processes are forked: they start in milliseconds and share what this one has
 is a value that ``marshal`` can write: numbers, texts, bytes, tuples, lists and dicts.
 """
 
+import gc
 import marshal
 import os
 import pickle
@@ -150,6 +151,7 @@ def _serve(writing: int, tasks: Sequence[Any], work: Work[Any], parent: int) -> 
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT, signal.SIGTERM})
         for each in _open_ends:
             os.close(each)
+        gc.disable()  # entries refer to no entry, so its search for cycles would find none
         with os.fdopen(writing, "wb", 1 << 18) as pipe:
             _write_results(pipe, tasks, work, parent)
         code = 0
