@@ -113,9 +113,17 @@ def _next_end(end: int, size: int) -> int:
     return end + 1 + size
 
 
-def has_entry(block: bytes) -> bool:
-    """Return whether a block has an entry; it is not enough that its lines look like entries."""
-    return any(isinstance(decode_line(line), Entry) for line in block.split(b"\n"))
+def has_entry(block: LineBlock, size: int) -> bool:
+    """Return whether a block of so many bytes has an entry; it is not enough that its lines look
+    like entries."""
+    start = 0
+    while start < size:
+        end = block.find(b"\n", start, size)
+        end = size if end < 0 else end
+        if isinstance(decode_line(bytes(block[start:end])), Entry):
+            return True
+        start = end + 1
+    return False
 
 
 class Opener:
@@ -184,7 +192,7 @@ class Opener:
 
     def _look_into(self, block: bytes) -> None:
         """Record whether a block has a real entry, and the first time in it."""
-        self.proved = self.proved or has_entry(block)
+        self.proved = self.proved or has_entry(block, len(block))
         if not self.first:
             self.first = time_in(block)
 

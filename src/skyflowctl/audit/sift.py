@@ -207,7 +207,7 @@ class Gathered:
 
     def add(self, block: LineBlock, size: int, lines: int, result: Sifted) -> None:
         """Add a block of so many bytes and lines, and what was found in it."""
-        self._proved = self._proved or has_entry(bytes(block[:size]))
+        self._proved = self._proved or has_entry(block, size)
         self._found += result.found
         self._noticed.update(result.noticed)
         self._foreign += result.foreign
