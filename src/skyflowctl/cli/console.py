@@ -231,6 +231,7 @@ TableRow = Mapping[str, Any]
 _COLUMN_GAP = 2
 _LEAST_LINE = 20
 _CUT = "…"
+_FOLD = "    "
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,12 +243,15 @@ class Column:
         value: returns its cell of a row.
         least: the smallest width to which it is cut.
         from_start: cut the start, because the end is more important (a path).
+        whole: never cut it, because it is typed into a command; if the columns then have no room
+            beside each other, the last ones continue on a line below.
     """
 
     header: str
     value: Callable[[TableRow], Piece]
     least: int = 8
     from_start: bool = False
+    whole: bool = False
 
 
 def fitted(
@@ -316,8 +320,14 @@ def _widths(
     ]
     if not terminal.interactive_out:
         return widths
-    least = [max(column.least, columns(column.header)) for column in shown]
-    over = sum(widths) + _COLUMN_GAP * (len(widths) - 1) - terminal.width
+    least = [
+        width if column.whole else max(column.least, columns(column.header))
+        for column, width in zip(shown, widths, strict=True)
+    ]
+    gaps = _COLUMN_GAP * (len(widths) - 1)
+    if any(column.whole for column in shown) and sum(least) + gaps > terminal.width:
+        return widths
+    over = sum(widths) + gaps - terminal.width
     while over > 0:
         at = max(range(len(widths)), key=lambda one: (widths[one] > least[one], widths[one]))
         if widths[at] <= least[at]:
@@ -331,12 +341,19 @@ def _write_row(
     terminal: Terminal, row: Sequence[Piece], shown: Sequence[Column], widths: Sequence[int]
 ) -> None:
     pieces: list[Piece] = []
+    used = 0
+    folds = terminal.interactive_out and any(column.whole for column in shown)
     for cell, column, width in zip(row, shown, widths, strict=True):
+        if folds and pieces and used + width > terminal.width:
+            terminal.line(*pieces)
+            pieces, used = [_FOLD], len(_FOLD)
+        room = width if column.whole or not folds else min(width, terminal.width - used)
         text = _plain(cell)
-        if terminal.interactive_out and columns(text) > width:
-            text = truncated(text, width, from_start=column.from_start)
+        if terminal.interactive_out and columns(text) > room:
+            text = truncated(text, room, from_start=column.from_start)
         pieces.append(Styled(text, cell.style) if isinstance(cell, Styled) else text)
         pieces.append(" " * (width - columns(text) + _COLUMN_GAP))
+        used += width + _COLUMN_GAP
     terminal.line(*pieces)
 
 

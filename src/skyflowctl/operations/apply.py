@@ -83,6 +83,13 @@ class ApplyResult:
         return (*unread, *self.planned.skipped, *self._unverified)
 
     @property
+    def not_tried(self) -> tuple[tuple[str, str], ...]:
+        """The mount and role of each role that did not mint because it was not asked to."""
+        tried = {one.mount for one in self.verified}
+        left = (mount for mount in self.planned.mounts if mount.name not in tried)
+        return tuple((one.name, role.name) for one in left for role in one.roles)
+
+    @property
     def _unverified(self) -> tuple[Problem, ...]:
         """Why roles give no token or, if verification is required, could not be tried."""
         return unverified(self.verified, require_all=self.require_verified)

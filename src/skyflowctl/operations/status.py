@@ -24,7 +24,7 @@ from skyflowctl.operations.list_plugins import (
 )
 from skyflowctl.operations.mount_refs import MountRef, discover_mounts
 from skyflowctl.operations.node_states import NodeStatus, node_problems
-from skyflowctl.rotation.schedule import due_reason
+from skyflowctl.rotation.schedule import due_at, due_reason
 from skyflowctl.vault.catalog import completed
 from skyflowctl.vault.errors import AuditBlockedError, VaultError
 from skyflowctl.vault.gateway import Gateway
@@ -44,6 +44,7 @@ class CredentialStatus:
         expires_at: RFC 3339, the end of the key's validity; empty: it has none.
         due: due by the manifest's rotation rule, counted from when the key itself became valid;
             False without a rule.
+        due_at: RFC 3339, when it is or was first due; empty: no rule says so.
     """
 
     client_id: str
@@ -52,6 +53,7 @@ class CredentialStatus:
     age_seconds: int | None
     expires_at: str
     due: bool
+    due_at: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -306,4 +308,5 @@ def _credential(config: LiveConfig, rule: RotationRule, now: datetime) -> Creden
         age_seconds=int(age.total_seconds()) if age is not None else None,
         expires_at=rfc3339_or_empty(config.key_valid_before),
         due=bool(due_reason(rule, config, now)),
+        due_at=rfc3339_or_empty(due_at(rule, config)),
     )

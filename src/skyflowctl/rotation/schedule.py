@@ -1,5 +1,6 @@
 """When a mount's credential is due for rotation."""
 
+from contextlib import suppress
 from datetime import datetime, timedelta
 
 from skyflowctl.clock import rfc3339
@@ -24,6 +25,19 @@ def due_reason(rule: RotationRule, config: LiveConfig, now: datetime) -> str:
     if rule.max_age is not None and since is not None and now - since >= rule.max_age:
         return f"the key is of {rfc3339(since)}, max_age is {_days(rule.max_age)}"
     return ""
+
+
+def due_at(rule: RotationRule, config: LiveConfig) -> datetime | None:
+    """Return when the live credential is, or was, first due; None: by this rule it never is."""
+    since = config.key_valid_after or config.credential_updated
+    until = config.key_valid_before
+    dates = []
+    with suppress(OverflowError):  # a rule of thousands of years
+        if rule.renew_before is not None and until is not None:
+            dates.append(until - rule.renew_before)
+        if rule.max_age is not None and since is not None:
+            dates.append(since + rule.max_age)
+    return min(dates) if config.configured and dates else None
 
 
 def _days(span: timedelta) -> str:

@@ -9,7 +9,16 @@ import pytest
 
 from skyflowctl.cli.commands.apply.progress import progress, reading
 from skyflowctl.cli.commands.plan_view import plan_json, show_plan
-from skyflowctl.cli.console import Styled, Terminal, columns, mask_tokens, safe, show
+from skyflowctl.cli.console import (
+    Column,
+    Styled,
+    Terminal,
+    columns,
+    fitted,
+    mask_tokens,
+    safe,
+    show,
+)
 from skyflowctl.cli.envelope import CommandResult
 from skyflowctl.cli.problems import show_problems
 from skyflowctl.errors import Problem
@@ -277,3 +286,26 @@ def test_tables_and_sentences_break_no_word_on_80_columns(monkeypatch, wide):
     assert "order-producer " in out.getvalue()
     assert (entry["key_id"] in lines[1]) is (wide == 200)
     assert not any(line.endswith("IN") for line in lines)
+
+
+LONG = "payment-audit-of-the-night-shift"
+NAMES = (
+    Column("ROLE", lambda row: row["role"], whole=True),
+    Column("KEY", lambda row: row["key"], whole=True),
+    Column("NOTE", lambda row: row["note"]),
+)
+
+
+@pytest.mark.parametrize("width", [40, 60, 80, 140])
+def test_a_name_to_be_typed_is_never_cut_and_no_line_is_too_wide(monkeypatch, width):
+    monkeypatch.setenv("COLUMNS", str(width))
+    screen = Screen()
+    rows = [{"role": LONG, "key": "skyflow-role-payment-audit", "note": "what it is for " * 5}]
+    fitted(terminal(screen, no_color=True), NAMES, rows)
+    shown = screen.getvalue()
+    lines = shown.splitlines()
+    assert all(len(line) <= width for line in lines), shown
+    assert LONG in shown
+    assert "skyflow-role-payment-audit" in shown
+    assert lines[0].split()[0] == "ROLE"
+    assert len(lines) == (2 if width >= 80 else 4 if width == 60 else 6), shown

@@ -15,6 +15,7 @@ def test_status_fits_80_columns_and_notes_what_is_not_well():
         "age_seconds": 90,
         "expires_at": "2027-11-22T00:00:00Z",
         "due": False,
+        "due_at": "2027-02-20T00:00:00Z",
     }
     row = {
         "name": "purchase",
@@ -30,9 +31,10 @@ def test_status_fits_80_columns_and_notes_what_is_not_well():
         "roles": ["a", "b"],
         "credential": key,
         "unread": False,
+        "drift": [],
     }
     terminal = Terminal(out=io.StringIO(), err=io.StringIO())
-    _view(CommandResult({"mounts": [row], "nodes": []}), terminal)
+    _view(CommandResult({"mounts": [row], "nodes": [], "manifest": "shop"}), terminal)
     lines = terminal.out.getvalue().splitlines()
     assert max(map(len, lines)) <= 80
     assert "b35157b4…" in lines[1]

@@ -60,6 +60,29 @@ def test_a_refused_role_is_partial_and_named_with_its_place(applied):
     assert invoke("apply", "-y").exit_code == 0
 
 
+@pytest.mark.parametrize(
+    ("failing", "shown"),
+    [
+        (("pay",), "1 of 2 roles mint. 1 not tried."),
+        (("pay", "order"), "None of 2 roles was tried"),
+    ],
+)
+def test_roles_of_mounts_that_were_not_applied_in_full_are_not_tried(applied, failing, shown):
+    for mount in ("order", "pay"):
+        for role in applied.roles[f"skyflow/{mount}"].values():
+            role["description"] = "changed"
+
+    def hook(method, path):
+        if method == "POST" and any(path.startswith(f"skyflow/{one}/roles/") for one in failing):
+            raise error_for(500, ("no",), method=method, path=path)
+
+    applied.hook = hook
+    done = invoke("apply", "-y")
+    assert shown in done.stdout
+    _, _, data = apply_again()
+    assert [one["mount"] for one in data["not_tried"]] == sorted(failing)
+
+
 def test_a_refused_role_makes_a_run_with_changes_partial(applied):
     applied.roles["skyflow/order"]["writer"]["description"] = "changed"
     answers(applied, status=400, message="bad scope")

@@ -126,7 +126,7 @@ def _login_text(row: Mapping[str, Any]) -> Piece:
 
 _COLUMNS = (
     Column("", lambda one: Styled("*", "bold") if one["current"] else " ", least=1),
-    Column("NAME", lambda one: str(one["name"]), least=10),
+    Column("NAME", lambda one: str(one["name"]), whole=True),
     Column("ADDRESS", lambda one: str(one["address"]), least=16),
     Column("NAMESPACE", lambda one: str(one["namespace"] or "-"), least=4),
     Column("LOGIN", _login_text, least=26),

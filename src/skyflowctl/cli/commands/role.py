@@ -73,8 +73,8 @@ def _rule(role: Mapping[str, object]) -> str:
 
 
 _ROLES = (
-    Column("ROLE", lambda one: str(one["name"]), least=24),
-    Column("SKYFLOW ROLE", lambda one: ", ".join(one["role_ids"]), least=16),
+    Column("ROLE", lambda one: str(one["name"]), whole=True),
+    Column("SKYFLOW ROLE", lambda one: ", ".join(one["role_ids"]), whole=True),
     Column("CTX", _rule),
     Column("DESCRIPTION", lambda one: str(one["description"])),
 )

@@ -63,13 +63,7 @@ RequireVerifiedOption = Annotated[
 ]
 _AGAIN = "run the same command again: it resumes where this run stopped"
 _AGAIN_PLANNED = "plan what is left, and apply that: skyflowctl plan --out FILE"
-_RESULT_STYLE = {
-    "done": "green",
-    "failed": "red",
-    "skipped": "yellow",
-    "pending": "yellow",
-    "waiting": "yellow",
-}
+_RESULT_STYLE = {"done": "green", "failed": "red"}
 
 
 @command(
@@ -352,6 +346,7 @@ def _data(done: "ApplyResult") -> dict[str, Any]:
         "warnings": warnings,
         "summary": summary,
         "verified": verified,
+        "not_tried": [{"mount": mount, "role": role} for mount, role in done.not_tried],
     }
 
 
@@ -369,7 +364,8 @@ def _view(result: CommandResult, terminal: Terminal) -> None:
     actions = result.data["actions"]
     for one in actions:
         if one["result"] != "done":
-            terminal.line(Styled(one["result"], _RESULT_STYLE[one["result"]]), f"  {one['path']}")
+            style = _RESULT_STYLE.get(one["result"], "yellow")
+            terminal.line(Styled(one["result"], style), f"  {one['path']}")
     done = sum(one["result"] == "done" for one in actions)
     if not actions or terminal.quiet:
         from skyflowctl.cli.commands.plan_view import show_drift
@@ -386,14 +382,20 @@ def _view(result: CommandResult, terminal: Terminal) -> None:
     else:
         style = "bold green" if done == len(actions) and not doubt else "bold yellow"
         terminal.line(Styled(f"Applied {done} of {len(actions)} changes{doubt}.", style))
-    if result.data["verified"]:
-        _show_verified(result.data["verified"], terminal)
+    left = len(result.data.get("not_tried", ()))
+    if result.data["verified"] or (left and done < len(actions)):
+        _show_verified(result.data["verified"], left, terminal)
 
 
-def _show_verified(verified: list[Mapping[str, Any]], terminal: Terminal) -> None:
-    """Write how many roles were tried and gave a token."""
+def _show_verified(verified: list[Mapping[str, Any]], left: int, terminal: Terminal) -> None:
+    """Write how many roles gave a token, were tried in vain, and were not tried at all."""
+    if not verified:
+        terminal.line(Styled(f"None of {counted(left, 'role')} was tried.", "bold yellow"))
+        return
     well = sum(one["result"] == "ok" for one in verified)
     doubt = sum(one["result"] == "unproven" for one in verified)
-    style = "bold green" if well == len(verified) else "bold yellow"
+    every = len(verified) + left
+    style = "bold green" if well == every else "bold yellow"
     unproven = f" {counted(doubt, 'role')} could not be tried." if doubt else ""
-    terminal.line(Styled(f"{well} of {len(verified)} roles mint.", style), unproven)
+    not_tried = f" {left} not tried." if left else ""
+    terminal.line(Styled(f"{well} of {every} roles mint.", style), unproven, not_tried)

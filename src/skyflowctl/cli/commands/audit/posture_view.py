@@ -98,19 +98,18 @@ def show_posture(data: Mapping[str, Any], terminal: Terminal) -> None:
     _show_checks(data["checks"], terminal)
     if data.get("profile"):
         _show_profile(data["profile"], terminal)
-    terminal.line(*_summary(data))
+    _show_summary(data, terminal)
 
 
 def _show_finding(one: Mapping[str, Any], terminal: Terminal) -> None:
     grade = one["grade"]
-    terminal.line(
-        Styled(grade.upper().ljust(_LEFT), _STYLES[grade]), Styled(one["summary"], "bold")
-    )
+    label = Styled(grade.upper().ljust(_LEFT), _STYLES[grade])
+    wrapped_after((label,), _LEFT, Styled(one["summary"], "bold"), terminal)
     parts = [("why", [one["reason"]]), ("seen", one["evidence"]), ("fix", one["fix"].split("\n"))]
     for name, lines in parts:
         for number, line in enumerate(line for line in lines if line):
-            label = (name if not number else "").ljust(_NAME)
-            wrapped_after((" " * _LEFT, Styled(label, "dim")), _LEFT + _NAME, line, terminal)
+            part = Styled((name if not number else "").ljust(_NAME), "dim")
+            wrapped_after((" " * _LEFT, part), _LEFT + _NAME, line, terminal)
     where = one["where"]
     if where and where["file"]:
         place = ":".join(str(part) for part in (where["file"], where["line"]) if part)
@@ -118,14 +117,14 @@ def _show_finding(one: Mapping[str, Any], terminal: Terminal) -> None:
     terminal.line()
 
 
-def wrapped_after(before: Sequence[Piece], left: int, text: str, terminal: Terminal) -> None:
+def wrapped_after(before: Sequence[Piece], left: int, text: Piece, terminal: Terminal) -> None:
     """Write a text after a label of ``left`` columns, wrapped to the width of a terminal."""
-    text, room = safe(text), max(30, terminal.width - left)
-    fits = not terminal.interactive_out or columns(text) <= room
-    first, *more = [text] if fits else wrap(text, room)
-    terminal.line(*before, first)
-    for line in more:
-        terminal.line(" " * left, line)
+    plain = safe(text.text if isinstance(text, Styled) else text)
+    room = max(30, terminal.width - left)
+    fits = not terminal.interactive_out or columns(plain) <= room
+    for number, line in enumerate([plain] if fits else wrap(plain, room)):
+        shown = Styled(line, text.style) if isinstance(text, Styled) else line
+        terminal.line(*([" " * left] if number else before), shown)
 
 
 def _show_missed(missed: Sequence[Mapping[str, Any]], terminal: Terminal) -> None:
@@ -134,7 +133,7 @@ def _show_missed(missed: Sequence[Mapping[str, Any]], terminal: Terminal) -> Non
         text = one["summary"].removeprefix("not checked: ")
         wrapped_after(("  ", Styled(one["check"].ljust(16), "dim"), "  "), 20, text, terminal)
         if not one["fix"].startswith("path "):
-            terminal.line("  ", " " * 18, Styled(one["reason"], "dim"))
+            wrapped_after((" " * 20,), 20, Styled(one["reason"], "dim"), terminal)
     lines = sorted({one["fix"] for one in missed if one["fix"].startswith("path ")})
     if lines:
         terminal.line()
@@ -149,11 +148,12 @@ def _show_checks(checks: Sequence[Mapping[str, Any]], terminal: Terminal) -> Non
     room = max(30, min(_TEXT, terminal.width - _LEFT - _NAME))
     for number, line in enumerate(wrap("; ".join(good), room)):
         name = "In order" if number == 0 else ""
-        terminal.line(Styled(name.ljust(_LEFT + 6), "green"), line)
+        terminal.line(Styled(name.ljust(_LEFT + _NAME), "green"), line)
     for one in checks:
         if one["result"] == CheckStatus.SKIPPED.value:
             text = f"{one['title']}: needs {one['wants']}"
-            terminal.line(Styled("Not asked".ljust(_LEFT + 6), "dim"), text)
+            label = Styled("Not asked".ljust(_LEFT + _NAME), "dim")
+            wrapped_after((label,), _LEFT + _NAME, text, terminal)
     terminal.line()
 
 
@@ -163,27 +163,33 @@ def _show_profile(profile: Mapping[str, Any], terminal: Terminal) -> None:
     width = max(columns(one["id"]) for one in profile["controls"])
     for one in profile["controls"]:
         checks = ", ".join(f"{each['id']} {each['result']}" for each in one["checks"])
-        terminal.line("  ", Styled(one["id"].ljust(width), "bold"), "  ", one["title"])
+        label = Styled(one["id"].ljust(width), "bold")
+        wrapped_after(("  ", label, "  "), width + 4, one["title"], terminal)
         wrapped_after((" " * (width + 4),), width + 4, checks, terminal)
     wrapped_after(("  ",), 2, profile["note"], terminal)
     terminal.line()
 
 
-def _summary(data: Mapping[str, Any]) -> Sequence[Piece]:
+def _show_summary(data: Mapping[str, Any], terminal: Terminal) -> None:
+    """Write the counts and of how many checks; what does not fit stands on a line of its own."""
     counts = data["summary"]
     parts = [(grade.value, counts[grade.value]) for grade in Severity]
     asked = sum(one["result"] != CheckStatus.SKIPPED.value for one in data["checks"])
     bad = any(number for grade, number in parts if grade in {"critical", "high", "medium"})
-    pieces: list[Piece] = [Styled("Posture:", "bold"), " "]
+    line: list[Piece] = [Styled("Posture:", "bold")]
     for number, (grade, many) in enumerate(parts):
         style = _STYLES[grade] if many else "dim"
-        pieces += [", " if number else "", Styled(f"{many} {grade}", style)]
+        line += [", " if number else " ", Styled(f"{many} {grade}", style)]
     missed = counts["not_checked"]
+    made: list[Piece] = [f"{counted(asked, 'check')} of {data['server']}."]
     if missed:
         left = f"{counts['checks_not_made']} of {counted(asked, 'check')} could not be made"
-        pieces += [". ", Styled(left, "yellow"), f" in full, at {data['server']}."]
-    else:
-        pieces.append(f". {counted(asked, 'check')} of {data['server']}.")
+        made = [Styled(left, "yellow"), f" in full, at {data['server']}."]
     if not bad and not missed:
-        pieces.append(Styled(" This place is in order.", "bold green"))
-    return pieces
+        made.append(Styled(" This place is in order.", "bold green"))
+    used = sum(columns(one.text if isinstance(one, Styled) else one) for one in (*line, *made))
+    if terminal.interactive_out and used + 2 > terminal.width:
+        terminal.line(*line, ".")
+        terminal.line(*made)
+    else:
+        terminal.line(*line, ". ", *made)

@@ -183,7 +183,7 @@ def _view(result: CommandResult, terminal: Terminal) -> None:
     if data["unused"]:
         shown = [
             Column("KIND", lambda row: row["kind"], least=8),
-            Column("NAME", lambda row: row["name"], least=16, from_start=True),
+            Column("NAME", lambda row: row["name"], whole=True),
             Column("AUTH", lambda row: row["auth"] or "-", least=4),
             Column(
                 "LAST USED (UTC)",

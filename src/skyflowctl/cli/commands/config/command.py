@@ -137,7 +137,7 @@ def _state(one: "Mapping[str, Any]") -> Piece:
 
 _HISTORY = (
     Column("VERSION", lambda one: str(one["credential_version"])),
-    Column("KEY", lambda one: str(one["key_id"])),
+    Column("KEY", lambda one: str(one["key_id"]), whole=True),
     Column("STATE", _state, least=9),
     Column("WRITTEN", lambda one: str(one["written_at"]), least=20),
     Column("BY", lambda one: str(one["written_by"] or "-")),

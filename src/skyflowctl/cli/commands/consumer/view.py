@@ -100,7 +100,7 @@ def _used(row: Mapping[str, Any]) -> str:
 
 
 _COLUMNS = (
-    Column("SECRET ID (ACCESSOR)", lambda one: str(one["accessor"]), least=36),
+    Column("SECRET ID (ACCESSOR)", lambda one: str(one["accessor"]), whole=True),
     Column("CREATED", lambda one: str(one.get("created") or ""), least=20),
     Column("USES", _uses),
     Column("USED", _used),
