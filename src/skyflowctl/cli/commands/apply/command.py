@@ -367,12 +367,10 @@ def _view(result: CommandResult, terminal: Terminal) -> None:
             style = _RESULT_STYLE.get(one["result"], "yellow")
             terminal.line(Styled(one["result"], style), f"  {one['path']}")
     done = sum(one["result"] == "done" for one in actions)
+    from skyflowctl.cli.commands.plan_view import no_changes, not_compared_line, show_drift
+
     if not actions or terminal.quiet:
-        from skyflowctl.cli.commands.plan_view import show_drift
-
         show_drift(result.data, terminal)
-    from skyflowctl.cli.commands.plan_view import no_changes, not_compared_line
-
     doubt = not_compared_line(result.data)
     if not actions and (result.problems or result.data["drift"]):
         right = counted(result.data["summary"]["unchanged"], "object is", "objects are")
@@ -383,19 +381,18 @@ def _view(result: CommandResult, terminal: Terminal) -> None:
         style = "bold green" if done == len(actions) and not doubt else "bold yellow"
         terminal.line(Styled(f"Applied {done} of {len(actions)} changes{doubt}.", style))
     left = len(result.data.get("not_tried", ()))
-    if result.data["verified"] or (left and done < len(actions)):
+    if result.data["verified"]:
         _show_verified(result.data["verified"], left, terminal)
+    elif left and done < len(actions):
+        terminal.line(Styled(f"None of {counted(left, 'role')} was tried.", "bold yellow"))
 
 
 def _show_verified(verified: list[Mapping[str, Any]], left: int, terminal: Terminal) -> None:
-    """Write how many roles gave a token, were tried in vain, and were not tried at all."""
-    if not verified:
-        terminal.line(Styled(f"None of {counted(left, 'role')} was tried.", "bold yellow"))
-        return
+    """Write how many roles gave a token, were tried in vain, or were not tried."""
     well = sum(one["result"] == "ok" for one in verified)
     doubt = sum(one["result"] == "unproven" for one in verified)
     every = len(verified) + left
     style = "bold green" if well == every else "bold yellow"
-    unproven = f" {counted(doubt, 'role')} could not be tried." if doubt else ""
-    not_tried = f" {left} not tried." if left else ""
-    terminal.line(Styled(f"{well} of {every} roles mint.", style), unproven, not_tried)
+    more = f" {counted(doubt, 'role')} could not be tried." if doubt else ""
+    more += f" {left} not tried." if left else ""
+    terminal.line(Styled(f"{well} of {every} roles mint.", style), more)
