@@ -39,7 +39,7 @@ _MOST_BYTES = 1 << 20
 _WRITABLE_BY_OTHERS = 0o022
 _PREFIX = re.compile(r"[a-z0-9][a-z0-9_-]*(/[a-z0-9][a-z0-9_-]*)*")
 _TEXTS = tuple(
-    one.name for one in fields(ContextEntry) if one.name not in {"name", "token", "nodes", "login"}
+    one.name for one in fields(ContextEntry) if one.name not in {"name", "nodes", "login"}
 )
 _LOGIN_TEXTS = tuple(one.name for one in fields(LoginSettings))
 _BLANK = re.compile(r"[ \t\r\n]*")

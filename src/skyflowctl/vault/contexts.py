@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from dataclasses import field
 
 from skyflowctl.frozen import dataclass
-from skyflowctl.secret import Secret
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,12 +31,11 @@ class LoginSettings:
 
 @dataclass(frozen=True, slots=True)
 class ContextEntry:
-    """A named target that the user stored. Its token is None without a login."""
+    """A named target that the user stored."""
 
     name: str
     address: str
     namespace: str = ""
-    token: Secret | None = None
     ca_cert: str = ""
     nodes: tuple[str, ...] = ()
     ca_path: str = ""

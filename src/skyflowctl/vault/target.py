@@ -122,7 +122,7 @@ def resolve_target(
     return Target(
         address=checked,
         namespace=_namespace(source, flags, environ, context),
-        token=_token(source, flags, environ, context, checked),
+        token=_token(source, flags, environ, checked),
         source=source,
         skip_verify=skip_verify,
         nodes=named,
@@ -221,17 +221,14 @@ def _namespace(
 
 
 def _token(
-    source: TargetSource,
-    flags: TargetFlags,
-    environ: Mapping[str, str],
-    context: ContextEntry | None,
-    address: str,
+    source: TargetSource, flags: TargetFlags, environ: Mapping[str, str], address: str
 ) -> Secret | None:
+    """Return the token; a context's login is added by who resolves it."""
     if flags.token_file is not None:
         return token_files.read_token_file(flags.token_file)
     if source == "environment":
         return _environment_token(environ, address)
-    return context.token if source == "context" and context else None
+    return None
 
 
 def _environment_token(environ: Mapping[str, str], address: str) -> Secret | None:

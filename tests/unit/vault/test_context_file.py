@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 
 from skyflowctl.errors import InvalidInputError, RefusedError
-from skyflowctl.secret import Secret
 from skyflowctl.vault.context_file import ContextFile
 from skyflowctl.vault.contexts import ContextEntry, Contexts, LoginSettings
 
@@ -57,11 +56,6 @@ def test_every_field_comes_back(file):
     assert file.load() == Contexts("prod", {"prod": FULL})
     assert file.path.stat().st_mode & 0o777 == 0o600
     assert file.path.parent.stat().st_mode & 0o777 == 0o700
-
-
-def test_a_token_is_never_written(file):
-    add(file, replace(FULL, token=Secret("hvs.very-secret")))
-    assert "very-secret" not in file.path.read_text()
 
 
 def test_a_change_that_changes_nothing_does_not_write(file):

@@ -371,6 +371,4 @@ def _view_removed(result: CommandResult, terminal: Terminal) -> None:
 
 def _as_json(entry: "ContextEntry") -> dict[str, Any]:
     """Return a context with all its fields."""
-    plain = asdict(replace(entry, token=None))
-    del plain["token"]
-    return {**plain, "nodes": list(entry.nodes)}
+    return {**asdict(entry), "nodes": list(entry.nodes)}

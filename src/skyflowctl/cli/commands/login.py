@@ -142,7 +142,8 @@ def _settings(entry: "ContextEntry", how: LoginOptions) -> "LoginSettings":
         raise UsageError(
             f"the context {entry.name} does not say how to log in",
             why="it has no login method, and the command line names none",
-            fix="give --method, such as --method oidc; 'skyflowctl context add NAME' stores it",
+            fix="give --method, such as --method oidc; 'skyflowctl context add NAME --address URL "
+            "--method oidc' stores it",
             code="no-login-method",
         )
     return LoginSettings(**given)
