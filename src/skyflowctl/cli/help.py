@@ -52,6 +52,7 @@ ENVIRONMENT = {
     "SKYFLOWCTL_DEV_DIR": "the dev stack's folder (else ./.skyflowctl/dev)",
     "XDG_CONFIG_HOME": "folder of skyflowctl/contexts.json (else ~/.config)",
     "XDG_STATE_HOME": "folder for open rotations and pending requests (else ~/.local/state)",
+    "XDG_CACHE_HOME": "folder for the names that completion found (else ~/.cache)",
     "SKYFLOWCTL_DEBUG": "1: show a traceback for an unexpected error",
     "NO_COLOR, FORCE_COLOR": "never or always use colour",
 }

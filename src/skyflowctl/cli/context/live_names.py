@@ -175,6 +175,7 @@ def _key(wanted: Wanted) -> str:
         _state_of(user_folder("CONFIG") / "contexts.json"),
         _state_of(user_folder("STATE") / "logins.json"),
         _state_of(user_folder("STATE") / "pending"),
+        _state_of(user_folder("STATE") / "pending-files"),
     ]
     return hashlib.sha256(json.dumps(about).encode(errors="surrogateescape")).hexdigest()
 

@@ -4,6 +4,7 @@ A server is asked with a token that is there already: nothing logs in, runs a pr
 keyring ask for its password.
 """
 
+import contextlib
 import json
 import os
 from collections.abc import Iterable, Iterator
@@ -12,9 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 from skyflowctl.cli.context.contexts import chosen_context, context_file
 from skyflowctl.cli.context.live_names import CHILD_SECONDS, Wanted
-from skyflowctl.cli.context.logins import login_store
+from skyflowctl.cli.context.logins import login_store, pending_files
 from skyflowctl.clock import SystemClock, parse_rfc3339
 from skyflowctl.credentials.schemes import keyring
+from skyflowctl.errors import SkyflowctlError
 from skyflowctl.manifest.discover import DEFAULT_PLUGIN, DEFAULT_PREFIX
 from skyflowctl.operations.mounts import resolve_mount_path
 from skyflowctl.operations.sessions import has_expired
@@ -25,7 +27,7 @@ from skyflowctl.vault.environment import named_address, variable
 from skyflowctl.vault.held_login import HeldLogin, HeldToken
 from skyflowctl.vault.login_store import LOGIN_SERVICE
 from skyflowctl.vault.namespaces import NAMESPACE_HEADER
-from skyflowctl.vault.pending_store import SERVICE, decode_entries
+from skyflowctl.vault.pending_store import SERVICE, FileStore, decode_entries
 from skyflowctl.vault.target import Target, TargetFlags, resolve_target
 
 if TYPE_CHECKING:
@@ -89,13 +91,18 @@ def _of_server(wanted: Wanted, manifest: "Manifest | None") -> Iterable[object]:
 
 
 def _stored_accessors(pool: TargetPool, target: Target) -> list[str]:
-    """Return the accessors of the requests to a server's cluster that the keyring has."""
+    """Return the accessors of the requests to a server's cluster that this machine stored, in the
+    keyring or in files of ``--pending``."""
     health = pool.send(
         target.address, "GET", "sys/health", headers={}, seconds=CHILD_SECONDS, with_token=False
     )
-    text = keyring.stored_unasked(SERVICE, json.loads(health.content)["cluster_id"])
-    now = SystemClock().now()
+    cluster = json.loads(health.content)["cluster_id"]
+    text = keyring.stored_unasked(SERVICE, cluster)
     stored = decode_entries(text.reveal() if text else "")
+    for file in pending_files():
+        with contextlib.suppress(SkyflowctlError):
+            stored += [one for one in FileStore(file).load() if one.cluster == cluster]
+    now = SystemClock().now()
     return [one.accessor for one in stored if parse_rfc3339(one.expires_at) > now]
 
 
