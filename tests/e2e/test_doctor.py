@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import shlex
+import signal
+
 import pytest
 from support.stack import Stack, running_stack
 
@@ -57,3 +61,57 @@ def test_a_login_that_is_not_valid_is_bad(stack: Stack, tmp_path):
     found = findings(stack, "--token-file", str(wrong), check=6)
     assert grades(found, "login") == {"bad"}
     assert grades(found, "permissions") == {"unknown"}
+
+
+def idempotence(found) -> list[dict]:
+    return [one for one in found if one["check"] == "idempotence"]
+
+
+def test_idempotence_is_proved_on_a_scratch_mount_and_touches_no_other(stack: Stack):
+    before, start = stack.api("GET", "sys/mounts")["data"], stack.audit_log.stat().st_size
+    (one,) = idempotence(findings(stack, "--idempotence", "-y"))
+    assert (one["grade"], one["summary"]) == ("ok", "applied twice: 4 actions, then none")
+    assert stack.api("GET", "sys/mounts")["data"] == before
+    with stack.audit_log.open() as log:
+        log.seek(start)
+        seen = [json.loads(line)["request"] for line in log]
+    written = {one["path"] for one in seen if one["operation"] in {"create", "update", "delete"}}
+    asked = {"sys/capabilities-self", "sys/control-group/request"}
+    assert written - asked
+    assert all("/doctor-" in path for path in written - asked), written
+
+
+def test_idempotence_is_not_begun_without_a_confirmation_or_a_server(stack: Stack):
+    before = stack.api("GET", "sys/mounts")["data"]
+    refused = stack.cli("doctor", "--idempotence", "--no-input", check=5, exported=True)
+    assert "makes the mount skyflow/doctor-" in refused.stderr
+    assert "skyflowctl mount disable skyflow/doctor-" in refused.stderr
+    stack.cli("doctor", "--idempotence", "-y", check=64)
+    assert stack.api("GET", "sys/mounts")["data"] == before
+
+
+def test_a_scratch_mount_of_a_killed_run_is_found_and_its_command_removes_it(stack: Stack):
+    before = stack.api("GET", "sys/mounts")["data"]
+    assert stack.killed(2, "doctor", "--idempotence", "-y") == -signal.SIGKILL
+    (one,) = idempotence(findings(stack))
+    assert one["grade"] == "warning"
+    words = shlex.split(one["fix"])
+    assert words[:3] == ["skyflowctl", "mount", "disable"]
+    stack.cli(*words[1:], "-y", exported=True)
+    assert stack.api("GET", "sys/mounts")["data"] == before
+    assert not idempotence(findings(stack))
+
+
+def test_a_context_that_is_used_is_not_called_hidden(stack: Stack):
+    stack.cli(
+        "context", "add", "dev", "--address", stack.exports["BAO_ADDR"],
+        "--ca-cert", stack.exports["BAO_CACERT"],
+    )  # fmt: skip
+    try:
+        found = findings(stack, "--context", "dev", check=None)
+        hidden = "the environment's address hides the context dev"
+        assert hidden not in [one["summary"] for one in found]
+        stack.cli("context", "use", "dev")
+        assert hidden in [one["summary"] for one in findings(stack)]
+    finally:
+        stack.cli("context", "remove", "dev", "-y")

@@ -195,6 +195,7 @@ CALLS: dict[str, list[Call]] = {
     "doctor": [
         dev("doctor", "-v", "-v"),
         dev("doctor", "-o", "json"),
+        dev("doctor", "--idempotence", "-y", "-v", "-v"),
         own("doctor", "-o", "json", "--allow-host", "{host}"),
         bad(dev("doctor", *_WRONG)),
     ],

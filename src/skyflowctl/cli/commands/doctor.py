@@ -3,8 +3,8 @@
 import os
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from dataclasses import asdict, replace
+from typing import TYPE_CHECKING, Annotated, Any
 
 from skyflowctl.cli.command import command
 from skyflowctl.cli.commands.audit.posture_view import wrapped_after
@@ -14,24 +14,40 @@ from skyflowctl.cli.context.contexts import current_context_name, default_prefix
 from skyflowctl.cli.context.dev_stack import audit_suspects, layout_of
 from skyflowctl.cli.envelope import CommandResult, status_of
 from skyflowctl.cli.help import ENVIRONMENT
-from skyflowctl.cli.options import AllowHostOption, FileOption, OutputOptions, TargetOptions
+from skyflowctl.cli.options import (
+    AllowHostOption,
+    FileOption,
+    NoInputOption,
+    OutputOptions,
+    TargetOptions,
+    YesOption,
+    option,
+)
 from skyflowctl.cli.runner import CommandRun, run_command
 from skyflowctl.errors import ExitCode, Problem, SkyflowctlError
 
 if TYPE_CHECKING:
+    from skyflowctl.operations.doctor.idempotence import IdempotenceCheck
     from skyflowctl.operations.doctor.run import DoctorReport, DoctorRequest
     from skyflowctl.operations.doctor.server import ServerChecks
     from skyflowctl.operations.validate import Validation
     from skyflowctl.vault.target import Target
 
 
+IdempotenceOption = Annotated[
+    bool,
+    option("--idempotence", help="Apply a scratch mount twice: is the second plan empty?"),
+]
+
+
 @command(
     examples=[
         ("skyflowctl doctor", "this machine, the manifest, the server and its nodes"),
         ("skyflowctl doctor -f mounts.yaml --dev", "the same against the dev stack"),
+        ("skyflowctl doctor --idempotence -y --dev", "also apply a scratch mount twice"),
         ("skyflowctl doctor -q -o json | jq '.data.findings[] | select(.fix != \"\")'", "to mend"),
     ],
-    exits=[ExitCode.UNHEALTHY],
+    exits=[ExitCode.UNHEALTHY, ExitCode.REFUSED],
 )
 def doctor(
     target: TargetOptions,
@@ -39,6 +55,9 @@ def doctor(
     *,
     file: FileOption = None,
     allow_host: AllowHostOption = None,
+    idempotence: IdempotenceOption = False,
+    yes: YesOption = False,
+    no_input: NoInputOption = False,
 ) -> None:
     """Find out what is wrong, and how to mend it: the environment's variables, the target, TLS,
     proxies, the packages, the manifest's credentials, Skyflow's token service (through this
@@ -46,19 +65,51 @@ def doctor(
     read, the plugin, the engine of each mount, audit devices, and keys that are due or old.
 
     Each finding is ok, warning, bad, or unknown: what could not be asked is never ok. Exit 6
-    means a bad finding. Nothing is changed; the credentials of the manifest that are in files
-    or variables mint one token each, which is dropped. Without a server named, this machine
-    and the manifest are checked. Name every node with --node: others are not asked."""
+    means a bad finding. Nothing is changed, except with --idempotence: that makes a scratch
+    mount with a random name, applies it twice, checks that the second plan is empty, and
+    removes it. The credentials of the manifest that are in files or variables mint one token
+    each, which is dropped. Without a server named, this machine and the manifest are checked.
+    Name every node with --node: others are not asked."""
 
     def work(run: CommandRun) -> CommandResult:
         from skyflowctl.operations.doctor.run import doctor as diagnose
 
         with ExitStack() as stack:
+            if idempotence:
+                gateways.choose_target(target, run, warn=False)  # no server is an error then
             request = _request(target, file, allow_host, run, stack)
+            if idempotence:
+                check = _idempotence(request, run)
+                path = check.manifest.mounts[0].path
+                server = check.gateway.transport.server.name
+                run.confirm(f"Make and remove {path} on {server}?", yes=yes, no_input=no_input)
+                request = replace(request, idempotence=check.findings)
             report = diagnose(request, _progress(run))
         return _result(report)
 
     run_command("doctor", output, work, _view)
+
+
+def _idempotence(request: "DoctorRequest", run: CommandRun) -> "IdempotenceCheck":
+    """Return the check, after saying what it makes, and what removes that."""
+    from skyflowctl.manifest.model import Plugin
+    from skyflowctl.operations.doctor.idempotence import (
+        IdempotenceCheck,
+        scratch_manifest,
+    )
+    from skyflowctl.operations.doctor.server import removal_command
+
+    server, validation = request.server, request.credentials.validation
+    assert server is not None, "it was required"
+    declared = validation.manifest if validation else None
+    plugin = declared.plugin if declared else Plugin(server.plugin_name)
+    manifest = scratch_manifest(plugin, server.prefix)
+    path = manifest.mounts[0].path
+    run.notice(
+        f"--idempotence makes the mount {path} with a config and two roles, whose key Skyflow does "
+        f"not know, and removes it; if this run is killed: {removal_command(path)}"
+    )
+    return IdempotenceCheck(server.gateway, manifest, run.warn)
 
 
 def _progress(run: CommandRun) -> Any:

@@ -18,7 +18,7 @@ from skyflowctl.errors import ExitCode, Problem
 from skyflowctl.frozen import dataclass
 from skyflowctl.operations.doctor.credentials import CREDENTIALS, TOKEN_SERVICE, CredentialChecks
 from skyflowctl.operations.doctor.nodes import NODES
-from skyflowctl.operations.doctor.server import SERVER, ServerChecks
+from skyflowctl.operations.doctor.server import IDEMPOTENCE, SERVER, ServerChecks
 from skyflowctl.vault.target import Target
 
 TARGET = "target"
@@ -44,6 +44,8 @@ class DoctorRequest:
         problem: why the named server cannot be used.
         server: the checks of the server; None: there is none to ask.
         credentials: the checks of the manifest's credentials.
+        idempotence: applies a scratch mount twice; None: it is not asked for. It runs in this
+            thread, because a signal has to reach it.
     """
 
     environ: Mapping[str, str]
@@ -54,6 +56,7 @@ class DoctorRequest:
     problem: Problem | None
     server: ServerChecks | None
     credentials: CredentialChecks
+    idempotence: DoctorCheck | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +103,11 @@ def doctor(request: DoctorRequest, on_start: Callable[[str], None]) -> DoctorRep
         )
         skipped = Diagnosis(SERVER, Grade.UNKNOWN, what, why, fix)
         return DoctorReport((*found, skipped))
-    return DoctorReport((*found, *diagnose(request.server.checks(), on_start)))
+    found = (*found, *diagnose(request.server.checks(), on_start))
+    if request.idempotence is None:
+        return DoctorReport(found)
+    on_start(IDEMPOTENCE)
+    return DoctorReport((*found, *request.idempotence()))
 
 
 def _target(request: DoctorRequest) -> Diagnosis:

@@ -33,12 +33,16 @@ from skyflowctl.vault.errors import (
 from skyflowctl.vault.gateway import Gateway
 from skyflowctl.vault.live import LiveMount
 from skyflowctl.vault.login_api import look_up
+from skyflowctl.vault.permissions import missing_permissions
 from skyflowctl.vault.server_state import ServerState
 from skyflowctl.vault.transport import Request
 from skyflowctl.vault.waits import within
 
 LOGIN, PERMISSIONS, SERVER = "login", "permissions", "server"
 ENGINE, AUDIT, KEYS = "engine", "audit", "keys"
+IDEMPOTENCE = "idempotence"
+SCRATCH_MANIFEST = "skyflowctl-doctor"
+"""The manifest that the scratch mount of ``--idempotence`` names as its maker."""
 _SECONDS = 10.0
 _SOON_SECONDS = 3600
 _LOOK_UP = "auth/token/lookup-self"
@@ -48,8 +52,8 @@ _NEEDED: Mapping[str, tuple[str, ...]] = {
     "sys/mounts": ("read",),
     "sys/ha-status": ("read",),
     "sys/plugins/catalog": ("read",),
-    _HEADERS: ("read", "sudo"),
-    "sys/audit": ("read", "sudo"),
+    _HEADERS: ("read",),
+    "sys/audit": ("read",),
 }
 """What ``plan``, ``status``, ``health`` and this command read of the server itself."""
 _OF_A_MOUNT: Mapping[str, tuple[str, ...]] = {
@@ -171,18 +175,14 @@ class ServerChecks:
         needed = {**_NEEDED, entry: ("read", "sudo")}
         for mount in self._mounts():
             needed |= {f"{mount.path}/{name}": rights for name, rights in _OF_A_MOUNT.items()}
-        has = self.gateway.sys.capabilities(list(needed))
-        lacking = {
-            path: rights
-            for path, rights in needed.items()
-            if "root" not in has[path] and not set(rights) <= set(has[path])
-        }
-        if not lacking:
+        needs = ((path, word) for path, words in needed.items() for word in words)
+        missing = missing_permissions(self.gateway.sys, needs)
+        if not missing:
             yield ok_finding(PERMISSIONS, f"this login may read all {len(needed)} paths")
-        for path, rights in lacking.items():
-            summary = f"this login may not {' and '.join(rights)} {path}"
+        for one in missing:
+            summary = f"this login may not {' and '.join(one.missing)} {one.path}"
             why = "what is there cannot be shown or checked"
-            yield Diagnosis(PERMISSIONS, Grade.WARNING, summary, why, _allow(path, rights))
+            yield Diagnosis(PERMISSIONS, Grade.WARNING, summary, why, _allow(one.path, one.rule))
 
     def _plugin(self) -> Iterator[Diagnosis]:
         """Yield whether every mount runs the registered file, on every node."""
@@ -206,6 +206,7 @@ class ServerChecks:
             yield ok_finding(PLUGIN, f"{many} run what is registered: {versions}")
 
     def _engines(self) -> Iterator[Diagnosis]:
+        yield from _scratch_mounts(self._live_mounts())
         mounts = self._mounts()
         for one in self.declared or ():
             if one not in mounts:
@@ -305,6 +306,20 @@ def _bad_time(mount: MountRef) -> Problem:
         "its engine writes times in another format",
         f"'skyflowctl config show {mount.path}' shows them",
     )
+
+
+def removal_command(path: str) -> str:
+    """Return the command that removes a scratch mount."""
+    return f"skyflowctl mount disable {path} --allow-destroy={path}"
+
+
+def _scratch_mounts(live: Mapping[str, LiveMount]) -> Iterator[Diagnosis]:
+    """Yield the scratch mounts of runs that were killed."""
+    for path, mount in live.items():
+        if mount.options.get("manifest") == SCRATCH_MANIFEST:
+            summary = f"{path} is a scratch mount of doctor --idempotence"
+            why = "a run that was killed left it, unless one is going on"
+            yield Diagnosis(IDEMPOTENCE, Grade.WARNING, summary, why, removal_command(path))
 
 
 def _control_groups(gateway: Gateway) -> Diagnosis:

@@ -165,7 +165,7 @@ def dry_run(
     planned = _planned(manifest, credentials, gateway, options, parallelism)
     manifest = replace(manifest, mounts=planned.mounts)
     sandboxed = sandbox_credentials(manifest, credentials, planned.live)
-    hosts = _engine_hosts(planned, gateway)
+    hosts = engine_hosts(planned, gateway)
     with open_sandbox(manifest, sandboxed, planned.live, hosts) as stage:
         played = _with_placeholders(planned.plan, sandboxed)
         outcome = _executed(played, stage, sandboxed, parallelism, on_event)
@@ -206,7 +206,7 @@ def _executed(
     return carry_out_deletes(plan, outcome, execute_part, on_event)
 
 
-def _engine_hosts(planned: PlanResult, gateway: Gateway | None) -> frozenset[str] | None:
+def engine_hosts(planned: PlanResult, gateway: Gateway | None) -> frozenset[str] | None:
     """Return the token services that the catalog's engine allows; None: unknown."""
     basic = any(one.config.api.missing for one in planned.live.engines.values())
     if gateway is None or basic:

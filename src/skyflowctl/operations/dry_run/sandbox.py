@@ -90,7 +90,9 @@ def sandbox_credentials(
                 if not isinstance(error, UnresolvedReferenceError):
                     invalid[mount.name] = error
                     unresolved[mount.name] = "; ".join(one.summary for one in error.problems)
-                found[mount.name] = _ephemeral(f"dry-run-{mount.name}", f"throw-away-{mount.name}")
+                found[mount.name] = ephemeral_credential(
+                    f"dry-run-{mount.name}", f"throw-away-{mount.name}"
+                )
     # A live key may be available as another mount's: two of one identity would conflict.
     real = {one.id: one for one in found.values()}
     live_keys: dict[str, Credential] = {}
@@ -152,7 +154,7 @@ def open_sandbox(
 def _live_placeholder(config: LiveConfig, declared: Credential | None) -> Credential:
     """Return a replacement of the live credential, next to the one that the manifest declares."""
     uri = load_trusted(declared.json.reveal()).token_uri if declared else _TOKEN_URI
-    return _ephemeral(config.client_id or "live-client", config.key_id or "live-key", uri)
+    return ephemeral_credential(config.client_id or "live-client", config.key_id or "live-key", uri)
 
 
 def _accounts(
@@ -181,10 +183,11 @@ def _hosts(accounts: Iterable[ServiceAccount]) -> frozenset[str]:
     return SKYFLOW_HOSTS | {token_host(account.token_uri) for account in accounts}
 
 
-def _ephemeral(client_id: str, key_id: str, token_uri: str = _TOKEN_URI) -> Credential:
+def ephemeral_credential(client_id: str, key_id: str, token_uri: str = _TOKEN_URI) -> Credential:
+    """Return a credential with the throw-away key of this process, which no account has."""
     account = ServiceAccount(
         client_id=client_id,
-        client_name="stand-in of a dry run",
+        client_name="throw-away key of skyflowctl",
         key_id=key_id,
         token_uri=token_uri,
         private_key=_ephemeral_key(),
@@ -194,5 +197,5 @@ def _ephemeral(client_id: str, key_id: str, token_uri: str = _TOKEN_URI) -> Cred
 
 @cache
 def _ephemeral_key() -> Secret:
-    """Return the one throw-away key, made once: it takes 0.1 s, and never leaves the process."""
+    """Return the one throw-away key, made once: it takes 0.1 s."""
     return private_pem(generate_key())
