@@ -62,6 +62,17 @@ def blocked(stack: Stack, *args: str) -> dict[str, Any]:
     return dict(problem)
 
 
+def diagnosed(stack: Stack) -> dict[str, Any]:
+    """What ``doctor`` says of the one node; it asks for nothing that would hang."""
+    started = time.monotonic()
+    found = stack.json("doctor", check=6)["data"]["findings"]
+    assert time.monotonic() - started < 20, "the probe takes 7 s; the rest is a loaded machine"
+    (node,) = [one for one in found if one["check"] == "nodes"]
+    assert (node["grade"], "audit blocked" in node["summary"]) == ("bad", True)
+    assert [one["grade"] for one in found if one["check"] == "server"] == ["unknown"]
+    return dict(node)
+
+
 @contextlib.contextmanager
 def full_pipe(path: Path) -> Iterator[int]:
     """A pipe that one page fills, with a reader that reads only when asked to."""
@@ -92,6 +103,9 @@ def test_a_pipe_that_nobody_reads_blocks_though_another_device_works(tmp_path):
         problem = blocked(stack)
         assert f"bad ({pipe}): this pipe is full, and nobody reads it" in problem["why"]
         assert "good" not in problem["why"]
+        node = diagnosed(stack)
+        assert f"bad ({pipe}): this pipe is full, and nobody reads it" in node["detail"]
+        assert node["fix"].endswith("kill -HUP $(pidof bao)")
         with read_by_somebody(reader):
             stack.cli("health")
 

@@ -115,3 +115,19 @@ def test_a_context_that_is_used_is_not_called_hidden(stack: Stack):
         assert hidden in [one["summary"] for one in findings(stack)]
     finally:
         stack.cli("context", "remove", "dev", "-y")
+
+
+def test_a_wrong_digest_in_the_catalog_is_bad_before_a_restart_finds_it(stack: Stack):
+    path = "sys/plugins/catalog/secret/skyflow"
+    entry = stack.api("GET", f"{path}?version=v1.0.0")["data"]
+    kept = {name: entry[name] for name in ("command", "args", "version", "sha256")}
+    stack.api("POST", path, {**kept, "sha256": "ab" * 32})
+    try:
+        bad = [one for one in findings(stack, check=6) if one["grade"] == "bad"]
+        assert {one["check"] for one in bad} == {"plugin"}
+        assert len(bad) == 3, "one for each mount"
+        assert all("another file than the one that is registered" in one["summary"] for one in bad)
+        assert all("skyflowctl plugin register" in one["fix"] for one in bad)
+    finally:
+        stack.api("POST", path, kept)
+    assert grades(findings(stack), "plugin") == {"ok"}

@@ -1,8 +1,9 @@
 """The state of each node of a cluster, asked directly: what a balanced address hides."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import field, replace
+from functools import partial
 from typing import Any
 
 from skyflowctl.clock import Clock, SystemClock, span_text
@@ -244,22 +245,49 @@ def every_node(
         deadline: seconds for each node.
         clock: this machine's.
     """
+
+    def look(client: Gateway) -> NodeStatus:
+        return _with_plugins(look_at(client, suspects, deadline, clock=clock), client, paths)
+
     named = gateway.transport.server.addresses
+    states = _at_each(gateway, dict.fromkeys(named, look), deadline)
+    return (*states, *map(unnamed_node, _unnamed(gateway, states)))
+
+
+def plugins_on_nodes(
+    gateway: Gateway, nodes: Sequence[NodeStatus], paths: Sequence[str], deadline: float | None
+) -> tuple[NodeStatus, ...]:
+    """Return nodes that were asked for their state before, with what they run for these mounts.
+
+    Those with which something is wrong are not asked again.
+    """
+    able = [one for one in nodes if one.well and one.state != "not_asked"]
+    asked = _at_each(
+        gateway,
+        {one.node: partial(_with_plugins, one, paths=paths) for one in able},
+        deadline,
+    )
+    found = {one.node: one for one in asked}
+    return tuple(found.get(one.node, one) for one in nodes)
+
+
+def _at_each(
+    gateway: Gateway, looks: Mapping[str, Callable[[Gateway], NodeStatus]], deadline: float | None
+) -> list[NodeStatus]:
+    """Ask nodes at once, by address, each within so many seconds."""
 
     def state(address: str) -> NodeStatus:
         client = gateway.node(address)
         try:
             with within(deadline):
-                seen = look_at(client, suspects, deadline, clock=clock)
-                return _with_plugins(seen, client, paths)
+                return looks[address](client)
         except VaultError as error:
             return deaf_node(address, error)
         finally:
             client.close()
 
-    with Workers(len(named) or 1) as pool:
-        states = pool.map(state, named)
-    return (*states, *map(unnamed_node, _unnamed(gateway, states)))
+    with Workers(len(looks) or 1) as pool:
+        return pool.map(state, looks)
 
 
 def _unnamed(gateway: Gateway, states: Sequence[NodeStatus]) -> list[str]:

@@ -14,7 +14,12 @@ from skyflowctl.operations.doctor.nodes import PLUGIN, node_findings, other_file
 from skyflowctl.operations.health import health_now
 from skyflowctl.operations.list_plugins import list_plugins
 from skyflowctl.operations.mount_refs import MountRef, mounts_of_type
-from skyflowctl.operations.node_states import every_node, node_problems
+from skyflowctl.operations.node_states import (
+    NodeStatus,
+    every_node,
+    node_problems,
+    plugins_on_nodes,
+)
 from skyflowctl.posture.checks.audit_devices import check_audit_devices, check_audited_headers
 from skyflowctl.posture.collect.reads import or_not_read, read_audit_devices
 from skyflowctl.posture.facts import Facts, NotRead, Server
@@ -86,14 +91,15 @@ class ServerChecks:
     token: Secret | None
     clock: Clock
     serves: bool = field(default=False, init=False)
+    _nodes: tuple[NodeStatus, ...] = field(default=(), init=False)
     _live: Mapping[str, LiveMount] | VaultError = field(default_factory=dict, init=False)
 
     def nodes(self) -> Iterator[Diagnosis]:
         """Yield the state and the clock of each node; afterwards ``serves`` is known."""
-        states = every_node(self.gateway, (), self.suspects, _SECONDS, self.clock)
+        self._nodes = every_node(self.gateway, (), self.suspects, _SECONDS, self.clock)
         served = {"active", "standby", "standby_forwards", "standby_without_leader"}
-        self.serves = any(one.state in served for one in states)
-        for one in states:
+        self.serves = any(one.state in served for one in self._nodes)
+        for one in self._nodes:
             yield from node_findings(one)
 
     def checks(self) -> dict[str, DoctorCheck]:
@@ -188,7 +194,7 @@ class ServerChecks:
         """Yield whether every mount runs the registered file, on every node."""
         found = list_plugins(self.gateway, self.plugin_name, mounts=self._live_mounts())
         paths = [one.path for one in found.mounts]
-        nodes = every_node(self.gateway, paths, self.suspects, _SECONDS, self.clock)
+        nodes = plugins_on_nodes(self.gateway, self._nodes, paths, _SECONDS)
         found, not_known = found.seen_on(nodes)
         problems = list(found.problems(None))
         problems += [one for one in node_problems(nodes) if one.code == "node-plugin-missing"]
