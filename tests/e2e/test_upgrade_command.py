@@ -23,7 +23,7 @@ from support.upgrading import (
 )
 
 pytestmark = [pytest.mark.real_server, pytest.mark.slow, pytest.mark.timeout(180)]
-BROKEN, MISSING, DEAD, ONCE = "v1.0.2", "v1.0.3", "v1.0.4", "v1.0.5"
+BROKEN, MISSING, DEAD, ONCE, BUILT = "v1.0.2", "v1.0.3", "v1.0.4", "v1.0.5", "v1.0.6"
 
 
 @pytest.fixture(scope="module")
@@ -154,6 +154,25 @@ def test_without_a_version_to_go_back_to_it_is_refused_unless_it_is_allowed(site
         assert running_version(site, "skyflow/order") == NEW
     finally:
         register_version(site, {name: entry[name] for name in ("command", "sha256", "version")})
+
+
+def test_a_launcher_that_is_not_registered_is_registered_first(site: Site) -> None:
+    build_version(version_source(site.folder, BUILT), [site.server.plugin_dir], BUILT)
+    launcher = site.server.plugin_dir / f"skyflow-{BUILT}"
+    command = ("plugin", "upgrade", "order", "--launcher", str(launcher), "-y")
+    env = ("--env", f"SSL_CERT_FILE={site.emulator.ca}")
+    elsewhere = launcher.rename(site.folder / launcher.name)
+    away = site.cli("plugin", "upgrade", "--launcher", str(elsewhere), "-y", *env, code=5)
+    assert codes(away) == ["not-in-plugin-directory"]
+    elsewhere.rename(launcher)
+    where = f"sys/plugins/catalog/secret/skyflow?version={BUILT}"
+    assert site.server.api("GET", where)[0] == 404
+    assert results(site.cli(*command, *env)) == {"order": "upgraded"}
+    entry = site.server.api("GET", where)[1]["data"]
+    assert entry["sha256"] == digest(launcher)
+    assert entry["args"] == [f"--allow-host={site.emulator.host}", "--env-names=SSL_CERT_FILE"]
+    assert running_version(site, "skyflow/order") == BUILT
+    assert results(site.cli(*command)) == {"order": "unchanged"}
 
 
 def test_a_signal_during_the_soak_ends_with_its_exit_code(site: Site) -> None:

@@ -275,7 +275,7 @@ def _refused(
 
 def _carry_out(live: LivePlan, run: CommandRun, request: ApplyRequest) -> CommandResult:
     from skyflowctl.cli.commands.apply.progress import progress
-    from skyflowctl.cli.commands.plugin.upgrade import apply_upgrader
+    from skyflowctl.cli.commands.plugin.upgrading import apply_upgrader
     from skyflowctl.cli.context.dev_stack import with_audit_devices
     from skyflowctl.cli.context.rotation import replacer_for
     from skyflowctl.executor.stop import stop_on_signals

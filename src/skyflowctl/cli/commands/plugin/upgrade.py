@@ -2,9 +2,16 @@
 
 import signal
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from skyflowctl.cli.command import READ_EXITS, command
+from skyflowctl.cli.commands.plugin.upgrading import (
+    GivenLauncher,
+    built_version,
+    registered_first,
+    upgrade_line,
+)
 from skyflowctl.cli.console import Piece, Styled, Terminal
 from skyflowctl.cli.context import gateways, manifests
 from skyflowctl.cli.envelope import CommandResult, problem_json, status_of
@@ -24,20 +31,15 @@ from skyflowctl.frozen import dataclass
 from skyflowctl.text import counted, listed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
-    from skyflowctl.executor.ports import Upgrader
     from skyflowctl.executor.stop import Stop
     from skyflowctl.manifest.model import Manifest
-    from skyflowctl.operations.plan import PlanResult
     from skyflowctl.operations.upgrade.model import (
-        PlannedUpgrade,
         UpgradePlan,
         UpgradeRequest,
         UpgradeResult,
-        UpgradeStep,
     )
-    from skyflowctl.vault.gateway import Gateway
 
 UpgradeDryRunOption = Annotated[
     bool, option("--dry-run", help="Show what would be done; write nothing.")
@@ -66,6 +68,18 @@ NoWayBackOption = Annotated[
     bool,
     option("--no-way-back", help="Go on where there is no version to go back to."),
 ]
+LauncherOption = Annotated[
+    Path | None,
+    option(
+        "--launcher",
+        help="The version's launcher, registered first if the catalog lacks it.",
+        metavar="FILE",
+    ),
+]
+UpgradeEnvOption = Annotated[
+    list[str] | None,
+    option("--env", help="With --launcher: a variable for the plugin.", metavar="NAME=VALUE"),
+]
 _SOAK = "5m"
 _EXITS = [*READ_EXITS, ExitCode.PARTIAL, ExitCode.REFUSED, ExitCode.UNHEALTHY, ExitCode.INVALID]
 
@@ -85,6 +99,8 @@ class _Call:
     canary: str | None = None
     soak: str | None = None
     no_way_back: bool = False
+    launcher: Path | None = None
+    env: "Sequence[str]" = ()
 
     @property
     def command(self) -> str:
@@ -111,6 +127,8 @@ def plugin_upgrade(
     canary: CanaryMountOption = None,
     soak: SoakOption = None,
     no_way_back: NoWayBackOption = False,
+    launcher: LauncherOption = None,
+    env: UpgradeEnvOption = None,
     dry_run: UpgradeDryRunOption = False,
     yes: YesOption = False,
     no_input: NoInputOption = False,
@@ -120,9 +138,12 @@ def plugin_upgrade(
     node, the leader last, reloads it and is asked which version and digest it runs and whether
     every role mints that did before. If not, the mount goes back to its version, and the mounts
     after it are not touched. Requests for the mount wait while it is reloaded. If the command is
-    killed, the same command finishes. Name every node of a cluster with --node."""
+    killed, the same command finishes. Name every node of a cluster with --node. With --launcher,
+    a version that the catalog lacks is registered first, with the arguments of the version that
+    runs, after the server has started it; if the upgrade is refused, its entry is removed again."""
 
-    call = _Call(target, mounts, file, to, False, yes, no_input, dry_run, canary, soak, no_way_back)
+    asked = (yes, no_input, dry_run, canary, soak, no_way_back, launcher, env or ())
+    call = _Call(target, mounts, file, to, False, *asked)
     run_command(call.command, output, lambda run: _work(call, run), _view)
 
 
@@ -167,7 +188,9 @@ def _work(call: _Call, run: CommandRun) -> CommandResult:
         gateways.open_gateway(call.target, run) as gateway,
         open_upgrade_nodes(gateway, gateways.connect_node(gateway)) as nodes,
     ):
-        plan = plan_upgrade(gateway, nodes, request, probe=not call.dry_run)
+        launcher = GivenLauncher(call.launcher, call.env, call.yes, call.no_input, call.dry_run)
+        with registered_first(launcher, request, gateway, run):
+            plan = plan_upgrade(gateway, nodes, request, probe=not call.dry_run)
         if call.dry_run:
             return CommandResult(_data(call, plan, preview_upgrade(plan)), warnings=plan.warnings)
         for problem in plan.warnings:
@@ -195,7 +218,7 @@ def _request(call: _Call, run: CommandRun) -> "UpgradeRequest":
 
     chosen = manifests.choose_mounts(call.mounts, call.file, run)
     declared = chosen.manifest.plugin.version if chosen.manifest else None
-    version = call.to or ("" if call.rollback else declared)
+    version = call.to or built_version(call.launcher) or ("" if call.rollback else declared)
     if version is None:
         raise UsageError(
             "no version is named",
@@ -262,33 +285,6 @@ def _say(plan: "UpgradePlan", run: CommandRun) -> None:
                 "their clients retry; without --shared each mount has a process of its own",
             )
         )
-
-
-def upgrade_line(planned: "PlannedUpgrade", step: "UpgradeStep") -> str:
-    """Return what is said of a finished step."""
-    words = {
-        "tune": f"tuned to {planned.entry.version}",
-        "reload": "reloaded",
-        "verify": "verified",
-        "soak": "watched",
-        "rollback": "back at the version before",
-    }
-    where = f" on {step.node}" if step.node else ""
-    failed = "" if step.ok else ": failed"
-    return f"{planned.mount.path}: {words[step.name]}{where}{failed} ({step.ms / 1000:.1f} s)"
-
-
-def apply_upgrader(
-    planned: "PlanResult", gateway: "Gateway", say: "Callable[[str], None]"
-) -> "Upgrader | None":
-    """Return what upgrades the mounts of an apply; None: its plan upgrades none."""
-    if not any(one.action == "plugin_upgrade" for one in planned.plan.actions):
-        return None
-    from skyflowctl.operations.upgrade.in_apply import ApplyUpgrader
-
-    connect = gateways.connect_node(gateway)
-    plugin = planned.manifest.plugin.name
-    return ApplyUpgrader(plugin, connect, lambda *done: say(upgrade_line(*done)))
 
 
 def _result(
