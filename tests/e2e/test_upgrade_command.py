@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from support.approvals import ALL, free, guarded
 from support.bao import running_bao
 from support.emulator import running_emulator
 from support.site import Site
@@ -154,6 +155,20 @@ def test_without_a_version_to_go_back_to_it_is_refused_unless_it_is_allowed(site
         assert running_version(site, "skyflow/order") == NEW
     finally:
         register_version(site, {name: entry[name] for name in ("command", "sha256", "version")})
+
+
+def test_a_tune_that_a_control_group_guards_is_refused_before_the_first_write(site: Site) -> None:
+    text = free("*", *ALL, "sudo") + guarded("sys/mounts/skyflow/payment/tune")
+    policy = {"policy": text}
+    assert site.server.api("POST", "sys/policies/acl/guarded", policy)[0] == 204
+    login = site.server.api("POST", "auth/token/create", {"policies": ["guarded"]})[1]["auth"]
+    command = ("plugin", "upgrade", "--to", NEW, "-y")
+    refused = site.cli(*command, code=5, token=login["client_token"])
+    assert codes(refused) == ["approval-needed"]
+    assert "sys/mounts/skyflow/payment/tune" in refused["errors"][0]["summary"]
+    for name in ("order", "payment"):
+        assert running_version(site, f"skyflow/{name}") == OLD
+        assert "upgrade_open" not in options(site, name)
 
 
 def test_a_launcher_that_is_not_registered_is_registered_first(site: Site) -> None:
