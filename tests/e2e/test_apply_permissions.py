@@ -63,8 +63,10 @@ def test_nothing_is_written_and_the_printed_rules_are_enough(stack: Stack) -> No
     assert writes(stack)[seen:] == ["sys/capabilities-self"]
     assert state(stack) == before
 
+    seen = len(writes(stack))
     saved = reader.cli("plan", "-f", "fresh.yaml", "--out", "p.json", exported=True)
-    assert saved.returncode == 0
+    assert "missing-permissions" not in saved.stderr
+    assert writes(stack)[seen:] == []
     reader.cli("apply", "p.json", exported=True, check=4)
     assert state(stack) == before
 
@@ -115,6 +117,27 @@ def test_a_login_that_may_not_ask_is_told_so_and_not_taken_for_permitted(stack: 
         manifest.write_text(text)
 
 
+def test_a_plan_shows_what_its_login_may_not_apply(stack: Stack) -> None:
+    (stack.folder / "shown.yaml").write_text(MANIFEST.replace("fresh", "shown"))
+    reader = logged_in(stack, "shown", READS)
+    words = ("plan", "-f", "shown.yaml", "--check-permissions")
+    plan = reader.json(*words)
+    (problem,) = [one for one in plan["data"]["warnings"] if one["code"] == "missing-permissions"]
+    rule = 'path "skyflow/shown/roles/writer" { capabilities = ["create", "read", "list"] }'
+    assert rule in problem["fix"]
+    assert "control groups and quotas are not covered" in problem["why"]
+    seen = reader.cli(*words, exported=True)
+    assert "apply refuses the whole plan with this login" in seen.stdout
+    assert rule in seen.stderr
+    page = reader.cli(*words, "-o", "markdown", exported=True).stdout
+    assert rule in page
+    sarif = json.loads(reader.cli(*words, "-o", "sarif", exported=True).stdout)
+    rules_found = [one["ruleId"] for one in sarif["runs"][0]["results"]]
+    assert "missing-permissions" in rules_found
+    may = stack.json(*words)
+    assert not [one for one in may["data"]["warnings"] if "permission" in one["code"]]
+
+
 def test_a_rotation_without_one_permission_writes_nothing_and_makes_no_key(stack: Stack) -> None:
     stack.cli("apply", "-y", exported=True)
     login = logged_in(stack, "halfway", READS + rules("order", "verify", "rollback"))
@@ -142,6 +165,7 @@ def test_a_rotation_without_one_permission_writes_nothing_and_makes_no_key(stack
     assert key_of(stack, "order") != before
 
 
+@pytest.mark.slow
 def test_mounts_that_may_be_rotated_are_not_held_up_by_one_that_may_not(stack: Stack) -> None:
     stack.cli("apply", "-y", exported=True)
     (stack.folder / "second.yaml").write_text(SECOND)

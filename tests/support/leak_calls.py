@@ -100,7 +100,7 @@ CALLS: dict[str, list[Call]] = {
         dev("plan"),
         dev("plan", "-o", "json"),
         own("plan", "--allow-host", "{host}", "-v", "-v"),
-        own("plan", "--allow-host", "{host}", "-o", "json"),
+        own("plan", "--allow-host", "{host}", "--check-permissions", "-o", "json"),
         *(own("plan", "--allow-host", "{host}", "-o", form) for form in ("markdown", "sarif")),
         dev("plan", "--audit", "{log}", "-o", "markdown"),
         bad(dev("plan", "--audit", "nobody.log", "-v", "-v")),

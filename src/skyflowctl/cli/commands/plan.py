@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from skyflowctl.manifest.load import LoadedManifest
     from skyflowctl.operations.plan import PlanResult
     from skyflowctl.operations.saved_plan import SavedPlan
+    from skyflowctl.vault.gateway import Gateway
 
 DetailedOption = Annotated[
     bool, option("--detailed-exitcode", help="Exit 2 if changes are pending or the server drifted.")
@@ -37,6 +38,13 @@ DetailedOption = Annotated[
 OutOption = Annotated[
     str | None,
     option("--out", help="Save the plan to this file, for a review and apply.", metavar="FILE"),
+]
+
+PermissionsOption = Annotated[
+    bool,
+    option(
+        "--check-permissions", help="Warn of each permission that this login lacks to apply it."
+    ),
 ]
 
 
@@ -51,7 +59,10 @@ OutOption = Annotated[
             "skyflowctl plan --prune --audit 'audit.log*'",
             "also what apply --prune would delete, and who used that",
         ),
-        ("skyflowctl plan --out plan.json", "save it, to be reviewed and then applied"),
+        (
+            "skyflowctl plan --out plan.json --check-permissions",
+            "save it, to be reviewed and applied; also what this login may not do of it",
+        ),
         ("skyflowctl plan -o markdown > plan.md", "for a merge request or a step summary"),
     ],
     exits=[
@@ -74,6 +85,7 @@ def plan(
     parallelism: ParallelismOption = 10,
     detailed_exitcode: DetailedOption = False,
     out: OutOption = None,
+    check_permissions: PermissionsOption = False,
     audit: AuditOption = None,
     allow_host: AllowHostOption = None,
 ) -> None:
@@ -81,8 +93,10 @@ def plan(
     change. Nothing is written, and only the key id of a credential is kept. Differences that
     apply does not fix are drift: cut-offs, open rotations, moved mounts, undeclared roles and
     mounts. A mount that may not be changed causes a warning and counts as a pending change. A
-    mount or credential that cannot be read makes the plan partial. A saved plan has no secret, and
-    can be applied for 24 hours, as long as files, credentials and server are as they were."""
+    mount or credential that cannot be read makes the plan partial. What the server says of
+    permissions covers no rules about parameters, control groups and quotas. A saved plan has no
+    secret, and can be applied for 24 hours, as long as files, credentials and server are as they
+    were."""
     request = PlanRequest(file, mounts, permits, references, allow_host, parallelism, audit)
     reviewed = Reviewed()
 
@@ -93,6 +107,8 @@ def plan(
             reviewed.server = gateway.transport.server.name
             run.notice(f"server: {gateway.transport.server.name}")
             live = plan_live(request, loaded, gateway, run)
+            if check_permissions:
+                live = replace(live, result=_with_permissions(live.result, gateway))
             result = _result(live.result, detailed=detailed_exitcode)
             if out is None:
                 return result
@@ -105,6 +121,15 @@ def plan(
         return _with_file(result, out, saved)
 
     run_review("plan", output, work, _views(reviewed), reviewed)
+
+
+def _with_permissions(planned: "PlanResult", gateway: "Gateway") -> "PlanResult":
+    """Return the plan with a warning of what this login lacks to apply it; one more request."""
+    from skyflowctl.operations.preflight import plan_permission_problems
+
+    found = plan_permission_problems(planned, gateway)
+    plan = replace(planned.plan, warnings=(*planned.plan.warnings, *found))
+    return replace(planned, plan=plan)
 
 
 def _views(reviewed: Reviewed) -> ReviewViews:

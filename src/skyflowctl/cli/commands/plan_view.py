@@ -23,6 +23,7 @@ from skyflowctl.planner.plan import (
     Plan,
 )
 from skyflowctl.text import counted, listed
+from skyflowctl.vault.permissions import MISSING_PERMISSIONS
 
 _SIGNS = {
     "create": ("+", "green"),
@@ -117,6 +118,8 @@ def plan_refusal(data: Mapping[str, Any]) -> str:
     if left_out := sum(code in LEFT_OUT for code in codes):
         left = counted(left_out, "object is", "objects are")
         return f"apply refuses the whole plan, because {left} left out"
+    if MISSING_PERMISSIONS in codes:
+        return "apply refuses the whole plan with this login"
     stops = {NEEDS_ADOPTION, NEEDS_MOVE, *PRUNE_REFUSED}
     return "apply refuses the whole plan" if stops.intersection(codes) else ""
 
