@@ -7,6 +7,7 @@ from skyflowctl.errors import Problem, RefusedError
 from skyflowctl.frozen import dataclass
 from skyflowctl.manifest.model import Manifest, Mount
 from skyflowctl.operations.plan import PlanResult, plan
+from skyflowctl.operations.preflight import refuse_unpermitted
 from skyflowctl.planner.plan import ActionType, ObjectKind, PlanOptions
 from skyflowctl.vault.gateway import Gateway
 from skyflowctl.vault.live import LiveMount
@@ -33,6 +34,7 @@ def enable_mount(gateway: Gateway, manifest: Manifest, name: str) -> EnabledMoun
     No credential is read, so only description and roles tell whether it was moved.
 
     Raises:
+        NotPermittedError: this login may not enable it, or not read it afterwards.
         InvalidInputError: the server could not start the plugin's version.
         RefusedError: its path is in use, or the mount is probably at another path.
         SilentlyIgnoredError: the server does not keep all of its settings.
@@ -42,6 +44,7 @@ def enable_mount(gateway: Gateway, manifest: Manifest, name: str) -> EnabledMoun
     actions = [one for one in made.plan.actions if one.kind is ObjectKind.MOUNT]
     (mount,) = made.mounts
     if [one.action for one in actions] == [ActionType.CREATE]:
+        refuse_unpermitted(replace(made, plan=replace(made.plan, actions=tuple(actions))), gateway)
         return EnabledMount(gateway.sys.enable_mount(mount.path, actions[0].body), enabled=True)
     there = made.live.mounts.get(mount.path)
     if there is None or there.path != mount.path or name not in made.plan.settings:

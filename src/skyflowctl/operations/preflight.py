@@ -10,6 +10,7 @@ from skyflowctl.vault.audit_devices import AUDIT_DEVICES
 from skyflowctl.vault.gateway import Gateway
 from skyflowctl.vault.permissions import (
     ANY_WRITE,
+    SERVERS_OWN,
     Need,
     permission_problems,
     refuse_without_permission,
@@ -121,7 +122,7 @@ def _written(action: Action) -> Iterator[Need]:
 
 def _writes(action: Action) -> str:
     """The server's own paths know no ``create``; of the others, only some do."""
-    exact = action.action is not ActionType.CREATE or action.path.startswith(("sys/", "identity/"))
+    exact = action.action is not ActionType.CREATE or action.path.startswith(SERVERS_OWN)
     return _UPDATE if exact else ANY_WRITE
 
 

@@ -4,14 +4,16 @@ The answer is necessary, not sufficient: it does not cover rules about parameter
 and quotas. A path under a control group lists all of its capabilities.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import replace
 
 from skyflowctl.errors import NotPermittedError, Problem
 from skyflowctl.frozen import dataclass
 from skyflowctl.hcl import policy_rule
 from skyflowctl.text import counted
 from skyflowctl.vault.audit_devices import AUDIT_DEVICES
-from skyflowctl.vault.errors import BadRequestError, ForbiddenError, NotFoundError
+from skyflowctl.vault.errors import BadRequestError, ForbiddenError, NotFoundError, VaultError
 from skyflowctl.vault.gateway import Gateway
 from skyflowctl.vault.system_api import SystemApi
 
@@ -23,6 +25,10 @@ ANY_WRITE = "create|update"
 ANYTHING = "create|read|update|patch|delete|list|scan|sudo|subscribe|recover"
 """Any right at all, of either server."""
 
+SERVERS_OWN = ("sys/", "identity/")
+"""Below these, the server knows no ``create``."""
+
+_CAPABILITIES = {"GET": "read", "DELETE": "delete", "PATCH": "patch"}
 _ROOT_PATHS = ("sys/auth/", "sys/audit/", "sys/config/auditing/")
 _ORDER = ("create", "read", "update", "patch", "delete", "list", "scan", "sudo")
 _NAMED = 3
@@ -122,15 +128,47 @@ def refuse_without_permission(
     return problems
 
 
+@contextmanager
+def naming_missing_rules(gateway: Gateway) -> Iterator[None]:
+    """Let a 403 that ends the block say which rules a policy lacks; it costs a request then alone.
+
+    Commands whose first write is their only one need no question before it.
+    """
+    try:
+        yield
+    except ForbiddenError as error:
+        (problem, *more) = error.problems
+        if error.by_policy and problem.code == error.default_code and not more:
+            with suppress(VaultError):
+                if missing := missing_permissions(gateway.sys, _needs(error.method, error.path)):
+                    error.problems = (replace(problem, fix=_fix(missing)),)
+        raise
+
+
+def _needs(method: str, path: str) -> Iterator[Need]:
+    """Yield what a refused request needed; its write may have been of a new or an old object."""
+    if method == "LIST":
+        yield f"{path.rstrip('/')}/", "list"
+    elif method in _CAPABILITIES:
+        yield path, _CAPABILITIES[method]
+    else:
+        yield path, "update"
+        if not path.startswith(SERVERS_OWN):
+            yield path, "create"
+
+
+def _fix(missing: Iterable[MissingPermission]) -> str:
+    return f"add to a policy of this login:  {' '.join(one.hcl for one in missing)}"
+
+
 def _problem(missing: Sequence[MissingPermission], work: str, server: str) -> Problem:
     named = [f"{one.path} ({', '.join(one.missing)})" for one in missing[:_NAMED]]
     more = f" and {counted(len(missing) - _NAMED, 'more path')}" if len(missing) > _NAMED else ""
-    rules = " ".join(one.hcl for one in missing)
     return Problem(
         MISSING_PERMISSIONS,
         f"this login may not do all of {work} on {server}: it lacks {', '.join(named)}{more}",
         f"sys/capabilities-self says so; {NOT_COVERED}",
-        f"add to a policy of this login:  {rules}",
+        _fix(missing),
     )
 
 

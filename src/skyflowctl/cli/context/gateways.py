@@ -50,6 +50,7 @@ def open_gateway(
         RefusedError: the manifest that the command read is not for this server.
     """
     from skyflowctl.vault.gateway import Gateway
+    from skyflowctl.vault.permissions import naming_missing_rules
 
     target = choose_target(options, run)
     if isinstance(options, ApprovingTargetOptions):
@@ -58,8 +59,9 @@ def open_gateway(
     else:
         gateway = gateway_to(target, options, run)
     try:
-        reach(run, gateway)
-        yield gateway
+        with naming_missing_rules(gateway):
+            reach(run, gateway)
+            yield gateway
     finally:
         if target.login is not None:
             end_own_login(target, gateway, run, lambda cluster: _has_parked(options, run, cluster))

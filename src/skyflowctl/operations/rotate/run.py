@@ -88,8 +88,6 @@ def with_permissions(
 def _needs(path: str, config: LiveConfig, options: Options) -> Iterator[Need]:
     yield f"{path}/config", "read"
     yield f"{path}/config", "update" if config.configured else ANY_WRITE
-    if not options.unverified_nodes:
-        yield "sys/ha-status", "read"
     if config.api.has("verify"):
         for step in ("verify", "commit", "rollback"):  # one that fails is rolled back
             yield f"{path}/config/{step}", "update"
