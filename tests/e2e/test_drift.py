@@ -16,6 +16,7 @@ from support.plugin import build_from, copy_source
 from support.stack import EXAMPLE, REPO, Stack, running_stack
 
 from skyflowctl.manifest.load import load_manifest
+from skyflowctl.operations.upgrade.model import UPGRADED_FROM
 from skyflowctl.planner import fields as planner_fields
 from skyflowctl.version import semver
 
@@ -96,7 +97,8 @@ NOT_LIVE = {
       for name in ("max_age", "renew_before", "retire_margin")),
     *(f"mount.rotation.{name}" for name in ("source", "operator_token", "account_id")),
     "servers",  # where it may be applied: unit/cli/test_bound_manifests.py
-    "control_groups",  # refused
+    # Rules of the operators' policy: test_control_groups.py.
+    *(f"control_groups.{name}" for name in ("approvals", "approvers", "ttl")),
     "role.sign",  # a rule of a policy: test_access.py
     "role.reuse.per",  # alone it changes nothing: unit/planner/test_drift.py
     "role.consumers",  # OTHER_OBJECTS below; quotas: test_quotas.py; the last two are refused
@@ -268,6 +270,8 @@ def mended_alone(
     assert [item["result"] for item in done["actions"]] == ["done"]
     if adopt:
         without_adopted_mark(stack, touched)
+    if name == "plugin_version":  # the version before, for plugin rollback
+        stack.api("POST", TUNE, {"options": {UPGRADED_FROM: ""}})
     left = difference(before, snapshot(stack))
     assert left.keys() <= {touched}
     assert left.get(touched, set()) <= MOVING

@@ -21,7 +21,7 @@ _MOVING = (
     (re.compile(r"\b\d{4}-\d\d-\d\dT[\d:.]+Z"), "TIME"),
     (re.compile(r"\b\d+ ms\b"), "N ms"),
     (re.compile(r"\brun 01[0-9a-z]{14}\b"), "run RUN"),
-    (re.compile(r"\baccessor=\w{24}\b"), "accessor=ACCESSOR"),
+    (re.compile(r"\b(accessor=|approvals approve )\w{24}\b"), r"\1ACCESSOR"),
     (re.compile(r"\bcas:\d+ "), "cas:N "),
     (re.compile(r"credential version \d+"), "credential version N"),
     (re.compile(r" +"), " "),
