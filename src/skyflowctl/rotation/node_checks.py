@@ -20,7 +20,7 @@ from skyflowctl.vault.errors import (
     says_not_configured,
 )
 from skyflowctl.vault.gateway import Gateway
-from skyflowctl.vault.responses import RoleResult, VerifyReport
+from skyflowctl.vault.responses import RoleResult, ServerHealth, VerifyReport
 
 _MEND = "fix what it says"
 _BRING_BACK = "bring this node back, or take it out of the cluster"
@@ -81,7 +81,7 @@ class NodeClient:
     gateway: Gateway
     own: bool = True
     only: bool = False
-    identity: vault_nodes.NodeIdentity | None = None
+    identity: ServerHealth | None = None
     lags: int = 0
     _indexed: bool | None = None
 
@@ -89,14 +89,14 @@ class NodeClient:
         """Return how new its next answer must be; empty once it has lagged ``_LAGS`` times."""
         return newest if self.lags < _LAGS else ""
 
-    def known(self) -> vault_nodes.NodeIdentity:
+    def known(self) -> ServerHealth:
         """Return the node's identity, which is asked for once.
 
         Raises:
             VaultError: it does not answer.
         """
         if self.identity is None or self.identity.sealed:
-            self.identity = vault_nodes.identify_node(self.gateway.transport)
+            self.identity = self.gateway.sys.health()
         return self.identity
 
     def indexed(self) -> bool:

@@ -19,6 +19,7 @@ from skyflowctl.vault.live import (
 )
 from skyflowctl.vault.responses import ClusterNode, CutOff, RolledBack, ServerHealth, whole
 from skyflowctl.vault.server_state import server_state
+from skyflowctl.vault.transport import Reply
 
 _MOUNT_ONLY = frozenset({"type", "description", "options", "config", "local", "seal_wrap"})
 _MOUNT_LISTS = (
@@ -188,8 +189,17 @@ def decode_audited_headers(data: Mapping[str, Any]) -> dict[str, bool]:
     return {name.lower(): bool((raw or {}).get("hmac")) for name, raw in headers.items()}
 
 
-def server_health(status: int, body: Mapping[str, Any]) -> ServerHealth:
+_ID_HEADERS = ("x-vault-raft-node-id", "x-vault-hostname")
+
+
+def replying_node(headers: Mapping[str, str]) -> str:
+    """Return the raft id or host name of the node that answered, if it sends one."""
+    return next((headers[name] for name in _ID_HEADERS if name in headers), "")
+
+
+def server_health(reply: Reply) -> ServerHealth:
     """Return a node's ``sys/health``."""
+    status, body = reply.status, reply.body
     return ServerHealth(
         state=server_state(status, body),
         initialized=bool(body.get("initialized")),
@@ -199,6 +209,7 @@ def server_health(status: int, body: Mapping[str, Any]) -> ServerHealth:
         cluster_id=str(body.get("cluster_id") or ""),
         cluster_name=str(body.get("cluster_name") or ""),
         server_time=_seconds(body.get("server_time_utc")),
+        node_id=replying_node(reply.headers),
     )
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from skyflowctl.frozen import dataclass
 from skyflowctl.vault.consistency import INDEX_HEADER, only_if_reached, reaches
+from skyflowctl.vault.decode import replying_node
 from skyflowctl.vault.errors import (
     ForbiddenError,
     NotFoundError,
@@ -19,29 +20,12 @@ from skyflowctl.vault.errors import (
     VaultError,
 )
 from skyflowctl.vault.responses import VerifyReport
-from skyflowctl.vault.server_state import ServerState, server_state
-from skyflowctl.vault.transport import Reply, Request, Transport
+from skyflowctl.vault.transport import Request, Transport
 from skyflowctl.vault.waits import within
 
 _ITSELF = {"X-Vault-No-Request-Forwarding": "true"}
 _LEADER_SECONDS = 2.0
 _NO_LEADER = "local node not active"
-_ID_HEADERS = ("x-vault-raft-node-id", "x-vault-hostname")
-
-
-@dataclass(frozen=True, slots=True)
-class NodeIdentity:
-    """The identity of a node, from its own answer.
-
-    Args:
-        node_id: its raft id or host name, if the server is configured to send one.
-        cluster_id: the id of its cluster.
-        sealed: whether it is sealed; a sealed node mints nothing.
-    """
-
-    node_id: str
-    cluster_id: str
-    sealed: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,23 +41,6 @@ class NodeReport:
     report: VerifyReport
     node_id: str
     reached: bool
-
-
-def identify_node(transport: Transport) -> NodeIdentity:
-    """Ask a node for its identity; a node always answers ``sys/health`` itself.
-
-    Raises:
-        RedirectRefusedError: the node answers no request itself.
-        VaultError: the node does not answer.
-    """
-    codes = {"standbycode": "200", "sealedcode": "200", "uninitcode": "200"}
-    health = transport.send(Request("GET", "sys/health", params=codes))
-    state = server_state(health.status, {"initialized": True, **health.body})
-    return NodeIdentity(
-        node_id=_node_id(health),
-        cluster_id=str(health.body.get("cluster_id") or ""),
-        sealed=state in {ServerState.SEALED, ServerState.UNINITIALIZED},
-    )
 
 
 def tells_index(transport: Transport) -> bool:
@@ -143,7 +110,7 @@ def verify_at(transport: Transport, path: str, index: str, *, itself: bool = Tru
     )
     return NodeReport(
         report=VerifyReport.parse(reply.data or {}),
-        node_id=_node_id(reply),
+        node_id=replying_node(reply.headers),
         reached=reaches(reply.headers.get(INDEX_HEADER.lower(), ""), index),
     )
 
@@ -200,7 +167,3 @@ def try_creds_at(
 
 def _headers(index: str, *, itself: bool) -> dict[str, str]:
     return {**(_ITSELF if itself else {}), **only_if_reached(index)}
-
-
-def _node_id(reply: Reply) -> str:
-    return next((reply.headers[name] for name in _ID_HEADERS if name in reply.headers), "")

@@ -186,9 +186,10 @@ class EngineHealth:
 
 @dataclass(frozen=True, slots=True)
 class ServerHealth:
-    """One node's ``sys/health``, which needs no permissions.
+    """One node's own ``sys/health``, which needs no permissions and is never forwarded.
 
     ``server_time`` is its clock in whole seconds since 1970; None if it does not tell it.
+    ``node_id`` is its raft id or host name, if the server is configured to send one.
     """
 
     state: ServerState
@@ -199,6 +200,7 @@ class ServerHealth:
     cluster_id: str
     cluster_name: str
     server_time: int | None = None
+    node_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)

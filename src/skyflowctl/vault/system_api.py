@@ -300,8 +300,9 @@ class SystemApi:
     def health(self) -> ServerHealth:
         """Return the state of the node that answers, even if it is sealed or a standby."""
         codes = {"standbycode": "200", "sealedcode": "200", "uninitcode": "200"}
-        reply = self._transport.send(Request("GET", "sys/health", params=codes))
-        return decode.server_health(reply.status, reply.body)
+        return decode.server_health(
+            self._transport.send(Request("GET", "sys/health", params=codes))
+        )
 
     def cluster_id(self) -> str:
         """Return the cluster's id; this sends a request only if no reply has had it yet."""
