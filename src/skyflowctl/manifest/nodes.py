@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple, TypeAlias
 
 from skyflowctl.clock import parse_duration
-from skyflowctl.errors import Where
+from skyflowctl.errors import Problem, Where
 from skyflowctl.manifest.messages import shown
 
 Scalar: TypeAlias = str | int | float | bool | None
@@ -113,7 +113,8 @@ def as_text(node: YamlNode | None) -> str:
 
 def as_number(node: YamlNode | None) -> int:
     """Return a node's whole number; 0 if it has none."""
-    return node.value if node is not None and isinstance(node.value, int) else 0
+    # The schema's integers include 2.0.
+    return int(node.value) if node is not None and isinstance(node.value, int | float) else 0
 
 
 def as_flag(node: YamlNode | None) -> bool:
@@ -126,12 +127,17 @@ def as_seconds(node: YamlNode | None) -> int:
     return int(parse_duration(as_text(node)).total_seconds()) if node else 0
 
 
-def is_zero_duration(node: YamlNode | None) -> bool:
-    """Whether a node is a duration of 0 in any unit; not one that the schema refuses."""
+def zero_duration(
+    node: YamlNode | None, place: Path, why: str, fix: str
+) -> Iterator[tuple[Path, Problem]]:
+    """Yield the problem of a duration of 0 in any unit; not of one that the schema refuses."""
     try:
-        return node is not None and not parse_duration(as_text(node))
+        if node is None or parse_duration(as_text(node)):
+            return
     except (ValueError, OverflowError):
-        return False
+        return
+    summary = f"{place[-1]} must not be {as_text(node)}"
+    yield place, Problem("bad-duration", summary, why, fix, at_value(node, place))
 
 
 def items(node: YamlNode | None) -> list[YamlNode]:

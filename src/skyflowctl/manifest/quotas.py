@@ -13,10 +13,9 @@ from skyflowctl.manifest.nodes import (
     as_seconds,
     as_text,
     at_key,
-    at_value,
     child,
     entries,
-    is_zero_duration,
+    zero_duration,
 )
 from skyflowctl.manifest.paths import parents
 
@@ -78,11 +77,5 @@ def quota_rules(root: YamlNode) -> Iterator[tuple[Path, Problem]]:
             why = f"{shown(path)} is no login method"
             fix = "remove it, or use a path such as auth/approle"
             yield about, Problem("unused-key", summary, why, fix, at_key(found, about))
-        interval = child(node, "interval")
-        if interval is not None and is_zero_duration(interval):
-            about = (*place, "interval")
-            summary, why = (
-                f"interval must not be {as_text(interval)}",
-                "the rate counts requests per interval",
-            )
-            yield about, Problem("bad-duration", summary, why, "use 1s", at_value(interval, about))
+        why = "the rate counts requests per interval"
+        yield from zero_duration(child(node, "interval"), (*place, "interval"), why, "use 1s")

@@ -15,9 +15,9 @@ from skyflowctl.planner.policy_text import policy_fields
 from skyflowctl.vault import approvals as rules
 from skyflowctl.vault.control_groups import (
     REQUEST,
-    HeldRequest,
+    ParkedRequest,
     lifetime_of,
-    read_held_request,
+    read_parked_request,
     send_approval,
 )
 from skyflowctl.vault.errors import BadRequestError, ForbiddenError, NotFoundError
@@ -57,7 +57,7 @@ class ReviewedRequest:
         warnings: what could not be found out, and why the request may fail.
     """
 
-    held: HeldRequest
+    held: ParkedRequest
     fields: Mapping[str, Any]
     changes: tuple[RequestedChange, ...]
     compared: bool
@@ -135,7 +135,7 @@ def review_request(gateway: Gateway, accessor: str) -> ReviewedRequest:
         RefusedError: the server has no control groups.
         VaultError: it cannot be read.
     """
-    held = read_held_request(gateway.transport, accessor)
+    held = read_parked_request(gateway.transport, accessor)
     times = lifetime_of(gateway.transport, accessor)
     warnings = [] if times else [_TIMES_UNKNOWN]
     names = _shown_names(gateway, held.path)
@@ -204,7 +204,7 @@ def refuse_approval(gateway: Gateway, found: ReviewedRequest) -> str:
     return own
 
 
-def approve_request(gateway: Gateway, held: HeldRequest, own: str) -> HeldRequest:
+def approve_request(gateway: Gateway, held: ParkedRequest, own: str) -> ParkedRequest:
     """Approve a request, and return it as it then is.
 
     Raises:
@@ -213,7 +213,7 @@ def approve_request(gateway: Gateway, held: HeldRequest, own: str) -> HeldReques
         UsageError: the request is gone.
     """
     send_approval(gateway.transport, held.accessor)
-    after = read_held_request(gateway.transport, held.accessor)
+    after = read_parked_request(gateway.transport, held.accessor)
     if own not in after.approvers:
         raise NotPermittedError(
             "the approval does not count",
@@ -238,7 +238,7 @@ def _shown_names(gateway: Gateway, path: str) -> frozenset[str] | None:
     return rules.names_of_engine(path, mount, DEFAULT_PLUGIN)
 
 
-def _readable(held: HeldRequest) -> str:
+def _readable(held: ParkedRequest) -> str:
     """Return the path where the object of a write is read; empty if it is read nowhere."""
     if held.operation in _READS or held.path.endswith("/config/commit"):
         return ""
@@ -248,7 +248,7 @@ def _readable(held: HeldRequest) -> str:
     return rules.written_object(held.path) or ""
 
 
-def _live_object(gateway: Gateway, held: HeldRequest, where: str) -> Mapping[str, Any] | None:
+def _live_object(gateway: Gateway, held: ParkedRequest, where: str) -> Mapping[str, Any] | None:
     """Return the object that a request is about; None if it does not exist."""
     history = where.endswith("/config/history")
     try:
@@ -265,7 +265,7 @@ def _live_object(gateway: Gateway, held: HeldRequest, where: str) -> Mapping[str
     return rules.written_part(held.path, data)
 
 
-def _rolled_back(gateway: Gateway, held: HeldRequest, where: str) -> RequestedChange:
+def _rolled_back(gateway: Gateway, held: ParkedRequest, where: str) -> RequestedChange:
     """Return which key becomes live, as far as the history shows it."""
     live = gateway.transport.send(Request("GET", where, fresh=True)).data or {}
     reply = gateway.transport.send(Request("LIST", f"{where}/history", fresh=True))
@@ -279,7 +279,7 @@ def _rolled_back(gateway: Gateway, held: HeldRequest, where: str) -> RequestedCh
     return RequestedChange("key_id", live.get("key_id"), key or "(not shown by the history)")
 
 
-def _effect_unread(held: HeldRequest) -> str:
+def _effect_unread(held: ParkedRequest) -> str:
     if held.operation == "delete":
         return f"deletes {held.path}; its content was not read"
     if held.operation in _READS:
@@ -289,12 +289,12 @@ def _effect_unread(held: HeldRequest) -> str:
     return f"writes {held.path}; it was not compared with the live state"
 
 
-def _effect_read(held: HeldRequest) -> str:
+def _effect_read(held: ParkedRequest) -> str:
     return f"{'deletes' if held.operation == 'delete' else 'creates'} {held.path}"
 
 
 def _changes(
-    held: HeldRequest, live: Mapping[str, Any] | None, names: frozenset[str]
+    held: ParkedRequest, live: Mapping[str, Any] | None, names: frozenset[str]
 ) -> Iterator[RequestedChange]:
     if held.path.startswith(rules.POLICY_PATHS):
         yield from _policy_changes(held, live)
@@ -312,7 +312,9 @@ def _changes(
             yield RequestedChange(name, before.get(name), after[name])
 
 
-def _policy_changes(held: HeldRequest, live: Mapping[str, Any] | None) -> Iterator[RequestedChange]:
+def _policy_changes(
+    held: ParkedRequest, live: Mapping[str, Any] | None
+) -> Iterator[RequestedChange]:
     """Yield the rules that differ: by meaning, so that a changed guard stands out."""
     found = live or {}
     before = policy_fields(str(found.get("policy") or found.get("rules") or "")) if live else {}
@@ -323,7 +325,7 @@ def _policy_changes(held: HeldRequest, live: Mapping[str, Any] | None) -> Iterat
             yield RequestedChange(name, before.get(name), after.get(name))
 
 
-def _stale(held: HeldRequest, live: Mapping[str, Any] | None) -> Iterator[Problem]:
+def _stale(held: ParkedRequest, live: Mapping[str, Any] | None) -> Iterator[Problem]:
     for name, of_live in (("cas", "version"), ("cas_credential_version", "credential_version")):
         expected, found = held.fields.get(name), (live or {}).get(of_live) or 0
         if expected is not None and expected != found:
@@ -343,7 +345,7 @@ _TIMES_UNKNOWN = Problem(
 )
 
 
-def _not_compared(held: HeldRequest, why: str) -> Problem:
+def _not_compared(held: ParkedRequest, why: str) -> Problem:
     return Problem(
         "request-not-compared",
         f"what the request changes is not known: {held.path} was not read",

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 
 from skyflowctl.concurrency import Workers
 from skyflowctl.errors import NotPermittedError, Problem, RefusedError
-from skyflowctl.planner.plan import Action, ActionType
+from skyflowctl.planner.plan import Action, ActionType, ObjectKind
 from skyflowctl.text import listed
 from skyflowctl.vault.control_groups import refuse_server_without_them
 from skyflowctl.vault.errors import ForbiddenError, GuardedError
@@ -18,6 +18,7 @@ from skyflowctl.vault.gateway import Gateway
 _PROBED = re.compile(
     r"sys/(mounts|auth)/.+|sys/policies/acl/.+|(?!sys/|auth/|identity/).+/(config|roles/[^/]+)"
 )
+_CONTROL_GROUP = re.compile(r"^\s*control_group\s*[={]", re.MULTILINE)
 _REMOUNT = "sys/remount"
 _SHOWN = 5
 
@@ -58,6 +59,17 @@ def require_approvals(actions: Sequence[Action], gateway: Gateway, parallelism: 
         )
     if problems:
         raise RefusedError.of(problems)
+
+
+def refuse_guards_without_effect(actions: Sequence[Action], gateway: Gateway) -> None:
+    """Refuse a plan that writes a control group to a server that has none, so nothing would wait.
+
+    Raises:
+        RefusedError: the server has no control groups.
+    """
+    texts = (str(one.body.get("policy", "")) for one in actions if one.kind is ObjectKind.POLICY)
+    if any(_CONTROL_GROUP.search(text) for text in texts):
+        refuse_server_without_them(gateway.transport)
 
 
 def refuse_guarded_without_entity(

@@ -68,7 +68,7 @@ def _value(value: Any) -> str:
         return f"{{{_rule_items(value)}}}"
     if isinstance(value, list):
         return f"[{', '.join(_value(one) for one in value)}]"
-    return str(value)
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _rule_items(block: Block) -> str:

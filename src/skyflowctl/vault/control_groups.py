@@ -1,8 +1,9 @@
 """Typed calls of an approver: what a parked request is, and its approval.
 
 Measured on OpenBao 2.7.2: a login without an entity may send requests that others can approve; the
-server refuses the approval of one's own, a second one, and any by a login without an entity with
-500; it answers that of somebody who is in no approving group with 200 and does not count it.
+server refuses an approver's own request, a second approval, and any by a login without an entity
+with 500; it answers a login in none of the approving groups, also the requester's, with 200 and
+does not count it.
 """
 
 from collections.abc import Mapping
@@ -13,10 +14,18 @@ from typing import Any
 from skyflowctl.clock import parse_rfc3339
 from skyflowctl.errors import RefusedError, UsageError
 from skyflowctl.frozen import dataclass
-from skyflowctl.vault.errors import BadRequestError, ForbiddenError, NotFoundError, VaultError
+from skyflowctl.vault.errors import (
+    BadRequestError,
+    ForbiddenError,
+    NamespaceMissingError,
+    NotFoundError,
+    VaultError,
+)
 from skyflowctl.vault.transport import Request, Transport
 
 REQUEST = "sys/control-group/request"
+# What servers without control groups answer with 400: OpenBao has 404, "unsupported path".
+_ABSENT = ("unsupported path", "no handler for route", "enterprise-only")
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +44,7 @@ class Requester:
 
 
 @dataclass(frozen=True, slots=True)
-class HeldRequest:
+class ParkedRequest:
     """A parked request, as the server shows it to an approver.
 
     Args:
@@ -57,7 +66,7 @@ class HeldRequest:
     approvers: Mapping[str, str]
 
 
-def read_held_request(transport: Transport, accessor: str) -> HeldRequest:
+def read_parked_request(transport: Transport, accessor: str) -> ParkedRequest:
     """Return a parked request.
 
     Raises:
@@ -73,7 +82,7 @@ def read_held_request(transport: Transport, accessor: str) -> HeldRequest:
     except BadRequestError as error:
         raise _gone(accessor) from error
     data = reply.data or {}
-    return HeldRequest(
+    return ParkedRequest(
         accessor=accessor,
         path=str(data.get("request_path") or ""),
         operation=str(data.get("request_operation") or ""),
@@ -96,10 +105,15 @@ def refuse_server_without_them(transport: Transport) -> None:
     body = {"accessor": "none"}
     try:
         transport.send(Request("POST", REQUEST, body=body, idempotent=True))
+    except NamespaceMissingError:
+        raise
     except NotFoundError as error:
         raise _no_control_groups() from error
-    except (BadRequestError, ForbiddenError):
-        return
+    except BadRequestError as error:
+        if any(error.says(text) for text in _ABSENT):
+            raise _no_control_groups() from error
+    except ForbiddenError:
+        return  # a server checks permissions before it looks whether the path exists
 
 
 def send_approval(transport: Transport, accessor: str) -> None:
@@ -129,8 +143,8 @@ def send_approval(transport: Transport, accessor: str) -> None:
 
 
 _REASONS = {
-    "token owner cannot be approver": "somebody else must approve it",
-    "approver has already authorized": "somebody else must approve it, too",
+    "token owner cannot be approver": "another approver must approve it",
+    "approver has already authorized": "another approver must approve it, too",
     "empty entity ID": "log in with a login method, and approve it with that token",
 }
 

@@ -10,7 +10,7 @@ import pytest
 
 from skyflowctl.operations import approvals
 from skyflowctl.operations.approvals import review_request
-from skyflowctl.vault.control_groups import HeldRequest, Requester
+from skyflowctl.vault.control_groups import ParkedRequest, Requester
 from skyflowctl.vault.errors import NotFoundError
 from skyflowctl.vault.transport import Request
 
@@ -38,8 +38,8 @@ def review(monkeypatch):
             return SimpleNamespace(data=answers[request.path])
 
         who = Requester(entity="e", name="ana", logins=())
-        held = HeldRequest("a", path, operation, fields, who, False, {})
-        monkeypatch.setattr(approvals, "read_held_request", lambda *_: held)
+        held = ParkedRequest("a", path, operation, fields, who, False, {})
+        monkeypatch.setattr(approvals, "read_parked_request", lambda *_: held)
         monkeypatch.setattr(approvals, "lifetime_of", lambda *_: None)
         gateway = cast("Any", SimpleNamespace(transport=SimpleNamespace(send=send)))
         return review_request(gateway, "a").to_json(datetime.now(UTC)), asked

@@ -8,7 +8,11 @@ import pytest
 from support.scripted import Answer, ScriptedServer, Seen, scripted
 
 from skyflowctl.errors import NotPermittedError, RefusedError
-from skyflowctl.operations.guarded_plan import refuse_guarded_without_entity, require_approvals
+from skyflowctl.operations.guarded_plan import (
+    refuse_guarded_without_entity,
+    refuse_guards_without_effect,
+    require_approvals,
+)
 from skyflowctl.planner.plan import Action, ActionType, ObjectKind
 from skyflowctl.secret import Secret
 from skyflowctl.vault.gateway import Gateway
@@ -26,17 +30,17 @@ class Guarding:
     def __init__(self) -> None:
         self.guarded = {CONFIG, ROLE}
         self.login: dict[str, object] = {"entity_id": "e", "policies": ["operator"]}
-        self.has_control_groups = True
+        self.without_control_groups: Answer | None = None
 
     def __call__(self, seen: Seen) -> Answer:
-        path = seen.path.removeprefix("/v1/")
+        path = seen.path.removeprefix("/v1/").partition("?")[0]
         if path == "sys/health":
             return Answer(200, {"cluster_id": "c", "initialized": True, "sealed": False})
         if path == "auth/token/lookup-self":
             return Answer(200, {"request_id": "r", "data": self.login})
         if path == "sys/control-group/request":
-            status = 400 if self.has_control_groups else 404
-            return Answer(status, {"errors": ["unsupported path"]})
+            has = Answer(400, {"errors": ["1 error occurred:\n\t* invalid accessor\n\n"]})
+            return self.without_control_groups or has
         if path == "auth/token/revoke-self":
             return Answer(204)
         if path in self.guarded:
@@ -92,12 +96,39 @@ def test_what_cannot_be_probed_is_refused_and_not_probed(server, one):
     assert not any(one.path in seen.path for seen in running.seen)
 
 
-def test_a_server_without_control_groups_is_refused_with_the_reason(server):
+def guarding_policy(text: str = 'path "x" {\n  control_group = {}\n}') -> Action:
+    path = "sys/policies/acl/operator"
+    return Action(ActionType.CREATE, ObjectKind.POLICY, "", path, (), body={"policy": text})
+
+
+@pytest.mark.parametrize(
+    ("status", "text"),
+    [
+        (404, 'no handler for route "sys/control-group/request". route entry not found.'),
+        (404, "1 error occurred:\n\t* unsupported path\n\n"),
+        (400, "1 error occurred:\n\t* unsupported path\n\n"),
+        (400, "enterprise-only feature"),
+    ],
+)
+def test_a_server_without_control_groups_is_refused_with_the_reason(server, status, text):
     running, guarding = server
-    guarding.has_control_groups = False
-    with pytest.raises(RefusedError) as refused:
-        require_approvals([action(CONFIG)], gateway(running), 2)
-    assert codes(refused.value) == ["no-control-groups"]
+    guarding.without_control_groups = Answer(status, {"errors": [text]})
+    for refuse in (
+        lambda: require_approvals([action(CONFIG)], gateway(running), 2),
+        lambda: refuse_guards_without_effect([guarding_policy()], gateway(running)),
+    ):
+        with pytest.raises(RefusedError) as refused:
+            refuse()
+        assert codes(refused.value) == ["no-control-groups"]
+    refuse_guards_without_effect(
+        [action(CONFIG), guarding_policy("# no control_group")], gateway(running)
+    )
+
+
+def test_a_guard_is_written_where_it_has_an_effect(server):
+    running, _ = server
+    refuse_guards_without_effect([guarding_policy()], gateway(running))
+    assert [one.method for one in running.seen if "control-group" in one.path] == ["POST"]
 
 
 def test_a_move_is_guarded_where_moves_are(server):
