@@ -32,15 +32,22 @@ class Pair:
             assert place.api("PUT", f"sys/policies/acl/{name}", {"policy": text})[0] == 204
         self.tokens = {"root": (place.stack.exports["BAO_TOKEN"], self.model.login("root", "root"))}
         for name in ("olga", "rita", "rolf", "otto"):
-            names = ("operator", "approver") if name == "olga" else ("approver",)
-            place.user(name, *names)
-            self.tokens[name] = (place.login(name), self.model.login(name, *names))
+            place.user(name, *self.policies_of(name))
+            self.log_in(name)
         made = place.api("POST", "auth/token/create", {"policies": ["approver"]})[1]
         bot = self.model.login("bot", "approver", entity="")
         self.tokens["bot"] = (made["auth"]["client_token"], bot)
         ids = [self.entity(name) for name in ("rita", "rolf", "olga")]
         place.api("POST", "identity/group/name/ops", {"member_entity_ids": ids})
         self.model.groups["ops"] = ["rita", "rolf", "olga"]
+
+    @staticmethod
+    def policies_of(name: str) -> tuple[str, ...]:
+        return ("operator", "approver") if name == "olga" else ("approver",)
+
+    def log_in(self, name: str) -> None:
+        model = self.model.login(name, *self.policies_of(name))
+        self.tokens[name] = (self.place.login(name), model)
 
     def entity(self, name: str) -> str:
         found = self.place.api("GET", "auth/token/lookup-self", token=self.tokens[name][0])
@@ -140,5 +147,6 @@ def test_a_login_that_ended_runs_nothing_and_a_cas_counts_at_the_unwrap(pair: Pa
     real, _ = pair.same("olga", "POST", "sys/wrapping/unwrap", *tokens)
     assert real[0] == 409
     pair.same("olga", "POST", "auth/token/revoke-self")
+    pair.log_in("olga")
     real, _ = pair.same("rita", "POST", "sys/wrapping/unwrap", *tokens)
     assert real[0] == 403
