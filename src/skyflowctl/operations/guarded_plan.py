@@ -18,7 +18,7 @@ from skyflowctl.vault.gateway import Gateway
 _PROBED = re.compile(
     r"sys/(mounts|auth)/.+|sys/policies/acl/.+|(?!sys/|auth/|identity/).+/(config|roles/[^/]+)"
 )
-_CONTROL_GROUP = re.compile(r"^\s*control_group\s*[={]", re.MULTILINE)
+_CONTROL_GROUP = re.compile(r"^[ \t]*control_group\b", re.MULTILINE)
 _REMOUNT = "sys/remount"
 _SHOWN = 5
 

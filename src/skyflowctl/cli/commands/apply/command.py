@@ -180,10 +180,7 @@ def _work(request: ApplyRequest, run: CommandRun) -> CommandResult:
 
 
 def _require_approval(live: LivePlan, request: ApplyRequest) -> None:
-    from skyflowctl.operations.guarded_plan import (
-        refuse_guards_without_effect,
-        require_approvals,
-    )
+    from skyflowctl.operations.guarded_plan import refuse_guards_without_effect, require_approvals
 
     refuse_guards_without_effect(live.result.plan.actions, live.gateway)
     if request.target.require_approval:
