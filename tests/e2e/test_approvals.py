@@ -20,7 +20,6 @@ from support.approvals import (
     proxy,
 )
 from support.cli import checked_envelope
-from support.how_to import blocks, plain, typed
 
 from skyflowctl.clock import parse_rfc3339
 
@@ -326,25 +325,3 @@ def test_a_pending_file_that_is_not_ours_alone_is_refused(place, tmp_path, wrong
     assert place.waiting() == {}
     if wrong == "link":
         assert target.read_text() == ""
-
-
-@pytest.mark.slow
-def test_the_page_on_approvals_runs_as_it_stands(place):
-    """Its operator's commands as the operator, and those of ``bao`` as the approver."""
-    operator = place.env(place.operator(guarded("skyflow/order/config")))
-    scripts = []
-    for block in blocks("approvals"):
-        if block.script.startswith("bao "):
-            who = {"BAO_TOKEN": place.approver, "ACCESSOR": next(iter(place.waiting()))}
-        else:
-            who = operator
-        done = typed(place.stack, block.script, **who)
-        assert done.returncode == block.code, (block.script, done.stdout)
-        printed = [plain(line) for line in done.stdout.splitlines()]
-        for line in map(plain, block.shown):
-            assert line in printed, (line, done.stdout)
-        scripts.append(block.script)
-    assert len(scripts) == 5
-    assert place.description() == "Order intake"
-    assert place.waiting() == {}
-    assert not (place.stack.folder / "pending.json").exists()

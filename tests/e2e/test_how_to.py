@@ -100,6 +100,11 @@ def test_the_page_on_approvals_can_be_followed_on_a_fresh_dev_server() -> None:
             more = {"BAO_TOKEN": token, "ACCESSOR": accessor, "PYTHON_KEYRING_BACKEND": null}
             done = typed(stack, block.script, **more)
             assert done.returncode == block.code, (block.script, done.stdout)
+            # Names and ages of a request differ each time: unit/cli/test_approvals.py.
+            shown = () if "approvals show" in block.script else block.shown
+            printed = [plain(line) for line in done.stdout.splitlines()]
+            for line in map(plain, shown):
+                assert line in printed, (line, done.stdout)
             found = re.search(r"approvals approve (\w{24})", done.stdout)
             accessor = found[1] if found else accessor
         shown = typed(stack, "skyflowctl config show order -o json").stdout
