@@ -195,10 +195,11 @@ def _with_plugins(nodes: AskedNodes, rows: tuple[MountHealth, ...]) -> HealthRes
 def _not_served(nodes: AskedNodes, mounts: Sequence[MountRef]) -> Iterator[MountHealth]:
     """Yield the rows of nodes that serve nothing, and of a cluster that lists no nodes."""
     for mount in mounts or (MountRef("", ""),):
-        for address, error in nodes.deaf.items():
-            yield _failed(mount, error, address)
+        for one in nodes.states:
+            if one.error is not None:
+                yield _failed(mount, one.error, one.node)
     for one in nodes.states:
-        if one.state == "standby_without_leader" and one.node not in nodes.deaf:
+        if one.state == "standby_without_leader" and one.error is None:
             yield MountHealth("", "", one.state, None, one.detail, one.node, one.fix)
     if nodes.unlisted is None:
         return

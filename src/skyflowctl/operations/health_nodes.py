@@ -1,17 +1,21 @@
 """Finds the nodes that ``health`` asks, and those that serve nothing."""
 
 from collections.abc import Mapping
-from contextlib import suppress
-from dataclasses import field, replace
+from dataclasses import replace
 
-from skyflowctl.concurrency import Workers
 from skyflowctl.frozen import dataclass
 from skyflowctl.operations.blocked_audit import (
     PROBE_SECONDS,
     RECORD_FAILED,
     AuditSuspects,
 )
-from skyflowctl.operations.node_states import NodeStatus, deaf_node, look_at, unnamed_node
+from skyflowctl.operations.node_states import (
+    NodeStatus,
+    look_at,
+    look_at_each,
+    unnamed_node,
+    unnamed_nodes,
+)
 from skyflowctl.vault.errors import ServerUnreachableError, VaultError
 from skyflowctl.vault.gateway import Gateway, GatewayForNode
 from skyflowctl.vault.responses import ClusterNode
@@ -28,15 +32,14 @@ class AskedNodes:
     Args:
         clients: a gateway for each node to ask, by its name; empty name: any node at the address.
         unasked: nodes of the cluster whose address was not named, so they must not get a token.
-        deaf: why a named node serves nothing, by its address; it is not among the clients.
         unlisted: why the cluster did not list its nodes, though this login may.
         leader: the address of the leader, if a node named it then.
-        states: of each node, also of the unasked and the deaf.
+        states: of each node, also of the unasked, and of those that serve nothing: these are not
+            among the clients.
     """
 
     clients: Mapping[str, Gateway]
     unasked: tuple[str, ...] = ()
-    deaf: Mapping[str, VaultError] = field(default_factory=dict)
     unlisted: VaultError | None = None
     leader: str = ""
     states: tuple[NodeStatus, ...] = ()
@@ -68,27 +71,16 @@ def asked_nodes(
                 found = _listed(gateway, connect, deadline, suspects is not None, found.clients)
         return _with_states(found, {seen.node: seen})
 
-    def look(one: Gateway) -> NodeStatus | VaultError:
-        try:
-            with within(deadline):
-                return look_at(one, suspects, deadline)
-        except VaultError as error:
-            return error
-
-    with Workers(len(named)) as pool:
-        looks = dict(zip(named, pool.map(look, named.values()), strict=True))
-    deaf = {address: one for address, one in looks.items() if isinstance(one, VaultError)}
-    seen_states = {address: one for address, one in looks.items() if isinstance(one, NodeStatus)}
-    found = _of_named(gateway, connect, named, deaf, deadline)
+    looks = look_at_each(named, lambda one: look_at(one, suspects, deadline), deadline)
+    found = _of_named(gateway, connect, named, looks, deadline)
     for one in named.values():
         if one not in found.clients.values():
             one.close()
-    return _with_states(found, seen_states)
+    return _with_states(found, looks)
 
 
-def _with_states(found: AskedNodes, seen: Mapping[str, NodeStatus]) -> AskedNodes:
-    deaf = (deaf_node(address, error) for address, error in found.deaf.items())
-    return replace(found, states=(*seen.values(), *deaf, *map(unnamed_node, found.unasked)))
+def _with_states(found: AskedNodes, looks: Mapping[str, NodeStatus]) -> AskedNodes:
+    return replace(found, states=(*looks.values(), *map(unnamed_node, found.unasked)))
 
 
 def _named(
@@ -105,21 +97,15 @@ def _of_named(
     gateway: Gateway,
     connect: GatewayForNode | None,
     named: Mapping[str, Gateway],
-    deaf: Mapping[str, VaultError],
+    looks: Mapping[str, NodeStatus],
     deadline: float | None,
 ) -> AskedNodes:
     """Return the nodes that the cluster lists, without deaf ones; without a list, the named."""
-    heard = {address: one for address, one in named.items() if address not in deaf}
-    if not heard:
-        return AskedNodes({}, deaf=deaf)
-    if not deaf:
+    heard = {address: one for address, one in named.items() if looks[address].error is None}
+    if len(heard) == len(named):
         with within(deadline):
             return _listed(gateway, connect, deadline, True, heard)
-    unasked: tuple[str, ...] = ()
-    with suppress(VaultError), within(_LIST_SECONDS):
-        nodes = next(iter(heard.values())).sys.nodes()
-        unasked = tuple(name for name in map(_name, nodes) if name not in named)
-    return AskedNodes(heard, unasked, deaf)
+    return AskedNodes(heard, unnamed_nodes(named, looks))
 
 
 def _listed(

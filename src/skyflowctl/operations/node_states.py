@@ -1,9 +1,8 @@
 """The state of each node of a cluster, asked directly: what a balanced address hides."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import field, replace
-from functools import partial
 from typing import Any
 
 from skyflowctl.clock import Clock, SystemClock, span_text
@@ -13,7 +12,7 @@ from skyflowctl.frozen import dataclass
 from skyflowctl.operations.blocked_audit import AuditSuspects, refuse_blocked_audit
 from skyflowctl.text import listed
 from skyflowctl.vault.errors import VaultError
-from skyflowctl.vault.gateway import Gateway, in_time
+from skyflowctl.vault.gateway import Gateway
 from skyflowctl.vault.health_states import health_state
 from skyflowctl.vault.node_plugins import PluginOnNode, PluginState, plugins_on_node
 from skyflowctl.vault.nodes import answers_itself, reaches_leader
@@ -23,6 +22,7 @@ from skyflowctl.vault.waits import within
 
 SKEW_SECONDS = 5
 """A smaller difference between two clocks is normal, and changes nothing."""
+_LIST_SECONDS = 2.0
 
 NODE_STATES = (
     "active",
@@ -71,6 +71,7 @@ class NodeStatus:
         version: of the server; empty: not known.
         plugins: by mount, what is known about its plugin there; the others were not asked for.
         digests: by mount, the digest of the plugin that the node says it runs.
+        error: why it serves nothing; not part of the JSON.
     """
 
     node: str
@@ -81,6 +82,7 @@ class NodeStatus:
     version: str = ""
     plugins: Mapping[str, PluginOnNode] = field(default_factory=dict)
     digests: Mapping[str, str] = field(default_factory=dict)
+    error: VaultError | None = None
 
     @property
     def well(self) -> bool:
@@ -176,7 +178,7 @@ def deaf_node(address: str, error: VaultError) -> NodeStatus:
     """Return the state of a node that serves nothing."""
     problem, state = error.problems[0], health_state(error)
     known = state if state in NODE_STATES else "unreachable"
-    return NodeStatus(address, known, problem.why or problem.summary, problem.fix)
+    return NodeStatus(address, known, problem.why or problem.summary, problem.fix, error=error)
 
 
 def unnamed_node(address: str) -> NodeStatus:
@@ -246,12 +248,14 @@ def every_node(
         clock: this machine's.
     """
 
-    def look(client: Gateway) -> NodeStatus:
-        return _with_plugins(look_at(client, suspects, deadline, clock=clock), client, paths)
-
-    named = gateway.transport.server.addresses
-    states = _at_each(gateway, dict.fromkeys(named, look), deadline)
-    return (*states, *map(unnamed_node, _unnamed(gateway, states)))
+    with _opened(gateway, gateway.transport.server.addresses) as clients:
+        states = look_at_each(
+            clients,
+            lambda one: _with_plugins(look_at(one, suspects, deadline, clock=clock), one, paths),
+            deadline,
+        )
+        unnamed = unnamed_nodes(clients, states)
+    return (*states.values(), *map(unnamed_node, unnamed))
 
 
 def plugins_on_nodes(
@@ -261,52 +265,53 @@ def plugins_on_nodes(
 
     Those with which something is wrong are not asked again.
     """
-    able = [one for one in nodes if one.well and one.state != "not_asked"]
-    asked = _at_each(
-        gateway,
-        {one.node: partial(_with_plugins, one, paths=paths) for one in able},
-        deadline,
-    )
-    found = {one.node: one for one in asked}
+    able = {one.node: one for one in nodes if one.well and one.state != "not_asked"}
+    with _opened(gateway, able) as clients:
+        found = look_at_each(
+            clients,
+            lambda one: _with_plugins(able[one.transport.server.address], one, paths),
+            deadline,
+        )
     return tuple(found.get(one.node, one) for one in nodes)
 
 
-def _at_each(
-    gateway: Gateway, looks: Mapping[str, Callable[[Gateway], NodeStatus]], deadline: float | None
-) -> list[NodeStatus]:
-    """Ask nodes at once, by address, each within so many seconds."""
+@contextmanager
+def _opened(gateway: Gateway, addresses: Iterable[str]) -> Iterator[dict[str, Gateway]]:
+    clients = {one: gateway.node(one) for one in addresses}
+    try:
+        yield clients
+    finally:
+        for one in clients.values():
+            one.close()
+
+
+def look_at_each(
+    clients: Mapping[str, Gateway], look: Callable[[Gateway], NodeStatus], deadline: float | None
+) -> dict[str, NodeStatus]:
+    """Ask nodes at once, by address, each within so many seconds; also those that fail."""
 
     def state(address: str) -> NodeStatus:
-        client = gateway.node(address)
         try:
             with within(deadline):
-                return looks[address](client)
+                return look(clients[address])
         except VaultError as error:
             return deaf_node(address, error)
-        finally:
-            client.close()
 
-    with Workers(len(looks) or 1) as pool:
-        return pool.map(state, looks)
+    with Workers(len(clients)) as pool:
+        return dict(zip(clients, pool.map(state, clients), strict=True))
 
 
-def _unnamed(gateway: Gateway, states: Sequence[NodeStatus]) -> list[str]:
+def unnamed_nodes(
+    clients: Mapping[str, Gateway], states: Mapping[str, NodeStatus]
+) -> tuple[str, ...]:
     """Return the nodes of the cluster that were not named; none if they cannot be listed."""
-    able = (one.node for one in states if one.state in {"active", "standby", "standby_forwards"})
-    address = next(able, None)
-    if address is None:
-        return []
-    client = gateway.node(address)
+    able = next((one for address, one in clients.items() if states[address].well), None)
     try:
-        listed = in_time(client.sys.nodes)
+        with within(_LIST_SECONDS):
+            names = [one.api_address or one.hostname for one in able.sys.nodes()] if able else []
     except VaultError:
-        return []
-    finally:
-        client.close()
-    known = {one.node for one in states}
-    if len(listed) < 2:
-        return []
-    return [one.api_address for one in listed if one.api_address and one.api_address not in known]
+        return ()
+    return tuple(one for one in names if one not in states) if len(names) > 1 else ()
 
 
 def _with_plugins(seen: NodeStatus, client: Gateway, paths: Sequence[str]) -> NodeStatus:
