@@ -51,6 +51,7 @@ class UpgradeServer:
     rights: tuple[str, ...] = ("root",)
     guarded: tuple[str, ...] = ()
     refuses_tune: bool = False
+    config_status: int = 0
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def __post_init__(self) -> None:
@@ -209,8 +210,10 @@ class NodeTransport(FakeTransport):
         if not runs.serves:
             text = f'no handler for route "{mount}". route entry found, but backend is nil.'
             raise error_for(404, (text,), method="GET", path=mount)
-        if rest == "health":
-            return {"healthy": True, "token_service": {"reachable": True}}
+        if rest == "config":
+            if self.cluster.config_status:
+                raise error_for(self.cluster.config_status, ("no",), method="GET", path=mount)
+            return {"credentials_configured": True}
         assert rest == "verify"
         ok = runs.version != BROKEN
         return {"roles": {"reader": {"ok": ok, "status": 200 if ok else 401, "message": "no"}}}

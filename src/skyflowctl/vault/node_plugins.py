@@ -46,10 +46,12 @@ def plugins_on_node(
 ) -> Mapping[str, PluginOnNode]:
     """Ask a node for each mount's config, which needs the plugin but no token service."""
     with Workers(parallelism) as pool:
-        return dict(zip(paths, pool.map(lambda path: _plugin(client, path), paths), strict=True))
+        found = pool.map(lambda path: plugin_on_node(client, path), paths)
+        return dict(zip(paths, found, strict=True))
 
 
-def _plugin(client: Gateway, path: str) -> PluginOnNode:
+def plugin_on_node(client: Gateway, path: str) -> PluginOnNode:
+    """Ask a node for one mount's config, within the time of one mount."""
     try:
         return PluginOnNode(PluginState.RUNS, config=in_time(client.engine(path).config))
     except PluginMissingError as error:

@@ -193,6 +193,23 @@ def test_a_file_that_differs_on_one_standby_goes_back():
     assert there.serves(ORDER)
 
 
+@pytest.mark.parametrize("status", [403, 500])
+def test_an_answer_that_is_not_the_engines_is_no_proof_that_a_version_runs(status):
+    there = server(config_status=status)
+    result = upgraded(there, TO_NEW)
+    assert results(result) == {ORDER: "failed", PAYMENT: "not_started"}
+    (problem,) = [one.problem for one in result.mounts if one.problem]
+    assert "whether the plugin runs is not known: " in problem.why
+    assert not result.mounts[0].nodes[0].serves
+
+
+def test_a_login_that_may_not_read_the_proof_is_refused_before_the_first_write():
+    there = server(rights=("update",))
+    with pytest.raises(NotPermittedError, match=r"skyflow/order/config \(read\)"):
+        upgraded(there, TO_NEW)
+    assert not [path for _, _, path in there.log if "tune" in path or "reload" in path]
+
+
 def test_a_mount_that_cannot_go_back_is_unhealthy(monkeypatch):
     monkeypatch.setattr(upgrade_nodes, "LAG_SECONDS", 0.1)
     there = server(THREE, spoiled={"n2": {NEW, OLD}})

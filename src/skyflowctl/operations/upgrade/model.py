@@ -5,6 +5,7 @@ from enum import StrEnum
 from skyflowctl.errors import ExitCode, Problem
 from skyflowctl.frozen import dataclass
 from skyflowctl.operations.mount_refs import MountRef
+from skyflowctl.vault.node_plugins import PluginOnNode, PluginState
 from skyflowctl.vault.responses import CatalogEntry
 
 UPGRADED_FROM = "upgraded_from"
@@ -89,16 +90,21 @@ class NodeRuns:
         wanted: the version that the mount is tuned to, as this node has it.
         version: the version that it last started.
         sha256: the digest of that file.
-        serves: whether the plugin's process answers. A node keeps the version and digest of a
-            process that did not start again (measured on OpenBao 2.7.2), so they prove nothing
-            without it.
+        plugin: what the answer of the plugin's process proves. A node keeps the version and digest
+            of a process that did not start again (measured on OpenBao 2.7.2), so they prove
+            nothing without it.
     """
 
     node: str
     wanted: str
     version: str
     sha256: str
-    serves: bool
+    plugin: PluginOnNode
+
+    @property
+    def serves(self) -> bool:
+        """Whether the plugin was seen to run."""
+        return self.plugin.state is PluginState.RUNS
 
     def runs(self, entry: CatalogEntry) -> bool:
         """Whether this node serves the mount with this entry's file."""

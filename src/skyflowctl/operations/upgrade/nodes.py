@@ -18,8 +18,9 @@ from skyflowctl.errors import NotPermittedError, Problem, RefusedError
 from skyflowctl.frozen import dataclass
 from skyflowctl.operations.upgrade.model import NodeRuns
 from skyflowctl.retry import Backoff, retry
-from skyflowctl.vault.errors import ForbiddenError, PluginMissingError, VaultError
+from skyflowctl.vault.errors import ForbiddenError
 from skyflowctl.vault.gateway import Gateway, GatewayForNode
+from skyflowctl.vault.node_plugins import PluginOnNode, PluginState, plugin_on_node
 from skyflowctl.vault.responses import CatalogEntry, ClusterNode
 
 LAG_SECONDS = 15.0
@@ -42,24 +43,18 @@ class UpgradeNode:
         """
         live = self.gateway.sys.mount(path)
         if live is None:
-            return NodeRuns(self.name, "", "", "", serves=False)
+            return self.unknown("nothing is mounted there")
         return NodeRuns(
             self.name,
             live.plugin_version,
             live.running_plugin_version,
             live.running_sha256,
-            serves=self._serves(path),
+            plugin_on_node(self.gateway, path),
         )
 
-    def _serves(self, path: str) -> bool:
-        try:
-            self.gateway.engine(path).health(refresh=False)
-        except PluginMissingError:
-            return False
-        except VaultError as error:
-            # An engine that answers with an error runs; no answer at all proves nothing.
-            return error.status != 0
-        return True
+    def unknown(self, why: str) -> NodeRuns:
+        """Return that it is not known what the node runs."""
+        return NodeRuns(self.name, "", "", "", PluginOnNode(PluginState.NOT_KNOWN, why))
 
     def wait_for_tune(self, path: str, version: str) -> NodeRuns:
         """Return what the node runs once it knows that the mount is tuned, or after the limit."""
@@ -77,7 +72,8 @@ class UpgradeNode:
 
         def knows() -> bool:
             live = self.gateway.sys.mount(path)
-            return live is not None and live.options.get(name) == value and self._serves(path)
+            known = live is not None and live.options.get(name) == value
+            return known and plugin_on_node(self.gateway, path).state is PluginState.RUNS
 
         retry(knows, bool, wait_at_most(LAG_SECONDS))
 

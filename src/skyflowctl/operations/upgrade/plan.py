@@ -156,6 +156,7 @@ def _needs(mounts: Sequence[MountRef]) -> Iterator[Need]:
     yield "sys/plugins/reload/backend", "update"
     for one in mounts:
         yield f"sys/mounts/{one.path}/tune", "update"
+        yield f"{one.path}/config", "read"  # its answer is the proof that the plugin runs
 
 
 def _refuse_guarded(gateway: Gateway, planned: Sequence[PlannedUpgrade]) -> list[Problem]:

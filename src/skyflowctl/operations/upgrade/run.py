@@ -28,6 +28,7 @@ from skyflowctl.retry import retry
 from skyflowctl.rotation.serving import Serving, serving
 from skyflowctl.vault.gateway import Gateway
 from skyflowctl.vault.live import LiveMount
+from skyflowctl.vault.node_plugins import PluginState
 from skyflowctl.vault.responses import CatalogEntry
 
 _TOKEN_SERVICE_SECONDS = 10.0
@@ -152,8 +153,8 @@ class _MountRun:
         for node in self._session.nodes:
             try:
                 nodes.append(node.now_runs(self._path))
-            except SkyflowctlError:
-                nodes.append(NodeRuns(node.name, "", "", "", serves=False))
+            except SkyflowctlError as error:
+                nodes.append(node.unknown(error.problems[0].summary))
         return _row(self._planned, result, steps=self._steps, nodes=nodes, problem=problem)
 
     def _step(self, name: UpgradeStepName, node: str, work: Callable[[], bool | None]) -> None:
@@ -233,8 +234,7 @@ class _MountRun:
             raise UpgradeFailedError(
                 f"{_at(node)} does not run {entry.version} of {self._path} after its reload",
                 why=f"it runs {now.version or 'nothing'} with digest {now.sha256[:12] or 'none'}, "
-                f"wanted {entry.sha256[:12]}"
-                + ("" if now.serves else "; the plugin does not answer"),
+                f"wanted {entry.sha256[:12]}" + ("" if now.serves else f"; {_not_seen(now)}"),
                 fix="see the server's log on that node",
                 code="upgrade-not-running",
             )
@@ -249,7 +249,7 @@ class _MountRun:
         if not now.runs(entry):
             raise UpgradeFailedError(
                 f"{_at(node)} does not run {entry.version} of {self._path} any more",
-                why="its process does not answer" if not now.serves else f"it runs {now.version}",
+                why=f"it runs {now.version}" if now.serves else _not_seen(now),
                 fix="see the server's log on that node",
                 code="upgrade-not-running",
             )
@@ -353,6 +353,12 @@ def _record_of(live: LiveMount | None, version: str) -> dict[str, str]:
 
 _SAME_COMMAND = "run the same command again"
 _UNKNOWN = "the version before is not known, or not in the catalog any more"
+
+
+def _not_seen(now: NodeRuns) -> str:
+    missing = now.plugin.state is PluginState.DOES_NOT_RUN
+    known = "the plugin does not run" if missing else "whether the plugin runs is not known"
+    return f"{known}: {now.plugin.why}"
 
 
 def _at(node: UpgradeNode) -> str:
