@@ -148,7 +148,9 @@ def test_a_key_that_was_deleted_at_skyflow_is_never_ok(place: Place):
 def test_role_write_sends_only_what_the_engine_keeps(place: Place):
     place.apply()
     words = ("role", "write", "order", "writer")
-    assert place.data(*words, "--role-id", "role-2", "-y")["result"] == "updated"
+    done = place.data(*words, "--role-id", "role-2", "-y")
+    assert done["result"] == "updated"
+    assert [one["code"] for one in done["warnings"]] == ["manifest-differs", "no-check-and-set"]
     assert place.data("role", "show", "order", "writer")["role"]["role_ids"] == ["role-2"]
     refused = place.run(*words, "--ctx-optional", "-y", code=5)
     assert codes(refused) == ["not-supported-by-engine"]

@@ -252,7 +252,10 @@ def _certificates(place: str) -> list[str]:
     """Return the certificates in a PEM file, or in the files of a folder; none if unreadable."""
     found: list[str] = []
     path = Path(place or os.devnull)
-    for file in sorted(path.iterdir()) if path.is_dir() else [path]:
+    files = [path]
+    with contextlib.suppress(OSError):
+        files = sorted(path.iterdir())
+    for file in files:
         with contextlib.suppress(OSError):
             found += _CERTIFICATE.findall(file.read_text(encoding="latin-1"))
     return found

@@ -76,8 +76,9 @@ def plan_role_write(
     asked = _with_marks(patch, live)
     if "ctx_pattern" in asked:
         # What the engine derives from a pattern depends on what was once written, which no
-        # read shows. What is sent is what is shown.
-        required = bool(asked["ctx_pattern"]) or before.get("ctx_required", False)
+        # read shows. What is sent is what is shown; only a role's first pattern changes it.
+        first = bool(asked["ctx_pattern"]) and not before.get("ctx_pattern")
+        required = first or before.get("ctx_required", False)
         asked = {"ctx_required": required, **asked}
     whole = _checked({**before, **asked}, clock)
     wanted = {field: whole[field] for field in asked}
@@ -88,7 +89,10 @@ def plan_role_write(
     version = live.version if live else 0
     cas = version if api.has("cas") else None
     action = Action(kind, ObjectKind.ROLE, "", full, changes, wanted, cas)
-    return RoleChange(action, version, _warnings(full, live))
+    warnings = _warnings(full, live)
+    if cas is None:
+        warnings += (_unguarded(full),)
+    return RoleChange(action, version, warnings)
 
 
 def carry_out_role_write(action: Action, gateway: Gateway) -> LiveRole:
@@ -160,6 +164,15 @@ def _not_kept(full: str) -> RefusedError:
         why="an engine with the basic API has no ctx rules, and neither signs nor reuses tokens",
         fix="change only the role id, description and tags, or register skyflowctl's engine",
         code="not-supported-by-engine",
+    )
+
+
+def _unguarded(full: str) -> Problem:
+    return Problem(
+        "no-check-and-set",
+        f"a change of {full} by another client in this moment would be overwritten",
+        "an engine with the basic API has no check-and-set",
+        "let no other client write the role meanwhile, or register skyflowctl's engine",
     )
 
 

@@ -139,6 +139,9 @@ def test_a_pattern_means_required_as_the_help_says(rig):
         "--ctx-probe", "ab",
     )  # fmt: skip
     assert not engine.role("new").ctx_required
+    data = written(path, "new", "--ctx-pattern", "b*", "--ctx-probe", "bx")
+    assert [one["field"] for one in data["changes"]] == ["ctx_pattern", "ctx_probe"]
+    assert not engine.role("new").ctx_required  # it was optional, and is not named
     data = written(path, "new", "--ctx-pattern", "", "--ctx-probe", '{"purpose": "x"}')
     assert [one["field"] for one in data["changes"]] == ["ctx_pattern", "ctx_probe"]
     assert engine.role("new").ctx_probe == {"purpose": "x"}

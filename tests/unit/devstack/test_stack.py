@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ssl
+from pathlib import Path
 
 import pytest
 import trustme
@@ -54,4 +55,13 @@ def test_public_roots_are_trusted_on_a_system_that_has_none(layout, tmp_path, mo
     monkeypatch.setattr(ssl, "get_default_verify_paths", lambda: usual)
     write_bundle(layout, {})
     assert len(names(layout)) > 50
+    assert "skyflowctl dev stack" in names(layout)
+
+
+def test_a_folder_of_certificates_that_cannot_be_read_has_none(layout, tmp_path, monkeypatch):
+    def refuse(_):
+        raise PermissionError
+
+    monkeypatch.setattr(Path, "iterdir", refuse)
+    write_bundle(layout, {"SSL_CERT_FILE": str(tmp_path)})
     assert "skyflowctl dev stack" in names(layout)

@@ -1,6 +1,6 @@
 """``skyflowctl status``."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from datetime import datetime
 from functools import partial
@@ -32,10 +32,6 @@ if TYPE_CHECKING:
     from skyflowctl.operations.health import HealthResult
     from skyflowctl.operations.status import MountStatus, StatusResult
     from skyflowctl.vault.gateway import Gateway
-
-_NO_KEY: dict[str, Any] = {
-    "key_id": "", "age_seconds": None, "expires_at": "", "due": False, "due_at": ""
-}  # fmt: skip
 
 
 @command(
@@ -194,12 +190,12 @@ _DRIFT = {
 
 
 def _summary(mounts: Sequence[Mapping[str, Any]]) -> list[Piece]:
-    """Return all that needs somebody in one line; what was not read is never ok."""
+    """Count the mounts that need attention; one that was not read is never ok."""
     well = sum(one["health"] == "ok" and not one["unread"] for one in mounts)
     counts = (
         ("bold red", sum("revoked" in one for one in mounts), "cut off"),
         ("bold red", sum(one["unread"] for one in mounts), "not read"),
-        ("bold yellow", sum(bool((one["credential"] or _NO_KEY)["due"]) for one in mounts), "due"),
+        ("bold yellow", sum((one["credential"] or {}).get("due", False) for one in mounts), "due"),
         ("bold yellow", sum(bool(one["drift"]) for one in mounts), "drifted"),
     )
     style = "bold green" if well == len(mounts) else "bold red"
@@ -222,16 +218,16 @@ def _columns(now: datetime, *, wide: bool) -> list[Column]:
         Column("ENGINE", _engine, whole=True),
         Column("HEALTH", _health, whole=True),
         Column("ROLES", lambda one: _read(one, str(len(one["roles"])))),
-        Column("KEY", lambda one: _read(one, _short(_key(one)["key_id"], one))),
+        Column("KEY", partial(_of_key, _short)),
         Column("AGE", lambda one: _read(one, _age_of(one)), least=4),
-        Column("DUE", lambda one: _read(one, _due(_key(one), now)), whole=True),
+        Column("DUE", partial(_of_key, partial(_due, now=now)), whole=True),
         Column("DRIFT", _drifted, whole=True),
     ]
     name = Column("MOUNT", lambda one: one["name"], whole=True)
     if not wide:
         return [name, *middle]
     path = Column("PATH", lambda one: one["path"], whole=True)
-    ends = Column("EXPIRES", lambda one: _read(one, _key(one)["expires_at"][:10] or "-"))
+    ends = Column("EXPIRES", partial(_of_key, lambda key: key["expires_at"][:10] or "-"))
     return [name, path, *middle[:-1], ends, middle[-1]]
 
 
@@ -240,8 +236,15 @@ def _read(one: Mapping[str, Any], cell: Piece) -> Piece:
     return Styled("?", "bold red") if one["unread"] else cell
 
 
-def _key(one: Mapping[str, Any]) -> Mapping[str, Any]:
-    return one["credential"] or _NO_KEY
+def _of_key(cell: Callable[[Mapping[str, Any]], Piece], one: Mapping[str, Any]) -> Piece:
+    """Return a cell of what is known of a mount's live key; ``-``: it has none.
+
+    An engine with the basic API has a key, but does not report which.
+    """
+    key = one["credential"]
+    if key is None:
+        return _read(one, "-")
+    return _read(one, cell(key) if key["key_id"] else "?")
 
 
 def _engine(one: Mapping[str, Any]) -> Piece:
@@ -264,17 +267,14 @@ def _age_of(one: Mapping[str, Any]) -> str:
     return "?" if seconds is None else _age(seconds)
 
 
-def _short(key_id: str, one: Mapping[str, Any]) -> str:
-    """Return enough of a key id to distinguish keys on 80 columns; JSON has all of it."""
-    if not key_id:  # an engine with the basic API has one, but does not report which
-        return "?" if one["credential"] else "-"
+def _short(key: Mapping[str, Any]) -> str:
+    """Return enough of a key's id to distinguish keys on 80 columns; JSON has all of it."""
+    key_id: str = key["key_id"]
     return key_id if len(key_id) <= 9 else f"{key_id[:8]}…"
 
 
 def _due(key: Mapping[str, Any], now: datetime) -> Piece:
     """Return the date on which a key is due, and how far that is; without a rule, its end."""
-    if not key["key_id"]:
-        return "-"
     if not key["due_at"]:
         return Styled(f"ends {key['expires_at'][:10]}" if key["expires_at"] else "no date", "dim")
     far = parse_rfc3339(key["due_at"]) - now
