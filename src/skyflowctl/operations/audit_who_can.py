@@ -152,7 +152,7 @@ def who_can(
     """
     transport, path = gateway.transport, f"{mount}/creds/{role}"
     own = own_token(transport)
-    accessor = "" if isinstance(own, NotRead) else str(own.get("accessor") or "")
+    accessor = "" if isinstance(own, NotRead) else own.accessor
     tokens = live_tokens(transport, accessor, parallelism)
     texts = policies(transport, parallelism)
     not_read = [one for one in (tokens, texts) if isinstance(one, NotRead)]

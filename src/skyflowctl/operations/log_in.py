@@ -87,7 +87,7 @@ def log_in(transport: Transport, settings: LoginSettings, inputs: LoginInputs) -
     try:
         if settings.method == "token":
             token = checked_token(_secret(settings, inputs).reveal(), "the user")
-            return look_up_new(transport, token, minted=False)
+            return IssuedLogin(token, look_up_new(transport, token), minted=False)
         if settings.method == "oidc":
             return inputs.browse(transport, settings)
         path, body = _request(settings, inputs)

@@ -36,6 +36,7 @@ from skyflowctl.vault.errors import (
 )
 from skyflowctl.vault.gateway import MOUNT_SECONDS, Gateway, GatewayForNode
 from skyflowctl.vault.live import LiveConfig, LiveMount
+from skyflowctl.vault.login_api import OwnLogin
 from skyflowctl.vault.responses import CatalogEntry
 from skyflowctl.vault.server_state import refuse_not_serving
 from skyflowctl.vault.waits import within
@@ -126,7 +127,7 @@ class _Gathering:
         )
         return self._with_logins(known)
 
-    def _own(self) -> Mapping[str, Any] | NotRead:
+    def _own(self) -> OwnLogin | NotRead:
         """Return the data of this login's token; a dead token ends the command.
 
         A login that may not look itself up may still read everything else.
@@ -136,9 +137,9 @@ class _Gathering:
             self.gateway.sys.capabilities(["sys/mounts"])
         return own
 
-    def _server_wide(self, server: Server, own: Mapping[str, Any] | NotRead) -> Facts:
+    def _server_wide(self, server: Server, own: OwnLogin | NotRead) -> Facts:
         transport, most = self.gateway.transport, self.question.parallelism
-        accessor = "" if isinstance(own, NotRead) else str(own.get("accessor") or "")
+        accessor = "" if isinstance(own, NotRead) else own.accessor
         with Workers(most) as pool:
             devices = pool.submit(reads.read_audit_devices, transport)
             headers = pool.submit(self._headers)
@@ -156,7 +157,7 @@ class _Gathering:
             return Facts(
                 now=self.clock.now(),
                 server=described,
-                own_policies=None if isinstance(own, NotRead) else _policies(own),
+                own_policies=None if isinstance(own, NotRead) else own.policies,
                 audit_devices=devices.result(),
                 audited_headers=headers.result(),
                 **catalog.result(),
@@ -240,11 +241,6 @@ def _part(read: Callable[[], T], path: str, capability: str) -> T | NotRead:
             return or_not_read(read, path, capability)
     except OutcomeUnknownError as error:
         return NotRead(path, (), error.problems[0].why)
-
-
-def _policies(token: Mapping[str, Any]) -> tuple[str, ...]:
-    named = [*(token.get("policies") or ()), *(token.get("identity_policies") or ())]
-    return tuple(str(name) for name in named)
 
 
 def _due(rule: RotationRule, config: LiveConfig, now: datetime) -> str:

@@ -39,19 +39,20 @@ class EndedLogin:
 
 def record_of(context: ContextEntry, method: str, cluster: str, issued: IssuedLogin) -> LoginRecord:
     """Return what is stored of a new login."""
+    own = issued.own
     return LoginRecord(
         context.name,
         context.address,
         context.namespace,
         cluster,
-        issued.accessor,
-        issued.user,
-        issued.policies,
+        own.accessor,
+        own.user,
+        own.policies,
         method,
         issued.minted,
-        issued.renewable,
-        issued.ttl,
-        rfc3339_or_empty(issued.ends),
+        own.renewable,
+        own.ttl,
+        rfc3339_or_empty(own.ends),
     )
 
 
@@ -91,7 +92,7 @@ def check_login(
         raise _ended(record, "the keyring has no token for it")
     transport = connect(replace(target, token=token, login=bind(record, token)))
     try:
-        found = look_up(transport, token, minted=record.minted)
+        found = look_up(transport)
     except ForbiddenError as error:
         raise _ended(record, error.problems[0].why) from error
     finally:

@@ -31,9 +31,10 @@ from skyflowctl.vault.errors import (
     VaultError,
 )
 from skyflowctl.vault.http_transport import HttpTransport
+from skyflowctl.vault.login_api import OwnLogin
 from skyflowctl.vault.namespaces import namespace_of
 from skyflowctl.vault.pending_store import CachedStore, PendingStore, StoredRequest
-from skyflowctl.vault.system_api import OwnLogin, SystemApi
+from skyflowctl.vault.system_api import SystemApi
 from skyflowctl.vault.target import Target
 from skyflowctl.vault.transport import Reply, Request, WrapInfo
 from skyflowctl.vault.waits import WaitMonitor

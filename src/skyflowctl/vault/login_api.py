@@ -12,34 +12,48 @@ from skyflowctl.vault.errors import ForbiddenError, VaultError
 from skyflowctl.vault.held_login import HeldToken
 from skyflowctl.vault.transport import Request, Transport
 
+LOOK_UP = "auth/token/lookup-self"
+
+
+@dataclass(frozen=True, slots=True)
+class OwnLogin:
+    """What the server says of a token to its holder.
+
+    Args:
+        accessor: names it without revealing it.
+        user: the server's display name; empty if the token may not look itself up.
+        policies: what it may do, with those of its entity.
+        ttl: its whole life in seconds; 0: it never ends.
+        ends: when it expires; None if never, or if that is not known.
+        renewable: whether the server renews it.
+        entity: the id of its entity; empty if it has none, None if that is not known.
+    """
+
+    accessor: str = ""
+    user: str = ""
+    policies: tuple[str, ...] = ()
+    ttl: int = 0
+    ends: datetime | None = None
+    renewable: bool = False
+    entity: str | None = None
+
+    @property
+    def is_root(self) -> bool:
+        """Whether it may do everything, past every control group."""
+        return "root" in self.policies
+
 
 @dataclass(frozen=True, slots=True)
 class IssuedLogin:
-    """A token and what the server says of it.
-
-    Args:
-        token: the token.
-        accessor: names it without revealing it.
-        user: the server's display name; empty if the token may not look itself up.
-        policies: what it may do.
-        ttl: its whole life in seconds; 0: it never ends.
-        ends: None: never.
-        renewable: whether the server renews it.
-        minted: False: the user gave it.
-    """
+    """A token and what the server says of it; ``minted`` is False if the user gave it."""
 
     token: Secret
-    accessor: str
-    user: str
-    policies: tuple[str, ...]
-    ttl: int
-    ends: datetime | None
-    renewable: bool
+    own: OwnLogin
     minted: bool
 
     def held(self) -> HeldToken:
         """Return the token with its end."""
-        return HeldToken(self.token, self.ttl, self.ends, self.renewable)
+        return HeldToken(self.token, self.own.ttl, self.own.ends, self.own.renewable)
 
 
 def issue_login(
@@ -68,24 +82,22 @@ def issue_login(
             fix="log in with 'bao login', and set BAO_ADDR: its token is used then",
             code="second-factor",
         )
-    ttl = int(auth.get("lease_duration") or 0)
-    issued = IssuedLogin(
-        Secret(str(auth["client_token"])),
-        str(auth.get("accessor") or ""),
-        "",
-        tuple(auth.get("policies") or ()),
-        ttl,
-        clock.now() + timedelta(seconds=ttl) if ttl else None,
-        bool(auth.get("renewable")),
-        minted=True,
-    )
+    token = Secret(str(auth["client_token"]))
     try:
-        return look_up_new(transport, issued.token, minted=True)
+        own = look_up_new(transport, token)
     except ForbiddenError:  # a token without the policy default
-        return issued
+        ttl = int(auth.get("lease_duration") or 0)
+        own = OwnLogin(
+            accessor=str(auth.get("accessor") or ""),
+            policies=tuple(auth.get("policies") or ()),
+            ttl=ttl,
+            ends=clock.now() + timedelta(seconds=ttl) if ttl else None,
+            renewable=bool(auth.get("renewable")),
+        )
+    return IssuedLogin(token, own, minted=True)
 
 
-def look_up_new(transport: Transport, token: Secret, *, minted: bool) -> IssuedLogin:
+def look_up_new(transport: Transport, token: Secret) -> OwnLogin:
     """Return what the server says of a token that is not bound to a cluster yet.
 
     Raises:
@@ -94,29 +106,29 @@ def look_up_new(transport: Transport, token: Secret, *, minted: bool) -> IssuedL
     """
     own = transport.as_login(token)
     try:
-        return look_up(own, token, minted=minted)
+        return look_up(own)
     finally:
         own.close()
 
 
-def look_up(transport: Transport, token: Secret, *, minted: bool) -> IssuedLogin:
+def look_up(transport: Transport) -> OwnLogin:
     """Return what the server says of the token that a transport sends.
 
     Raises:
         ForbiddenError: it is not valid or, if ``by_policy``, may not look itself up.
         VaultError: the server does not answer.
     """
-    found = transport.send(Request("GET", "auth/token/lookup-self")).data or {}
+    found = transport.send(Request("GET", LOOK_UP)).data or {}
     policies = [*(found.get("policies") or ()), *(found.get("identity_policies") or ())]
-    return IssuedLogin(
-        token,
+    entity = found.get("entity_id")
+    return OwnLogin(
         str(found.get("accessor") or ""),
         str(found.get("display_name") or ""),
         tuple(dict.fromkeys(map(str, policies))),
         int(found.get("creation_ttl") or found.get("ttl") or 0),
         time_or_none(found.get("expire_time")),
         bool(found.get("renewable")),
-        minted=minted,
+        None if entity is None else str(entity),
     )
 
 

@@ -2,12 +2,9 @@
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from datetime import datetime
 from typing import Any
 
-from skyflowctl.clock import parse_rfc3339
 from skyflowctl.errors import PartlyDoneError
-from skyflowctl.frozen import dataclass
 from skyflowctl.retry import Backoff, retry
 from skyflowctl.vault import decode
 from skyflowctl.vault.access_api import AccessApi
@@ -22,6 +19,7 @@ from skyflowctl.vault.errors import (
     VaultError,
 )
 from skyflowctl.vault.live import LiveMount
+from skyflowctl.vault.login_api import OwnLogin, look_up
 from skyflowctl.vault.namespace_contents import namespace_contents
 from skyflowctl.vault.namespaces import NAMESPACE_HEADER, is_root_only
 from skyflowctl.vault.responses import ClusterNode, ServerHealth
@@ -32,21 +30,6 @@ _CHUNK = 500  # a server refuses a request with more than 1,000 JSON strings
 _POLLING = Backoff(first=0.05, longest=1.0)
 _SETTLED_SECONDS = 5.0
 _MOVED_SECONDS = 60.0
-
-
-@dataclass(frozen=True, slots=True)
-class OwnLogin:
-    """The login of a command.
-
-    Args:
-        ends: when its token expires; None if never, or if that is not known.
-        entity: the id of its entity; empty if it has none, None if that is not known.
-        is_root: whether it may do everything, past every control group.
-    """
-
-    ends: datetime | None = None
-    entity: str | None = None
-    is_root: bool = False
 
 
 class SystemApi:
@@ -348,25 +331,14 @@ class SystemApi:
 
     def display_name(self) -> str:
         """Return the server's display name of this login; empty if it returns none."""
-        return str(self._login().get("display_name") or "")
+        return look_up(self._transport).user
 
     def own_login(self) -> OwnLogin:
         """Return what is known of this login; nothing, if it may not look up itself."""
         try:
-            data = self._login()
-            text = str(data.get("expire_time") or "")
-            ends = parse_rfc3339(text) if text else None
-        except (VaultError, ValueError):
+            return look_up(self._transport)
+        except VaultError:
             return OwnLogin()
-        entity = data.get("entity_id")
-        return OwnLogin(
-            ends=ends,
-            entity=None if entity is None else str(entity),
-            is_root="root" in (data.get("policies") or ()),
-        )
-
-    def _login(self) -> Mapping[str, Any]:
-        return self._transport.send(Request("GET", "auth/token/lookup-self")).data or {}
 
     def _get(self, path: str) -> Mapping[str, Any]:
         return self._transport.send(Request("GET", path, fresh=True)).data or {}

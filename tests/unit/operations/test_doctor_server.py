@@ -55,7 +55,6 @@ def checks_of(server: FakeServer, mounts=None) -> ServerChecks:
         declared=mounts,
         plugin_name="skyflow",
         prefix="skyflow",
-        token=None,
         clock=SystemClock(),
     )
 
@@ -194,7 +193,6 @@ def test_names_and_paths_are_those_of_the_manifest():
         declared=None,
         plugin_name="pii",
         prefix="team",
-        token=None,
         clock=SystemClock(),
     ).checks()
     assert any(one.summary.startswith("order ") for one in made["engine"]())

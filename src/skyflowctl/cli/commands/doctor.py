@@ -193,7 +193,6 @@ def _server(
         suspects=audit_suspects(found.address, manifest),
         declared=declared_mounts(manifest) if manifest else None,
         plugin_name=manifest.plugin.name if manifest else DEFAULT_PLUGIN,
-        token=found.token,
         prefix=manifest.path_prefix if manifest else default_prefix(),
         clock=run.clock,
     )

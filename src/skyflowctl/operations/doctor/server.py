@@ -26,7 +26,6 @@ from skyflowctl.posture.facts import Facts, NotRead, Server
 from skyflowctl.posture.model import Finding, Severity
 from skyflowctl.rotation.retirement_plan import retirable_keys
 from skyflowctl.rotation.schedule import due_reason
-from skyflowctl.secret import Secret
 from skyflowctl.text import counted, listed
 from skyflowctl.vault.errors import (
     BadRequestError,
@@ -37,7 +36,7 @@ from skyflowctl.vault.errors import (
 )
 from skyflowctl.vault.gateway import Gateway
 from skyflowctl.vault.live import LiveMount
-from skyflowctl.vault.login_api import look_up
+from skyflowctl.vault.login_api import LOOK_UP, look_up
 from skyflowctl.vault.permissions import missing_permissions
 from skyflowctl.vault.server_state import ServerState
 from skyflowctl.vault.transport import Request
@@ -50,7 +49,6 @@ SCRATCH_MANIFEST = "skyflowctl-doctor"
 """The manifest that the scratch mount of ``--idempotence`` names as its maker."""
 _SECONDS = 10.0
 _SOON_SECONDS = 3600
-_LOOK_UP = "auth/token/lookup-self"
 _MAKE_MOUNTS = "skyflowctl apply"
 _HEADERS = "sys/config/auditing/request-headers"
 _NEEDED: Mapping[str, tuple[str, ...]] = {
@@ -78,7 +76,6 @@ class ServerChecks:
         declared: the manifest's mounts; None: all of the plugin's type.
         plugin_name: the mount type of this engine.
         prefix: left out of the names of mounts that no manifest names.
-        token: this login; None: there is none.
         clock: this machine's.
         serves: whether a node serves requests; known after ``nodes``.
     """
@@ -88,7 +85,6 @@ class ServerChecks:
     declared: Sequence[MountRef] | None
     plugin_name: str
     prefix: str
-    token: Secret | None
     clock: Clock
     serves: bool = field(default=False, init=False)
     _nodes: tuple[NodeStatus, ...] = field(default=(), init=False)
@@ -156,14 +152,14 @@ class ServerChecks:
 
     def _login(self) -> Iterator[Diagnosis]:
         try:
-            own = look_up(self.gateway.transport, self.token or Secret(""), minted=False)
+            own = look_up(self.gateway.transport)
         except ForbiddenError as error:
             if not error.by_policy:
                 yield of_problem(LOGIN, Grade.BAD, error.problems[0])
                 return
             summary = "this login is valid, and may not look itself up"
             why = "so its policies and its end are not known"
-            yield Diagnosis(LOGIN, Grade.UNKNOWN, summary, why, _allow(_LOOK_UP, ("read",)))
+            yield Diagnosis(LOGIN, Grade.UNKNOWN, summary, why, _allow(LOOK_UP, ("read",)))
             return
         names = listed(sorted(own.policies))
         text = f"{own.user or 'a token'} with the policies {names}"

@@ -24,6 +24,7 @@ from skyflowctl.vault.errors import (
     ServerUnreachableError,
     VaultError,
 )
+from skyflowctl.vault.login_api import LOOK_UP, OwnLogin, look_up
 from skyflowctl.vault.namespaces import NAMESPACE_HEADER
 from skyflowctl.vault.transport import Request, Transport
 
@@ -172,10 +173,9 @@ def _policies_one_by_one(transport: Transport, parallelism: int) -> Mapping[str,
     return {name: one for name, one in texts.items() if isinstance(one, str)}
 
 
-def own_token(transport: Transport) -> Mapping[str, Any] | NotRead:
+def own_token(transport: Transport) -> OwnLogin | NotRead:
     """Return what the server knows about the token that is used."""
-    path = "auth/token/lookup-self"
-    return or_not_read(lambda: read_fresh(transport, path), path, "read")
+    return or_not_read(lambda: look_up(transport), LOOK_UP, "read")
 
 
 def live_tokens(transport: Transport, own: str, parallelism: int) -> Tokens | NotRead:
