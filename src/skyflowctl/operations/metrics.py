@@ -14,6 +14,7 @@ from skyflowctl.clock import parse_rfc3339
 from skyflowctl.errors import SkyflowctlError
 from skyflowctl.frozen import dataclass
 from skyflowctl.operations.status import MountStatus, StatusResult
+from skyflowctl.planner.plan import DriftKind
 
 _MOUNT = ("mount", "path")
 # Several servers of Prometheus may scrape at once: they get one reading of the server.
@@ -27,7 +28,8 @@ class Reading:
     Args:
         status: every mount; None: the server could not be read.
         node: the address that answered.
-        drift: the number of differences by kind; None: the plan was not asked for, or failed.
+        drift: the number of differences by kind, without those of 0; None: the plan was not
+            asked for, or could not be made.
         changes: the number of actions that apply would take; None as for ``drift``.
         seconds: how long the reading took; None: not known.
         unknown: paths of named mounts that neither the manifest nor the server has.
@@ -55,8 +57,8 @@ def metric_families(reading: Reading) -> list[GaugeMetricFamily]:
         drift = GaugeMetricFamily(
             "skyflow_drift", "Differences that apply does not mend.", labels=("kind",)
         )
-        for kind, number in sorted(reading.drift.items()):
-            drift.add_metric((kind,), number)
+        for kind in sorted(DriftKind):
+            drift.add_metric((kind.value,), reading.drift.get(kind.value, 0))
         found.append(drift)
     if reading.changes is not None:
         changes = GaugeMetricFamily("skyflow_pending_changes", "Actions that apply would take.")

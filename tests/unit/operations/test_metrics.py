@@ -13,6 +13,7 @@ from skyflowctl.operations.metrics import (
     metrics_text,
 )
 from skyflowctl.operations.status import CredentialStatus, MountStatus, StatusResult
+from skyflowctl.planner.plan import DriftKind
 from skyflowctl.vault.live import FULL_API, LiveRevocation
 
 KEY = CredentialStatus("c", "k", 2, 90, "2026-12-01T00:00:00Z", due=True)
@@ -64,6 +65,10 @@ def test_drift_and_changes_are_there_only_if_they_were_counted():
     made = Reading(StatusResult(()), drift={"undeclared": 2}, changes=3)
     assert values(made)["skyflow_drift", "undeclared"] == 2
     assert values(made)["skyflow_pending_changes",] == 3
+    none = values(Reading(StatusResult(()), drift={}, changes=0))
+    assert {name: value for name, value in none.items() if name[0] == "skyflow_drift"} == {
+        ("skyflow_drift", kind): 0 for kind in DriftKind
+    }
     assert not any(name[0] == "skyflow_drift" for name in values(Reading(StatusResult(()))))
 
 
