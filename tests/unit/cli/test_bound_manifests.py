@@ -10,7 +10,9 @@ from support.fake_server import FakeCredentials, FakeServer
 from support.reached import MANIFEST
 
 from skyflowctl.cli.context import bound_manifests, credential_sources, gateways
+from skyflowctl.operations.doctor import run as doctor
 from skyflowctl.vault import http_transport
+from skyflowctl.vault.failed_answers import error_for
 from skyflowctl.vault.transport import ServerInfo
 
 ADDRESS = "https://bao.shop.example:8200"
@@ -73,6 +75,8 @@ def test_an_address_costs_no_request(server) -> None:
         ("sign", "order", "writer", "token"),
         ("exec", "order", "writer", "--", "true"),
         ("token-file", "order", "writer", "--once", "--path", "token"),
+        ("health", "--mint"),
+        ("doctor", "--idempotence", "-y"),
     ],
     ids=lambda words: " ".join(words[:2]),
 )
@@ -89,11 +93,41 @@ def test_every_other_server_is_refused_before_anything_is_written(server, comman
     assert "cluster fake" in problem["why"]
 
 
-@pytest.mark.parametrize("command", [("status",), ("mount", "list"), ("role", "list", "order")])
+@pytest.mark.parametrize(
+    "command", [("status",), ("health",), ("mount", "list"), ("role", "list", "order")]
+)
 def test_what_only_shows_is_not_refused(server, command) -> None:
     run("apply", "-y")
     declare("other")
     assert run(*command).exit_code != 5
+
+
+def bound_findings(*args: str) -> list[str]:
+    """What doctor says of the target, the address itself left out."""
+    whole = checked_envelope(run("doctor", *args, "-o", "json").stdout)
+    found = [one for one in whole["data"]["findings"] if one["check"] == "target"]
+    assert found[0]["summary"].startswith(ADDRESS)
+    return [f"{one['grade']}: {one['summary']}" for one in found[1:]]
+
+
+def test_doctor_tells_that_the_manifest_is_for_other_servers(server, monkeypatch) -> None:
+    monkeypatch.setattr(doctor, "check_tls", lambda *_: ())
+    declare("other")
+    assert bound_findings() == ["bad: the manifest shop is not for this server"]
+    declare("other", "fake")
+    assert bound_findings() == []
+    Path("mounts.yaml").write_text(MANIFEST)
+    assert bound_findings() == []
+
+
+def test_doctor_does_not_call_a_server_right_whose_cluster_id_it_could_not_read(
+    server, monkeypatch
+) -> None:
+    monkeypatch.setattr(doctor, "check_tls", lambda *_: ())
+    server.server_health = error_for(500, ["no"], method="GET", path="sys/health", request_id="r")
+    server.cluster_id = ""
+    declare("fake")
+    assert bound_findings() == ["unknown: whether the manifest is for this server is not known"]
 
 
 def test_the_printed_fix_works(server) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shlex
 import stat
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -411,3 +412,19 @@ def test_it_has_the_hosts_that_it_was_made_with(server) -> None:
     saved = save("--allow-host", "tokens.example.com:443")
     assert saved["options"] == {"allow_host": ["tokens.example.com:443"]}
     assert invoke("apply", "p.json").exit_code == 0
+
+
+def test_in_another_folder_the_fix_names_the_right_one(server, monkeypatch) -> None:
+    save()
+    Path("sub").mkdir()
+    saved = Path("p.json").absolute()
+    monkeypatch.chdir("sub")
+    done = invoke("apply", "../p.json", "-o", "json")
+    whole = checked_envelope(done.stdout)
+    (problem,) = whole["errors"]
+    assert (done.exit_code, problem["code"], server.writes()) == (65, "manifest-not-found", [])
+    assert "relative to the folder where it was made" in problem["why"]
+    monkeypatch.chdir(saved.parent)
+    _, command = problem["fix"].split("then: skyflowctl ")
+    assert "-f" not in command.split()
+    assert invoke(*shlex.split(command)).exit_code == 0

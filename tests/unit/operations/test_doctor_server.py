@@ -56,6 +56,7 @@ def checks_of(server: FakeServer, mounts=None) -> ServerChecks:
         plugin_name="skyflow",
         prefix="skyflow",
         clock=SystemClock(),
+        refuse_other=lambda: None,
     )
 
 
@@ -194,6 +195,7 @@ def test_names_and_paths_are_those_of_the_manifest():
         plugin_name="pii",
         prefix="team",
         clock=SystemClock(),
+        refuse_other=lambda: None,
     ).checks()
     assert any(one.summary.startswith("order ") for one in made["engine"]())
     lacking = [one.summary for one in made["permissions"]()]

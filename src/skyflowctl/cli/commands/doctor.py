@@ -4,12 +4,13 @@ import os
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, replace
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
 from skyflowctl.cli.command import command
 from skyflowctl.cli.commands.audit.posture_view import wrapped_after
 from skyflowctl.cli.console import Styled, Terminal
-from skyflowctl.cli.context import gateways
+from skyflowctl.cli.context import bound_manifests, gateways
 from skyflowctl.cli.context.contexts import current_context_name, default_prefix
 from skyflowctl.cli.context.dev_stack import audit_suspects, layout_of
 from skyflowctl.cli.envelope import CommandResult, status_of
@@ -69,7 +70,8 @@ def doctor(
     mount with a random name, applies it twice, checks that the second plan is empty, and
     removes it. The credentials of the manifest that are in files or variables mint one token
     each, which is dropped. Without a server named, this machine and the manifest are checked.
-    Name every node with --node: others are not asked."""
+    Name every node with --node: others are not asked. That the manifest names other servers is
+    a bad finding, and refuses --idempotence."""
 
     def work(run: CommandRun) -> CommandResult:
         from skyflowctl.operations.doctor.run import doctor as diagnose
@@ -91,7 +93,11 @@ def doctor(
 
 
 def _idempotence(request: "DoctorRequest", run: CommandRun) -> "IdempotenceCheck":
-    """Return the check, after saying what it makes, and what removes that."""
+    """Return the check, after saying what it makes, and what removes that.
+
+    Raises:
+        RefusedError: the manifest is not for this server.
+    """
     from skyflowctl.manifest.model import Plugin
     from skyflowctl.operations.doctor.idempotence import (
         IdempotenceCheck,
@@ -101,6 +107,7 @@ def _idempotence(request: "DoctorRequest", run: CommandRun) -> "IdempotenceCheck
 
     server, validation = request.server, request.credentials.validation
     assert server is not None, "it was required"
+    server.refuse_other()
     declared = validation.manifest if validation else None
     plugin = declared.plugin if declared else Plugin(server.plugin_name)
     manifest = scratch_manifest(plugin, server.prefix)
@@ -195,6 +202,7 @@ def _server(
         plugin_name=manifest.plugin.name if manifest else DEFAULT_PLUGIN,
         prefix=manifest.path_prefix if manifest else default_prefix(),
         clock=run.clock,
+        refuse_other=partial(bound_manifests.refuse_other_server, manifest, gateway),
     )
 
 

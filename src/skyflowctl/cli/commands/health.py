@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 from skyflowctl.cli.command import command
 from skyflowctl.cli.commands.node_view import show_nodes
 from skyflowctl.cli.console import Styled, Terminal
-from skyflowctl.cli.context import gateways, manifests
+from skyflowctl.cli.context import bound_manifests, gateways, manifests
 from skyflowctl.cli.context.dev_stack import audit_suspects
 from skyflowctl.cli.envelope import CommandResult, Status
 from skyflowctl.cli.options import (
@@ -45,7 +45,7 @@ RefreshOption = Annotated[
         ("skyflowctl health payment --mint", "for an engine with the basic API"),
         ("skyflowctl health -q -o json | jq -r '.data.mounts[].state'", "only the states"),
     ],
-    exits=[ExitCode.UNHEALTHY, ExitCode.INVALID],
+    exits=[ExitCode.UNHEALTHY, ExitCode.REFUSED, ExitCode.INVALID],
 )
 def health(
     target: TargetOptions,
@@ -76,6 +76,7 @@ def health(
 
         chosen = manifests.choose_mounts(mounts, file, run)
         with gateways.open_gateway(target, run) as gateway:
+            bound_manifests.refuse_other_server(chosen.manifest if mint else None, gateway)
             address = gateway.transport.server.address
             suspects = audit_suspects(address, chosen.manifest)
             found = ask(
@@ -93,8 +94,7 @@ def health(
         _refuse_unknown(found, chosen.manifest if mounts else None)
         for node in found.unasked:
             run.notice(f"not asked, because not named: {node} (name it with --node)")
-        warnings = [*lost_records(suspects), *skew_warnings(found.nodes)]
-        return _result(found, [_with_node(row, address) for row in found.mounts], warnings)
+        return _result(found, address, [*lost_records(suspects), *skew_warnings(found.nodes)])
 
     run_command("health", output, work, _view)
 
@@ -106,9 +106,8 @@ def _refuse_unknown(found: "HealthResult", manifest: "Manifest | None") -> None:
         manifests.named_mounts(manifest, nowhere)
 
 
-def _result(
-    found: "HealthResult", rows: Sequence["MountHealth"], warnings: Sequence[Problem]
-) -> CommandResult:
+def _result(found: "HealthResult", address: str, warnings: Sequence[Problem]) -> CommandResult:
+    rows = [_with_node(row, address) for row in found.mounts]
     status: Status = "ok" if found.healthy else "unhealthy"
     problems = [_problem(row) for row in rows if row.state != "ok"]
     data = {

@@ -36,7 +36,13 @@ def reach(run: CommandRun, gateway: "Gateway") -> None:
 
 
 def _check(run: CommandRun) -> None:
-    """Check manifest and server once both are known; a command that only shows is not checked.
+    """Check manifest and server once both are known; a command that only shows is not checked."""
+    if run.gateway is not None and not _only_shows(run.command):
+        refuse_other_server(run.manifest, run.gateway)
+
+
+def refuse_other_server(manifest: "Manifest | None", gateway: "Gateway") -> None:
+    """Refuse a server that a manifest is not for, also to a command that mostly only shows.
 
     A server that is named by its address is not asked for its cluster id.
 
@@ -44,8 +50,7 @@ def _check(run: CommandRun) -> None:
         RefusedError: the server is neither one of the manifest's nor the dev stack.
         VaultError: the cluster id cannot be read.
     """
-    manifest, gateway = run.manifest, run.gateway
-    if manifest is None or gateway is None or not manifest.servers or _only_shows(run.command):
+    if manifest is None or not manifest.servers:
         return
     address = gateway.transport.server.address
     if address in map(_canonical, manifest.servers):
@@ -56,7 +61,7 @@ def _check(run: CommandRun) -> None:
     raise RefusedError(
         f"the manifest {manifest.id} is not for this server",
         why=f"its servers are {', '.join(manifest.servers)}; this is {address}, cluster {cluster}",
-        fix=f"name one of these with --address, or add {cluster} to servers",
+        fix=f"name one of these: export BAO_ADDR=https://HOST:8200; or add {cluster} to servers",
         code="server-not-in-manifest",
     )
 

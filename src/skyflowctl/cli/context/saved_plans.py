@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 from skyflowctl.cli.context.planning import LivePlan, PlanRequest
 from skyflowctl.cli.output_files import check_output_file, writing_output_file
 from skyflowctl.cli.plan_options import PermitOptions
+from skyflowctl.cli.printed_commands import shell_words
 from skyflowctl.cli.runner import CommandRun
-from skyflowctl.errors import RefusedError, UsageError
+from skyflowctl.errors import InvalidInputError, RefusedError, UsageError
 
 if TYPE_CHECKING:
     from skyflowctl.operations.saved_plan import SavedPlan
@@ -139,7 +140,14 @@ def saved_plan(live: LivePlan, run: CommandRun) -> "SavedPlan":
 
 
 def saved_request(saved: "SavedPlan", request: PlanRequest) -> PlanRequest:
-    """Return the request of a saved plan, with what a command line's references may do."""
+    """Return the request of a saved plan, with what a command line's references may do.
+
+    Raises:
+        InvalidInputError: a file of its manifest is not there.
+    """
+    for file in saved.files:
+        if not Path(file).exists():
+            raise _file_missing(file, (request.mounts or ("",))[0])
     permits = dict(saved.options)
     mounts, hosts = permits.pop("mounts", None), permits.pop("allow_host", None)
     return replace(
@@ -148,6 +156,17 @@ def saved_request(saved: "SavedPlan", request: PlanRequest) -> PlanRequest:
         mounts=mounts,
         allow_hosts=hosts,
         permits=PermitOptions(**permits),
+    )
+
+
+def _file_missing(file: str, plan: str) -> InvalidInputError:
+    why, fix = "the plan was made with it", "put the file back, or save a new plan"
+    if not Path(file).is_absolute():
+        why = "the plan names its files relative to the folder where it was made"
+        here = shell_words([str(Path(plan).absolute())])
+        fix = f"change to that folder, then: skyflowctl apply {here}"
+    return InvalidInputError(
+        f"there is no manifest {file}", why=why, fix=fix, code="manifest-not-found"
     )
 
 

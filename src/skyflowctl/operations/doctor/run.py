@@ -1,6 +1,6 @@
 """``doctor``: makes every check at once, those of the server only if one of its nodes serves."""
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from functools import partial
 
 from skyflowctl.clock import Clock
@@ -83,7 +83,7 @@ def doctor(request: DoctorRequest, on_start: Callable[[str], None]) -> DoctorRep
     hidden = request.context if target and target.source == "environment" else ""
     checks: dict[str, DoctorCheck] = {
         ENVIRONMENT: lambda: check_environment(request.environ, request.variables, context=hidden),
-        TARGET: lambda: [_target(request)],
+        TARGET: lambda: _target(request),
         PROXY: lambda: proxies(request.environ, target.address if target else ""),
         PACKAGES: packages,
         CREDENTIALS: request.credentials.lint,
@@ -110,12 +110,16 @@ def doctor(request: DoctorRequest, on_start: Callable[[str], None]) -> DoctorRep
     return DoctorReport((*found, *request.idempotence()))
 
 
-def _target(request: DoctorRequest) -> Diagnosis:
+def _target(request: DoctorRequest) -> Iterator[Diagnosis]:
     if request.problem is not None:
-        return of_problem(TARGET, Grade.BAD, request.problem)
+        yield of_problem(TARGET, Grade.BAD, request.problem)
+        return
     target = request.target
     if target is None:
-        return _NO_TARGET
+        yield _NO_TARGET
+        return
     within = f", namespace {target.namespace}" if target.namespace else ""
     more = f"; further nodes: {', '.join(target.nodes)}" if target.nodes else ""
-    return ok_finding(TARGET, f"{target.address}{within}, from {target.source}{more}")
+    yield ok_finding(TARGET, f"{target.address}{within}, from {target.source}{more}")
+    if request.server is not None:
+        yield from request.server.bound(TARGET)

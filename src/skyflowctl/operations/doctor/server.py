@@ -1,13 +1,13 @@
 """The checks of a server: its nodes, this login, the engine, the audit trail, and old keys."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
 from skyflowctl.clock import Clock, rfc3339
 from skyflowctl.concurrency import Workers
 from skyflowctl.doctor.model import Diagnosis, DoctorCheck, Grade, of_problem, ok_finding
-from skyflowctl.errors import Problem, SkyflowctlError
+from skyflowctl.errors import Problem, RefusedError, SkyflowctlError
 from skyflowctl.hcl import policy_rule
 from skyflowctl.operations.blocked_audit import AuditSuspects
 from skyflowctl.operations.doctor.nodes import PLUGIN, node_findings, other_files
@@ -77,6 +77,7 @@ class ServerChecks:
         plugin_name: the mount type of this engine.
         prefix: left out of the names of mounts that no manifest names.
         clock: this machine's.
+        refuse_other: raises a RefusedError if the manifest is for other servers.
         serves: whether a node serves requests; known after ``nodes``.
     """
 
@@ -86,9 +87,21 @@ class ServerChecks:
     plugin_name: str
     prefix: str
     clock: Clock
+    refuse_other: Callable[[], None]
     serves: bool = field(default=False, init=False)
     _nodes: tuple[NodeStatus, ...] = field(default=(), init=False)
     _live: Mapping[str, LiveMount] | VaultError = field(default_factory=dict, init=False)
+
+    def bound(self, check: str) -> Iterator[Diagnosis]:
+        """Yield a finding of this check if the manifest is for other servers, or may be."""
+        try:
+            self.refuse_other()
+        except RefusedError as error:
+            yield of_problem(check, Grade.BAD, error.problems[0])
+        except SkyflowctlError as error:
+            what = "whether the manifest is for this server is not known"
+            fix = "mend the nodes, then: skyflowctl doctor"
+            yield Diagnosis(check, Grade.UNKNOWN, what, error.problems[0].summary, fix)
 
     def nodes(self) -> Iterator[Diagnosis]:
         """Yield the state and the clock of each node; afterwards ``serves`` is known."""
