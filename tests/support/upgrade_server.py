@@ -8,6 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
+from skyflowctl.errors import SkyflowctlError
 from skyflowctl.vault.errors import GuardedError, VaultError
 from skyflowctl.vault.failed_answers import error_for
 from skyflowctl.vault.gateway import Gateway
@@ -37,6 +38,8 @@ class UpgradeServer:
 
     ``dies_at``: the number of the request that is answered to nobody. ``lacks``: which versions'
     files a node does not have, by its name. ``guarded``: the paths of a control group.
+    ``tune_error``: the answer to every tune. ``registered``: the entries that a command wrote;
+    ``delete`` removes one, or fails to.
     """
 
     mounts: dict[str, dict[str, Any]]
@@ -50,8 +53,10 @@ class UpgradeServer:
     running: dict[tuple[str, str], RunningPlugin] = field(default_factory=dict)
     rights: tuple[str, ...] = ("root",)
     guarded: tuple[str, ...] = ()
-    refuses_tune: bool = False
     config_status: int = 0
+    tune_error: SkyflowctlError | None = None
+    registered: dict[str, dict[str, Any]] = field(default_factory=dict)
+    delete: Callable[[dict[str, Any], str], Any] = dict.pop
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def __post_init__(self) -> None:
@@ -135,7 +140,12 @@ class NodeTransport(FakeTransport):
                 path: list(self.cluster.rights) for path in asked.body["paths"]
             },
             f"sys/plugins/catalog/secret/{NAME}": self._catalog,
-            "sys/plugins/catalog": lambda *_: {"detailed": []},
+            "sys/plugins/catalog": lambda *_: {
+                "detailed": [
+                    {"type": "secret", "name": NAME, "version": version}
+                    for version in self.cluster.registered
+                ]
+            },
             "sys/plugins/reload/backend": self._reload,
             "sys/mounts": self._mounts,
         }
@@ -148,11 +158,18 @@ class NodeTransport(FakeTransport):
             if self.cluster.spoiled.get(self.name) or request.body["command"].endswith(DEAD):
                 return {}  # stored without a word, because it cannot be asked
             own = request.body["command"].partition("-")[2]
+            if request.body["version"] == own:
+                self.cluster.registered[own] = {"name": NAME, **request.body}
+                return {}
             text = f"plugin reported version ({own}) did not match requested"
             raise error_for(400, (text,), method="POST", path=request.path)
-        if request.method == "DELETE":
-            return {}
         version = request.params["version"]
+        if request.method == "DELETE":
+            if version in self.cluster.registered:
+                self.cluster.delete(self.cluster.registered, version)
+            return {}
+        if version in self.cluster.registered:
+            return self.cluster.registered[version]
         if version not in {OLD, NEW, BROKEN, DEAD}:
             raise error_for(404, (), method="GET", path=request.path)
         if version in self.cluster.lacks.get(self.name, ()):
@@ -183,8 +200,8 @@ class NodeTransport(FakeTransport):
         return {f"{one}/": self._entry(one) for one in self.cluster.mounts}
 
     def _tune(self, path: str, body: Mapping[str, Any]) -> None:
-        if self.cluster.refuses_tune:
-            raise error_for(403, ("permission denied",), method="POST", path=path)
+        if self.cluster.tune_error:
+            raise self.cluster.tune_error
         entry = self.cluster.mounts[path]
         entry["plugin_version"] = body.get("plugin_version", entry["plugin_version"])
         merged = {**entry["options"], **body.get("options", {})}

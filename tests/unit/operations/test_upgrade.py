@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 
 import pytest
@@ -13,6 +14,7 @@ from support.upgrade_server import (
     NEW,
     OLD,
     KilledError,
+    NodeTransport,
     UpgradeServer,
     mount_entry,
 )
@@ -26,6 +28,7 @@ from skyflowctl.operations.upgrade.model import UpgradePlan, UpgradeRequest, Upg
 from skyflowctl.operations.upgrade.nodes import open_upgrade_nodes
 from skyflowctl.operations.upgrade.plan import plan_upgrade
 from skyflowctl.operations.upgrade.run import UpgradeSession, preview_upgrade, run_upgrade
+from skyflowctl.vault.errors import BusyError, ForbiddenError
 
 ORDER, PAYMENT = "skyflow/order", "skyflow/payment"
 THREE = ("n0", "n1", "n2")
@@ -151,6 +154,37 @@ def test_the_record_of_the_version_before_outlives_a_killed_and_a_failed_upgrade
         assert there.mounts[ORDER]["options"] == {"upgraded_from": OLD}, number
 
 
+@pytest.mark.parametrize("names", [("n0",), THREE])
+def test_an_upgrade_that_fails_after_a_rollback_keeps_the_record_of_the_rollback(names):
+    order = (MountRef("order", ORDER),)
+
+    def upgraded_and_back(dies_at: int = 0) -> UpgradeServer:
+        there = server(names)
+        upgraded(there, UpgradeRequest(NAME, order, NEW))
+        upgraded(there, UpgradeRequest(NAME, order, OLD))
+        there.requests, there.dies_at = 0, dies_at
+        with pytest.raises(KilledError) if dies_at else nullcontext():
+            upgraded(there, UpgradeRequest(NAME, order, rollback=True))
+        return there
+
+    for number in range(upgraded_and_back().requests + 1):
+        there = upgraded_and_back(dies_at=number)
+        there.dies_at = 0
+        upgraded(there, UpgradeRequest(NAME, order, rollback=True))
+        upgraded(there, UpgradeRequest(NAME, order, BROKEN))
+        assert there.versions(ORDER) == {NEW}, number
+        assert there.mounts[ORDER]["options"] == {"upgraded_from": NEW}, number
+        back = upgraded(there, UpgradeRequest(NAME, order, rollback=True))
+        assert results(back) == {ORDER: "unchanged"}
+
+
+def test_a_verified_upgrade_of_a_single_node_leaves_only_the_version_before():
+    there = server()
+    upgraded(there, TO_NEW)
+    upgraded(there, UpgradeRequest(NAME, None, OLD))
+    assert there.mounts[ORDER]["options"] == {"upgraded_from": NEW}
+
+
 def test_a_mount_without_a_version_to_go_back_to_is_refused_unless_it_is_allowed():
     there = UpgradeServer({ORDER: mount_entry("v0.9.0")})
     with pytest.raises(RefusedError, match=r"skyflow/order \(v0\.9\.0\)") as refused:
@@ -177,12 +211,28 @@ def test_what_a_control_group_guards_is_refused_before_the_first_write(path):
 
 
 def test_a_tune_that_was_not_carried_out_is_not_followed_by_a_way_back():
-    there = server(refuses_tune=True)
+    there = server(tune_error=ForbiddenError("permission denied"))
     result = upgraded(there, TO_NEW)
     assert results(result) == dict.fromkeys((ORDER, PAYMENT), "not_started")
     assert result.exit_code == ExitCode.NOT_PERMITTED
     assert [one.name.value for one in result.mounts[0].steps] == ["tune"]
     assert [path for _, _, path in there.log if "tune" in path] == [f"sys/mounts/{ORDER}/tune"]
+
+
+def test_a_mount_that_is_not_answered_before_its_first_write_is_not_started(monkeypatch):
+    there = server()
+    gateway = there.gateway()
+
+    def busy(*_: object) -> None:
+        raise BusyError("the server is busy", status=429)
+
+    with open_upgrade_nodes(gateway, there.connect) as nodes:
+        plan = plan_upgrade(gateway, nodes, TO_NEW)
+        monkeypatch.setattr(NodeTransport, "_entry", busy)
+        result = run_upgrade(UpgradeSession(gateway, nodes, Stop(), lambda *_: None), plan, 0.0)
+    assert results(result) == dict.fromkeys((ORDER, PAYMENT), "not_started")
+    assert result.exit_code == ExitCode.UNREACHABLE
+    assert not [path for _, _, path in there.log if "tune" in path]
 
 
 def test_a_file_that_differs_on_one_standby_goes_back():

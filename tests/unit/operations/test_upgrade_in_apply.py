@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 from support.upgrade_server import BROKEN, DEAD, NAME, NEW, OLD, UpgradeServer, mount_entry
 
-from skyflowctl.errors import PartlyDoneError, RefusedError, UnhealthyError
+from skyflowctl.errors import ExitCode, PartlyDoneError, RefusedError, UnhealthyError
 from skyflowctl.operations.upgrade import nodes as upgrade_nodes
 from skyflowctl.operations.upgrade.in_apply import ApplyUpgrader
 from skyflowctl.planner.plan import Action, ActionType, Change, ObjectKind
+from skyflowctl.vault.errors import BadRequestError, BusyError, ForbiddenError
+from skyflowctl.vault.parked import PendingError, pending
+from skyflowctl.vault.pending_store import StoredRequest
 
 ORDER = "skyflow/order"
 NODES = ("n0", "n1", "n2")
@@ -59,6 +64,29 @@ def test_a_mount_that_cannot_go_back_is_unhealthy(monkeypatch: pytest.MonkeyPatc
     there = server(spoiled={"n2": {NEW, OLD}})
     with pytest.raises(UnhealthyError):
         upgrader(there).upgrade(upgrade_to(NEW), there.gateway())
+
+
+def parked() -> PendingError:
+    texts = {one.name: "" for one in dataclasses.fields(StoredRequest)} | {"accessor": "acc"}
+    return pending(StoredRequest(**texts), "keyring")
+
+
+@pytest.mark.parametrize(
+    ("error", "exit_code"),
+    [
+        (parked(), ExitCode.PENDING),
+        (BusyError("the server is busy", status=429), ExitCode.UNREACHABLE),
+        (BadRequestError("invalid", status=400), ExitCode.INVALID),
+        (ForbiddenError("permission denied", status=403), ExitCode.NOT_PERMITTED),
+    ],
+)
+def test_a_first_write_that_is_not_carried_out_keeps_its_own_error(error, exit_code) -> None:
+    there = server(tune_error=error)
+    with pytest.raises(type(error)) as failed:
+        upgrader(there).upgrade(upgrade_to(NEW), there.gateway())
+    assert failed.value is error
+    assert failed.value.exit_code == exit_code
+    assert len(writes(there)) == 1
 
 
 @pytest.mark.parametrize(

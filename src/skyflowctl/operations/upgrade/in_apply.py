@@ -1,15 +1,8 @@
 """Upgrades the mounts of an apply as ``plugin upgrade`` does: node by node, with a way back."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
-from skyflowctl.errors import (
-    NotPermittedError,
-    PartlyDoneError,
-    Problem,
-    RefusedError,
-    SkyflowctlError,
-    UnhealthyError,
-)
+from skyflowctl.errors import ExitCode, PartlyDoneError, Problem, UnhealthyError
 from skyflowctl.executor.steps import action_mount_path
 from skyflowctl.executor.stop import Stop
 from skyflowctl.frozen import dataclass
@@ -66,10 +59,9 @@ class ApplyUpgrader:
             # No stop: what has begun is finished, and the executor begins nothing after one.
             session = UpgradeSession(gateway, nodes, Stop(), self.on_step)
             result = run_upgrade(session, plan, 0.0)
-        if problems := [one.problem for one in result.mounts if one.problem]:
-            raise _ERRORS.get(result.exit_code, SkyflowctlError).of(problems)
-
-
-_ERRORS: Mapping[int, type[SkyflowctlError]] = {
-    one.exit_code: one for one in (PartlyDoneError, UnhealthyError, NotPermittedError, RefusedError)
-}
+        (done,) = result.mounts
+        if done.error:
+            raise done.error
+        if done.problem:
+            serves = result.exit_code is not ExitCode.UNHEALTHY
+            raise (PartlyDoneError if serves else UnhealthyError).of([done.problem])

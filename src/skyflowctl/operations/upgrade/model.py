@@ -2,7 +2,7 @@
 
 from enum import StrEnum
 
-from skyflowctl.errors import ExitCode, Problem
+from skyflowctl.errors import ExitCode, Problem, SkyflowctlError
 from skyflowctl.frozen import dataclass
 from skyflowctl.operations.mount_refs import MountRef
 from skyflowctl.vault.node_plugins import PluginOnNode, PluginState
@@ -176,7 +176,7 @@ class UpgradedMount:
         steps: what was done, in order.
         nodes: what each node runs in the end.
         problem: why it failed; None: it did not.
-        exit_code: that of the failure, if nothing of the mount was changed.
+        error: the failure of the first write, if nothing of the mount was changed.
     """
 
     mount: MountRef
@@ -186,7 +186,7 @@ class UpgradedMount:
     steps: tuple[UpgradeStep, ...] = ()
     nodes: tuple[NodeRuns, ...] = ()
     problem: Problem | None = None
-    exit_code: int = ExitCode.OK
+    error: SkyflowctlError | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,7 +206,8 @@ class UpgradeResult:
         if not failed:
             return ExitCode.OK
         changed = any(one.result in _CHANGED for one in self.mounts)
-        return ExitCode.PARTIAL if changed else failed[0].exit_code
+        error = failed[0].error
+        return error.exit_code if error and not changed else ExitCode.PARTIAL
 
 
 _CHANGED = frozenset({UpgradeStatus.UPGRADED, UpgradeStatus.ROLLED_BACK})

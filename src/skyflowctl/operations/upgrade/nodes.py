@@ -10,12 +10,13 @@ node, for one mount.
 """
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 
 from skyflowctl.errors import NotPermittedError, Problem, RefusedError
 from skyflowctl.frozen import dataclass
+from skyflowctl.hcl import policy_rule
 from skyflowctl.operations.upgrade.model import NodeRuns
 from skyflowctl.retry import Backoff, retry
 from skyflowctl.vault.errors import ForbiddenError
@@ -64,15 +65,18 @@ class UpgradeNode:
             wait_at_most(LAG_SECONDS),
         )
 
-    def wait_for_option(self, path: str, name: str, value: str) -> None:
-        """Wait until the node knows an option of a mount and serves the mount with it.
+    def wait_for_options(self, path: str, options: Mapping[str, str]) -> None:
+        """Wait until the node knows options of a mount and serves the mount with them.
 
-        After the limit it goes on: the next step asks the node itself.
+        An empty value is of an option that is removed. After the limit it goes on: the next step
+        asks the node itself.
         """
 
         def knows() -> bool:
             live = self.gateway.sys.mount(path)
-            known = live is not None and live.options.get(name) == value
+            known = live is not None and all(
+                live.options.get(name, "") == value for name, value in options.items()
+            )
             return known and plugin_on_node(self.gateway, path).state is PluginState.RUNS
 
         retry(knows, bool, wait_at_most(LAG_SECONDS))
@@ -121,7 +125,7 @@ def open_upgrade_nodes(
         raise NotPermittedError(
             "it cannot be seen which nodes the cluster has",
             why=f"sys/ha-status: {error.problems[0].why}",
-            fix='add to this login\'s policy: path "sys/ha-status" { capabilities = ["read"] }',
+            fix=f"add to this login's policy: {policy_rule('sys/ha-status', ['read'])}",
             code="nodes-unknown",
         ) from error
     if len(listed) < 2:

@@ -29,6 +29,7 @@ from skyflowctl.rotation.serving import Serving, serving
 from skyflowctl.vault.gateway import Gateway
 from skyflowctl.vault.live import LiveMount
 from skyflowctl.vault.node_plugins import PluginState
+from skyflowctl.vault.parked import PendingError
 from skyflowctl.vault.responses import CatalogEntry
 
 _TOKEN_SERVICE_SECONDS = 10.0
@@ -138,10 +139,12 @@ class _MountRun:
             if soak:
                 self._step(UpgradeStepName.SOAK, "", partial(self._watch, soak))
             self._end_record()
+        except PendingError:
+            raise  # the same command goes on once the request is approved
         except SkyflowctlError as error:
             if self._is_untouched():
                 row = self._row(UpgradeStatus.NOT_STARTED, error.problems[0])
-                return replace(row, exit_code=error.exit_code)
+                return replace(row, error=error)
             return self._go_back(error.problems[0])
         if self._planned.unchanged:
             return self._row(UpgradeStatus.UNCHANGED)
@@ -177,23 +180,21 @@ class _MountRun:
         """
         sys, fields = self._session.gateway.sys, {"plugin_version": version}
         self._found = sys.mount(self._path)
-        record: dict[str, str] = {}
-        if not self._session.rollback:
-            record = _record_of(self._found, version)
+        record = _record_of(self._found, version, rollback=self._session.rollback)
         if self._alone:
             sys.tune_mount(self._path, {**fields, "options": {**record, UPGRADE_OPEN: "true"}})
             return
         if record:
             sys.tune_mount(self._path, {"options": record})
             for node in self._session.nodes:
-                node.wait_for_option(self._path, UPGRADED_FROM, record[UPGRADED_FROM])
+                node.wait_for_options(self._path, record)
         sys.tune_mount(self._path, fields)
 
     def _is_untouched(self) -> bool:
         """Whether the server shows that the first write of this turn was not carried out."""
         found = self._found
-        if found is None:
-            return False
+        if found is None:  # it was not read, so nothing was sent; or an earlier run has tuned it
+            return not self._planned.tuned
         try:
             now = self._session.gateway.sys.mount(self._path)
         except SkyflowctlError:
@@ -210,7 +211,8 @@ class _MountRun:
     def _end_record(self) -> None:
         """Record that nothing is left to do."""
         if self._alone and not self._planned.unchanged:
-            self._session.gateway.sys.tune_mount(self._path, {"options": {UPGRADE_OPEN: ""}})
+            done = {UPGRADE_OPEN: "", UPGRADED_EARLIER: ""}
+            self._session.gateway.sys.tune_mount(self._path, {"options": done})
 
     def _bring(self, node: UpgradeNode, entry: CatalogEntry) -> None:
         """Make one node run the entry, and verify it; a node that does is only verified."""
@@ -320,13 +322,15 @@ class _MountRun:
         fields: dict[str, Any] = {"plugin_version": entry.version}
         live = self._session.gateway.sys.mount(self._path)
         before = live.options.get(UPGRADED_EARLIER, "") if live else ""
+        record = {}
         if before and not self._session.rollback:
             # Else the next rollback would find the version that runs.
-            fields["options"] = {UPGRADED_FROM: before, UPGRADED_EARLIER: ""}
+            record = {UPGRADED_FROM: before, UPGRADED_EARLIER: ""}
+            fields["options"] = record
         self._session.gateway.sys.tune_mount(self._path, fields)
-        if "options" in fields and not self._alone:
+        if record and not self._alone:
             for node in self._session.nodes:
-                node.wait_for_option(self._path, UPGRADED_FROM, before)
+                node.wait_for_options(self._path, record)
         for node in self._session.nodes:
             now = node.wait_for_tune(self._path, entry.version)
             if not now.runs(entry):
@@ -336,11 +340,15 @@ class _MountRun:
         self._end_record()
 
 
-def _record_of(live: LiveMount | None, version: str) -> dict[str, str]:
+def _record_of(live: LiveMount | None, version: str, *, rollback: bool) -> dict[str, str]:
     """Return the options that record, for a later run, which version the mount runs now.
 
-    A mount that was tuned already, by a run that was killed, keeps its record.
+    A mount that was tuned already, by a run that was killed, keeps its record. A rollback keeps
+    it too, and removes the one before it: that belongs to the upgrade that is undone, and the
+    next one that fails would restore it.
     """
+    if rollback:
+        return {UPGRADED_EARLIER: ""} if live and UPGRADED_EARLIER in live.options else {}
     before = (live.plugin_version or live.running_plugin_version) if live else ""
     if before in ("", version):
         return {}
