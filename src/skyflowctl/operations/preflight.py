@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Mapping
 from skyflowctl.errors import Problem
 from skyflowctl.executor.steps import action_mount_path
 from skyflowctl.operations.plan import PlanResult
+from skyflowctl.operations.upgrade.plan import upgrade_needs
 from skyflowctl.planner.plan import Action, ActionType, ObjectKind
 from skyflowctl.vault.audit_devices import AUDIT_DEVICES
 from skyflowctl.vault.gateway import Gateway
@@ -42,6 +43,8 @@ def _needs(planned: PlanResult) -> Iterator[Need]:
     for action in planned.plan.actions:
         if action.action is ActionType.DELETE:
             yield from _deletion(action)
+        elif action.action is ActionType.PLUGIN_UPGRADE:
+            yield from upgrade_needs(planned.manifest.plugin.name, [action_mount_path(action)])
         elif action.kind is ObjectKind.CONFIG:
             yield from _config(action, planned)
         elif action.is_by_path:
@@ -86,8 +89,6 @@ def _mount(action: Action) -> Iterator[Need]:
             yield f"{one}/roles/", _LIST
         return
     yield f"{path}/tune", _UPDATE
-    if action.action is ActionType.PLUGIN_UPGRADE:
-        yield "sys/plugins/reload/backend", _UPDATE
 
 
 def _role(action: Action) -> Iterator[Need]:

@@ -29,7 +29,7 @@ SERVERS_OWN = ("sys/", "identity/")
 """Below these, the server knows no ``create``."""
 
 _CAPABILITIES = {"GET": "read", "DELETE": "delete", "PATCH": "patch"}
-_ROOT_PATHS = ("sys/auth/", "sys/audit/", "sys/config/auditing/")
+_ROOT_PATHS = ("sys/auth/", "sys/audit/", "sys/config/auditing/", "sys/plugins/catalog/")
 _ORDER = ("create", "read", "update", "patch", "delete", "list", "scan", "sudo")
 _NAMED = 3
 

@@ -98,6 +98,21 @@ def test_the_rule_has_what_is_missing_and_what_is_held(
     assert found == (f'path "{path}" {{ capabilities = {rule} }}' if rule else "")
 
 
+def test_an_upgrade_asks_for_the_nodes_and_the_catalog() -> None:
+    what = ActionType.PLUGIN_UPGRADE
+    plan = planned(action(ObjectKind.MOUNT, "sys/mounts/skyflow/order/tune", what))
+    plan.manifest = SimpleNamespace(plugin=SimpleNamespace(name="skyflow"))
+    (problem,) = plan_permission_problems(plan, Gateway(cast("Any", Rights({}, ["deny"]))))
+    for path, words in {
+        "sys/ha-status": '"read"',
+        "sys/mounts/skyflow/order": '"read"',
+        "sys/mounts/skyflow/order/tune": '"update"',
+        "sys/plugins/catalog/secret/skyflow": '"read", "sudo"',
+        "sys/plugins/reload/backend": '"update"',
+    }.items():
+        assert f'path "{path}" {{ capabilities = [{words}] }}' in problem.fix
+
+
 def test_a_missing_permission_is_an_error_that_names_the_server() -> None:
     gateway = Gateway(cast("Any", Rights({}, ["deny"])))
     with pytest.raises(NotPermittedError, match="on prod: it lacks a/roles/b"):

@@ -187,7 +187,7 @@ class ServerChecks:
 
     def _permissions(self) -> Iterator[Diagnosis]:
         entry = f"sys/plugins/catalog/secret/{self.plugin_name}"
-        needed = {**_NEEDED, entry: ("read", "sudo")}
+        needed = {**_NEEDED, entry: ("read",)}
         for mount in self._mounts():
             needed |= {f"{mount.path}/{name}": rights for name, rights in _OF_A_MOUNT.items()}
         needs = ((path, word) for path, words in needed.items() for word in words)

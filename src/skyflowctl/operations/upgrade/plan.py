@@ -1,6 +1,6 @@
 """Plans an upgrade or a rollback, and proves before the first write what can be proved."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from skyflowctl.concurrency import Workers
@@ -34,7 +34,12 @@ SHARED = "--shared"
 
 
 def plan_upgrade(
-    gateway: Gateway, nodes: Sequence[UpgradeNode], request: UpgradeRequest, *, probe: bool = True
+    gateway: Gateway,
+    nodes: Sequence[UpgradeNode],
+    request: UpgradeRequest,
+    *,
+    probe: bool = True,
+    unwritten: Registration | None = None,
 ) -> UpgradePlan:
     """Return what is to be done; nothing of a mount is changed.
 
@@ -44,6 +49,7 @@ def plan_upgrade(
         request: what is asked for.
         probe: whether requests that change nothing are sent as proofs: the leader starts each
             version that no node runs yet, and a tune shows whether a control group guards it.
+        unwritten: an entry that a preview takes for registered; no node can be asked for its file.
 
     Raises:
         RefusedError: a version is not registered, its file is missing on a node, the leader
@@ -53,17 +59,18 @@ def plan_upgrade(
         VaultError: the server or a node does not answer.
     """
     live = gateway.sys.mounts()
-    catalog = _Catalog(gateway, request.plugin)
+    catalog = _Catalog(gateway, request.plugin, _entries(unwritten))
     chosen = request.mounts
     if chosen is None:
         chosen = discover_mounts(gateway, plugin_name=request.plugin, prefix=request.prefix)
     absent = [one for one in chosen if one.path not in live] if request.absent_allowed else []
     chosen = tuple(one for one in chosen if one not in absent)
     refuse_upgrade([_not_ours(one, live.get(one.path), request.plugin) for one in chosen])
-    doubts = refuse_without_permission(gateway, _needs(chosen), "the upgrade")
+    needs = upgrade_needs(request.plugin, [one.path for one in chosen])
+    doubts = refuse_without_permission(gateway, needs, "the upgrade")
     targets = {one.path: _target(live[one.path], request) for one in chosen}
     refuse_upgrade([_no_way_back(one) for one in chosen if not targets[one.path]])
-    for version in sorted(set(targets.values())):
+    for version in sorted(set(targets.values()) - _entries(unwritten).keys()):
         _refuse_missing_files(nodes, catalog.required(version))
     with Workers(8) as pool:
         rows = pool.map(
@@ -75,7 +82,7 @@ def plan_upgrade(
     if not request.no_way_back:
         refuse_upgrade(one_way)
     left_out = [_left_out(absent)] if absent else []
-    unproved = _unproved(gateway, planned) if probe else []
+    unproved = _unproved(gateway, planned) if probe else _unproved_file(unwritten)
     return UpgradePlan(
         tuple(sorted(planned, key=lambda one: one.mount.path != request.canary)),
         tuple(one.name for one in nodes),
@@ -89,20 +96,26 @@ def _unproved(gateway: Gateway, planned: Sequence[PlannedUpgrade]) -> list[Probl
     return [*_refuse_guarded(gateway, planned), *_unproved_start(gateway, planned)]
 
 
+def _entries(unwritten: Registration | None) -> dict[str, CatalogEntry | None]:
+    if unwritten is None:
+        return {}
+    name, version, args = unwritten.name, unwritten.version, unwritten.args
+    entry = CatalogEntry(name, version, False, unwritten.sha256, unwritten.command, args)
+    return {version: entry}
+
+
 @dataclass(slots=True)
 class _Catalog:
     """The entries of one plugin, each read once."""
 
     gateway: Gateway
     plugin: str
-    _read: "dict[str, CatalogEntry | None] | None" = None
+    entries: dict[str, CatalogEntry | None]
 
     def find(self, version: str) -> CatalogEntry | None:
-        if self._read is None:
-            self._read = {}
-        if version and version not in self._read:
-            self._read[version] = self.gateway.sys.catalog.read(self.plugin, version)
-        return self._read.get(version)
+        if version and version not in self.entries:
+            self.entries[version] = self.gateway.sys.catalog.read(self.plugin, version)
+        return self.entries.get(version)
 
     def required(self, version: str) -> CatalogEntry:
         entry = self.find(version)
@@ -152,11 +165,19 @@ def _left_out(absent: Sequence[MountRef]) -> Problem:
     )
 
 
-def _needs(mounts: Sequence[MountRef]) -> Iterator[Need]:
+def upgrade_needs(plugin: str, paths: Iterable[str]) -> Iterator[Need]:
+    """Yield what a login needs to upgrade mounts, the questions to the nodes included.
+
+    A write to the catalog, by which the start of a version is proved, is not needed: without it
+    the upgrade warns (``start-not-proved``).
+    """
+    yield "sys/ha-status", "read"
+    yield f"sys/plugins/catalog/secret/{plugin}", "read"
     yield "sys/plugins/reload/backend", "update"
-    for one in mounts:
-        yield f"sys/mounts/{one.path}/tune", "update"
-        yield f"{one.path}/config", "read"  # its answer is the proof that the plugin runs
+    for path in paths:
+        yield f"sys/mounts/{path}", "read"
+        yield f"sys/mounts/{path}/tune", "update"
+        yield f"{path}/config", "read"  # its answer is the proof that the plugin runs
 
 
 def _refuse_guarded(gateway: Gateway, planned: Sequence[PlannedUpgrade]) -> list[Problem]:
@@ -285,6 +306,19 @@ def _start_unproved(version: str, why: str) -> Problem:
         why or "this login may not write the catalog, where a proof leaves nothing",
         "if it does not start, its first mount goes back to the version before",
     )
+
+
+def _unproved_file(unwritten: Registration | None) -> list[Problem]:
+    if unwritten is None:
+        return []
+    return [
+        Problem(
+            "start-not-proved",
+            f"it is not known whether the nodes have {unwritten.command}, and whether it starts",
+            f"a preview does not register {unwritten.version}, so no node can be asked",
+            "without --dry-run, the upgrade is refused before its first reload if one lacks it",
+        )
+    ]
 
 
 def _one_way(nodes: Sequence[UpgradeNode], planned: Sequence[PlannedUpgrade]) -> list[Problem]:
