@@ -1,9 +1,17 @@
 """Registers the version of an upgrade, if the catalog lacks it and its launcher is at hand."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
-from skyflowctl.errors import InvalidInputError, RefusedError, UnhealthyError, UsageError
+from skyflowctl.errors import (
+    InvalidInputError,
+    Problem,
+    RefusedError,
+    SkyflowctlError,
+    UnhealthyError,
+    UsageError,
+)
 from skyflowctl.operations.plugins import Registration, file_digest, register_plugin
 from skyflowctl.operations.upgrade.model import UpgradeRequest
 from skyflowctl.plugin.arguments import (
@@ -72,13 +80,63 @@ def _running_arguments(gateway: Gateway, request: UpgradeRequest) -> tuple[str, 
     found = {one.args for one in entries if one is not None and not one.file_missing}
     if len(found) != 1:
         raise RefusedError(
-            "it is not known which arguments the new version shall have",
+            "it is not known which arguments to register the new version with",
             why=f"the mounts run {len(running)} versions with {len(found)} known sets of arguments",
             fix="register it with its arguments first: skyflowctl plugin register "
             "PLUGIN_DIRECTORY/FILE",
             code="arguments-unknown",
         )
     return found.pop()
+
+
+@contextmanager
+def registered_for_upgrade(
+    gateway: Gateway,
+    wanted: Registration,
+    say: Callable[[str], None],
+    warn: Callable[[Problem], None],
+) -> Iterator[None]:
+    """Register an entry, and remove it again if this or the block fails or is interrupted.
+
+    Args:
+        gateway: the server.
+        wanted: the entry, which the catalog does not have.
+        say: is told what became of the entry.
+        warn: is told if it could not be removed; the failure of the block is raised all the same.
+    """
+    try:
+        register_for_upgrade(gateway, wanted)
+        say(f"registered {wanted.name} {wanted.version}")
+        yield
+    except BaseException:
+        _unregister(gateway, wanted, say, warn)
+        raise
+
+
+def _unregister(
+    gateway: Gateway,
+    wanted: Registration,
+    say: Callable[[str], None],
+    warn: Callable[[Problem], None],
+) -> None:
+    catalog = gateway.sys.catalog
+    try:
+        if catalog.read(wanted.name, wanted.version) is None:
+            return  # it was not written
+        gone, why = catalog.delete(wanted.name, wanted.version), "the catalog still lists it"
+    except SkyflowctlError as error:
+        gone, why = False, error.problems[0].summary
+    if gone:
+        say(f"{wanted.name} {wanted.version} is not registered any more")
+        return
+    warn(
+        Problem(
+            "entry-not-removed",
+            f"{wanted.name} {wanted.version} may still be registered; no mount was upgraded to it",
+            why,
+            f"bao plugin deregister -version={wanted.version} secret {wanted.name}",
+        )
+    )
 
 
 def register_for_upgrade(gateway: Gateway, wanted: Registration) -> None:

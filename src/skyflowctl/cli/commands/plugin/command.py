@@ -22,6 +22,7 @@ from skyflowctl.cli.options import (
 from skyflowctl.cli.runner import CommandRun, run_command
 from skyflowctl.errors import ExitCode, Problem
 from skyflowctl.frozen import dataclass
+from skyflowctl.manifest.discover import DEFAULT_PLUGIN
 from skyflowctl.text import counted
 
 if TYPE_CHECKING:
@@ -186,10 +187,10 @@ def plugin_register(
 def _registered_json(
     wanted: "Registration", changes: "Sequence[EntryChange]", asked: "Question"
 ) -> dict[str, Any]:
+    from skyflowctl.cli.commands.plugin.upgrading import registration_json
+
     return {
-        **asdict(wanted),
-        # Do not print the environment's values: the server does not either.
-        "env": [pair.partition("=")[0] for pair in wanted.env],
+        **registration_json(wanted),
         "changed": bool(changes),
         "changes": [asdict(one) for one in changes],
         "replaces": [asdict(one) for one in asked.replaced],
@@ -219,15 +220,14 @@ def _registration(
     launcher: Path, name: str, version: str | None, engine: EngineOptions, run: CommandRun
 ) -> "Registration":
     """Return the entry; warn of variables that its launcher removes."""
+    from skyflowctl.cli.commands.plugin.upgrading import checked_environment
     from skyflowctl.operations import plugins
     from skyflowctl.plugin import arguments
     from skyflowctl.plugin.build import launcher_version
     from skyflowctl.version import semver
 
     sha256 = plugins.file_digest(launcher)
-    env = arguments.checked_pairs(engine.env or ())
-    if lost := arguments.names_not_passed(launcher, env):
-        run.warn(lost)
+    env = checked_environment(launcher, engine.env, run)
     args = arguments.plugin_arguments(
         shared=engine.shared,
         allow_hosts=tuple(engine.allow_host or ()),
@@ -261,8 +261,12 @@ def _view_register(result: CommandResult, terminal: Terminal) -> None:
     elif data["changes"]:
         new = any(one["field"] == "sha256" and not one["before"] for one in data["changes"])
         switch = f"skyflowctl plugin upgrade --to {data['version']}"
+        # That command takes the plugin's name from the manifest.
+        other = f" those of a manifest with plugin.name {data['name']}"
+        which = "" if data["name"] == DEFAULT_PLUGIN or not new else other
         again = "run the same command with --reload"
-        terminal.note(f"running mounts keep the old one; to switch: {switch if new else again}")
+        step = switch if new else again
+        terminal.note(f"running mounts keep the old one; to switch{which}: {step}")
 
 
 @command(

@@ -1,20 +1,20 @@
 """``skyflowctl plugin upgrade`` and ``plugin rollback``."""
 
 import signal
-from dataclasses import asdict
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from skyflowctl.cli.command import READ_EXITS, command
 from skyflowctl.cli.commands.plugin.upgrading import (
-    GivenLauncher,
     built_version,
-    registered_first,
+    checked_environment,
+    upgrade_json,
     upgrade_line,
+    view_upgrade,
 )
-from skyflowctl.cli.console import Piece, Styled, Terminal
 from skyflowctl.cli.context import gateways, manifests
-from skyflowctl.cli.envelope import CommandResult, problem_json, status_of
+from skyflowctl.cli.envelope import CommandResult, status_of
 from skyflowctl.cli.options import (
     FileOption,
     MountsArgument,
@@ -31,15 +31,17 @@ from skyflowctl.frozen import dataclass
 from skyflowctl.text import counted, listed
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from skyflowctl.executor.stop import Stop
     from skyflowctl.manifest.model import Manifest
+    from skyflowctl.operations.plugins import Registration
     from skyflowctl.operations.upgrade.model import (
         UpgradePlan,
         UpgradeRequest,
         UpgradeResult,
     )
+    from skyflowctl.vault.gateway import Gateway
 
 UpgradeDryRunOption = Annotated[
     bool, option("--dry-run", help="Show what would be done; write nothing.")
@@ -100,7 +102,7 @@ class _Call:
     soak: str | None = None
     no_way_back: bool = False
     launcher: Path | None = None
-    env: "Sequence[str]" = ()
+    env: "Sequence[str] | None" = None
 
     @property
     def command(self) -> str:
@@ -142,9 +144,9 @@ def plugin_upgrade(
     a version that the catalog lacks is registered first, with the arguments of the version that
     runs, after the server has started it; if the upgrade is refused, its entry is removed again."""
 
-    asked = (yes, no_input, dry_run, canary, soak, no_way_back, launcher, env or ())
+    asked = (yes, no_input, dry_run, canary, soak, no_way_back, launcher, env)
     call = _Call(target, mounts, file, to, False, *asked)
-    run_command(call.command, output, lambda run: _work(call, run), _view)
+    run_command(call.command, output, lambda run: _work(call, run), view_upgrade)
 
 
 @command(
@@ -174,37 +176,59 @@ def plugin_rollback(
     apply upgrades the mounts again."""
 
     call = _Call(target, mounts, file, to, True, yes, no_input, dry_run, no_way_back=no_way_back)
-    run_command(call.command, output, lambda run: _work(call, run), _view)
+    run_command(call.command, output, lambda run: _work(call, run), view_upgrade)
 
 
 def _work(call: _Call, run: CommandRun) -> CommandResult:
     from skyflowctl.executor.stop import stop_on_signals
     from skyflowctl.operations.upgrade.nodes import open_upgrade_nodes
     from skyflowctl.operations.upgrade.plan import plan_upgrade
+    from skyflowctl.operations.upgrade.registration import plan_registration
     from skyflowctl.operations.upgrade.run import UpgradeSession, preview_upgrade, run_upgrade
 
     request = _request(call, run)
+    env = _environment(call, run)
     with (
         gateways.open_gateway(call.target, run) as gateway,
         open_upgrade_nodes(gateway, gateways.connect_node(gateway)) as nodes,
     ):
-        launcher = GivenLauncher(call.launcher, call.env, call.yes, call.no_input, call.dry_run)
-        with registered_first(launcher, request, gateway, run):
-            plan = plan_upgrade(gateway, nodes, request, probe=not call.dry_run)
+        wanted = None
+        if call.launcher is not None:
+            wanted = plan_registration(gateway, request, call.launcher, env)
         if call.dry_run:
-            return CommandResult(_data(call, plan, preview_upgrade(plan)), warnings=plan.warnings)
-        for problem in plan.warnings:
-            run.warn(problem)
-        if plan.to_do:
-            _say(plan, run)
-            question = f"{_verb(call)} {counted(len(plan.to_do), 'mount')}?"
-            run.confirm(question, yes=call.yes, no_input=call.no_input)
+            plan = plan_upgrade(gateway, nodes, request, probe=False, unwritten=wanted)
+            data = upgrade_json(plan, preview_upgrade(plan), wanted, dry_run=True)
+            return CommandResult(data, warnings=plan.warnings)
+        with _registered(wanted, call, gateway, run):
+            plan = plan_upgrade(gateway, nodes, request)
+            _confirm(plan, call, run)
         with stop_on_signals(lambda: run.notice("finishing this mount, then stopping")) as stop:
             session = UpgradeSession(
-                gateway, nodes, stop, lambda *done: run.notice(upgrade_line(*done)), call.rollback
+                gateway,
+                nodes,
+                stop,
+                lambda *done: run.notice(upgrade_line(*done)),
+                request.rollback,
             )
             result = run_upgrade(session, plan, request.soak)
-    return _result(call, plan, result, stop)
+    return _result(upgrade_json(plan, result, wanted, dry_run=False), result, stop)
+
+
+@contextmanager
+def _registered(
+    wanted: "Registration | None", call: _Call, gateway: "Gateway", run: CommandRun
+) -> "Iterator[None]":
+    """Register an entry, if there is one to register, once it is confirmed."""
+    from skyflowctl.operations.upgrade.registration import registered_for_upgrade
+
+    if wanted is None:
+        yield
+        return
+    run.notice(f"{wanted.command} (sha256 {wanted.sha256[:12]}) {' '.join(wanted.args)}")
+    question = f"Register it as {wanted.name} {wanted.version}?"
+    run.confirm(question, yes=call.yes, no_input=call.no_input)
+    with registered_for_upgrade(gateway, wanted, run.notice, run.warn):
+        yield
 
 
 def _request(call: _Call, run: CommandRun) -> "UpgradeRequest":
@@ -255,6 +279,19 @@ def _request(call: _Call, run: CommandRun) -> "UpgradeRequest":
     )
 
 
+def _environment(call: _Call, run: CommandRun) -> tuple[str, ...]:
+    if call.launcher is not None:
+        return checked_environment(call.launcher, call.env, run)
+    if call.env:
+        raise UsageError(
+            "--env belongs to the registration of a launcher, and none is named",
+            why="an entry that is in the catalog already keeps its environment",
+            fix="give --launcher FILE too, or change a registered version's: skyflowctl plugin "
+            "register PLUGIN_DIRECTORY/FILE",
+        )
+    return ()
+
+
 def _manifest_differs(manifest: "Manifest", version: str) -> Problem:
     declared = manifest.plugin.version
     return Problem(
@@ -270,8 +307,12 @@ def _verb(call: _Call) -> str:
     return "Roll back" if call.rollback else "Upgrade"
 
 
-def _say(plan: "UpgradePlan", run: CommandRun) -> None:
-    """Say what is about to happen, and which requests may be lost."""
+def _confirm(plan: "UpgradePlan", call: _Call, run: CommandRun) -> None:
+    """Say what is about to happen, and which requests may be lost; ask if a mount changes."""
+    for problem in plan.warnings:
+        run.warn(problem)
+    if not plan.to_do:
+        return
     for one in plan.to_do:
         resumed = " (resumes)" if one.tuned else ""
         run.notice(f"{one.mount.path}: {one.before or '?'} -> {one.entry.version}{resumed}")
@@ -285,11 +326,11 @@ def _say(plan: "UpgradePlan", run: CommandRun) -> None:
                 "their clients retry; without --shared each mount has a process of its own",
             )
         )
+    question = f"{_verb(call)} {counted(len(plan.to_do), 'mount')}?"
+    run.confirm(question, yes=call.yes, no_input=call.no_input)
 
 
-def _result(
-    call: _Call, plan: "UpgradePlan", result: "UpgradeResult", stop: "Stop"
-) -> CommandResult:
+def _result(data: "dict[str, Any]", result: "UpgradeResult", stop: "Stop") -> CommandResult:
     problems = [one.problem for one in result.mounts if one.problem]
     left = any(one.result == "not_started" for one in result.mounts)
     code: int = result.exit_code
@@ -305,79 +346,4 @@ def _result(
                 "run the same command again: it goes on with the next mount",
             )
         )
-    return CommandResult(_data(call, plan, result), status_of(code), code, problems)
-
-
-def _data(call: _Call, plan: "UpgradePlan", result: "UpgradeResult") -> dict[str, Any]:
-    return {
-        "dry_run": call.dry_run,
-        "nodes": list(plan.nodes),
-        "at_risk": list(plan.at_risk) if len(plan.at_risk) > 1 else [],
-        "warnings": [problem_json(one) for one in plan.warnings],
-        "mounts": [
-            {
-                "name": one.mount.name,
-                "path": one.mount.path,
-                "from": one.before,
-                "to": one.after,
-                "result": one.result.value,
-                "steps": [{**asdict(step), "name": step.name.value} for step in one.steps],
-                "nodes": [
-                    {
-                        "node": node.node,
-                        "version": node.version,
-                        "sha256": node.sha256,
-                        "serves": node.serves,
-                    }
-                    for node in one.nodes
-                ],
-                "error": problem_json(one.problem) if one.problem else None,
-            }
-            for one in result.mounts
-        ],
-    }
-
-
-_STYLES = {
-    "upgraded": "green",
-    "rolled_back": "green",
-    "unchanged": "dim",
-    "would_change": "yellow",
-    "failed": "bold red",
-    "not_started": "yellow",
-}
-
-
-def _view(result: CommandResult, terminal: Terminal) -> None:
-    rows: list[list[Piece]] = [
-        [
-            one["name"],
-            one["from"] or "?",
-            one["to"],
-            _outcome(one),
-            _runs(one["nodes"]),
-        ]
-        for one in result.data["mounts"]
-    ]
-    if rows:
-        terminal.table(["MOUNT", "FROM", "TO", "RESULT", "RUNS"], rows)
-    else:
-        terminal.note("no mounts")
-
-
-def _outcome(one: "dict[str, Any]") -> Styled:
-    """Return the result; a mount that was not asked to go back shows that it failed."""
-    if one["error"] and one["result"] == "rolled_back":
-        return Styled(f"failed, back at {one['from']}", "bold yellow")
-    return Styled(one["result"].replace("_", " "), _STYLES[one["result"]])
-
-
-def _runs(nodes: "Sequence[dict[str, Any]]") -> str:
-    """Return what the nodes run, once for each different answer."""
-    said = [
-        f"{one['version'] or 'nothing'} {one['sha256'][:8]}" if one["serves"] else "does not answer"
-        for one in nodes
-    ]
-    return ", ".join(
-        f"{text} on {counted(said.count(text), 'node')}" for text in dict.fromkeys(said)
-    )
+    return CommandResult(data, status_of(code), code, problems)
