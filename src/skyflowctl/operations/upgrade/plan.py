@@ -60,11 +60,7 @@ def plan_upgrade(
     """
     live = gateway.sys.mounts()
     catalog = _Catalog(gateway, request.plugin, _entries(unwritten))
-    chosen = request.mounts
-    if chosen is None:
-        chosen = discover_mounts(gateway, plugin_name=request.plugin, prefix=request.prefix)
-    absent = [one for one in chosen if one.path not in live] if request.absent_allowed else []
-    chosen = tuple(one for one in chosen if one not in absent)
+    chosen, left_out = _chosen(gateway, request, live)
     refuse_upgrade([_not_ours(one, live.get(one.path), request.plugin) for one in chosen])
     needs = upgrade_needs(request.plugin, [one.path for one in chosen])
     doubts = refuse_without_permission(gateway, needs, "the upgrade")
@@ -72,16 +68,13 @@ def plan_upgrade(
     refuse_upgrade([_no_way_back(one) for one in chosen if not targets[one.path]])
     for version in sorted(set(targets.values()) - _entries(unwritten).keys()):
         _refuse_missing_files(nodes, catalog.required(version))
+    wanted = {path: catalog.required(version) for path, version in targets.items()}
     with Workers(8) as pool:
-        rows = pool.map(
-            lambda one: _planned(one, live[one.path], catalog.required(targets[one.path]), nodes),
-            chosen,
-        )
+        rows = pool.map(lambda one: _planned(one, live[one.path], wanted[one.path], nodes), chosen)
     planned = tuple(_with_way_back(row, live[row.mount.path], catalog) for row in rows)
     one_way = _one_way(nodes, planned)
     if not request.no_way_back:
         refuse_upgrade(one_way)
-    left_out = [_left_out(absent)] if absent else []
     unproved = _unproved(gateway, planned) if probe else _unproved_file(unwritten)
     return UpgradePlan(
         tuple(sorted(planned, key=lambda one: one.mount.path != request.canary)),
@@ -89,6 +82,18 @@ def plan_upgrade(
         (*doubts, *left_out, *unproved, *one_way),
         _at_risk(planned, live, catalog),
     )
+
+
+def _chosen(
+    gateway: Gateway, request: UpgradeRequest, live: Mapping[str, LiveMount]
+) -> tuple[tuple[MountRef, ...], list[Problem]]:
+    """Return the mounts, and a warning of those that are left out."""
+    asked = request.mounts
+    if asked is None:
+        asked = discover_mounts(gateway, plugin_name=request.plugin, prefix=request.prefix)
+    absent = [one for one in asked if one.path not in live] if request.absent_allowed else []
+    chosen = tuple(one for one in asked if one not in absent)
+    return chosen, [_left_out(absent)] if absent else []
 
 
 def _unproved(gateway: Gateway, planned: Sequence[PlannedUpgrade]) -> list[Problem]:
