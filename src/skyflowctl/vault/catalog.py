@@ -31,7 +31,10 @@ class RunningState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class RunningMount:
-    """The plugin that one mount really runs; ``detail`` says why that is not known, or no more."""
+    """The plugin that one mount really runs.
+
+    ``detail`` says why it does not run, or why that is unknown.
+    """
 
     path: str
     version: str

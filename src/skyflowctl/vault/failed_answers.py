@@ -79,7 +79,7 @@ def error_for(
 ) -> VaultError:
     """Return the error for a failed answer."""
     text = "\n".join(messages)
-    of_mount = "sys/plugins/" not in path
+    of_mount = not path.startswith(("sys/", "auth/"))
     no_start = of_mount and status in {403, 500} and _NO_START.search(text)
     kind = PluginMissingError if no_start else _kind(status, text)
     about = namespace if kind is NamespaceMissingError and namespace else f"{method} v1/{path}"

@@ -6,6 +6,7 @@ from enum import StrEnum
 from skyflowctl.concurrency import Workers
 from skyflowctl.errors import Problem
 from skyflowctl.frozen import dataclass
+from skyflowctl.hcl import policy_rule
 from skyflowctl.vault.errors import ForbiddenError, PluginMissingError, VaultError
 from skyflowctl.vault.gateway import Gateway, in_time
 from skyflowctl.vault.health_states import health_state
@@ -64,7 +65,7 @@ def plugin_on_node(client: Gateway, path: str) -> PluginOnNode:
 
 
 def _allow(path: str) -> str:
-    return f'give this login\'s policy: path "{path}/config" {{ capabilities = ["read"] }}'
+    return f"add to a policy of this login:  {policy_rule(f'{path}/config', ['read'])}"
 
 
 def plugin_by_health(state: str, why: str) -> PluginOnNode:

@@ -223,7 +223,7 @@ def _namespace(
 def _token(
     source: TargetSource, flags: TargetFlags, environ: Mapping[str, str], address: str
 ) -> Secret | None:
-    """Return the token; a context's login is added by who resolves it."""
+    """Return the token; the caller adds a context's login."""
     if flags.token_file is not None:
         return token_files.read_token_file(flags.token_file)
     if source == "environment":

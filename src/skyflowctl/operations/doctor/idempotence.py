@@ -71,7 +71,7 @@ class IdempotenceCheck:
     Args:
         gateway: the server.
         manifest: of :func:`scratch_manifest`.
-        warn: is told what could not be removed, also if the run ends with a signal.
+        warn: called with what could not be removed, also if a signal ends the run.
     """
 
     gateway: Gateway
@@ -147,9 +147,9 @@ class IdempotenceCheck:
         return [one for one in outcome.results if one.result != "done"]
 
     def _remove(self) -> Problem | None:
-        """Remove the mount if it is there; return, and tell, what is left.
+        """Remove the mount if it exists; return what is left, after a warning about it.
 
-        A signal that ends this as well is told the same.
+        The warning is also given if a signal ends this.
         """
         path = self._mount.path
         left: Problem | None = _left(path, "the run was stopped before it was removed")
@@ -211,7 +211,7 @@ def _compared(first: Plan, second: Plan, path: str, *, rewritten: bool) -> Diagn
         return ok_finding(IDEMPOTENCE, text, f"{path} was made, compared field by field, removed")
     changes = [f"{one.path}: {change.field}" for one in second.actions for change in one.changes]
     what = (
-        "a second apply wrote the config anew" if second.empty else "the second plan is not empty"
+        "a second apply wrote the config again" if second.empty else "the second plan is not empty"
     )
     why = ", ".join(changes) or "the version of its config rose, although nothing was planned"
     return Diagnosis(IDEMPOTENCE, Grade.BAD, what, why, _SECOND_PLAN)
