@@ -341,7 +341,7 @@ CALLS: dict[str, list[Call]] = {
     "role write": [
         dev("role", "write", "order", "leak", "--role-id", "r-leak", "-y", "-v", "-v"),
         bare("role", "write", "ledger", "reader", "--tag", "a", "--dry-run", "-o", "json"),
-        bad(dev("role", "write", "order", "leak", "--ctx-probe", "{own", "-y", "-v", "-v")),
+        bad(dev("role", "write", "order", "leak", "--ctx-probe", "{{own", "-y", "-v", "-v")),
         bad(bare("role", "write", "ledger", "reader", "--description", "x", "-o", "json")),
     ],
     "role delete": [

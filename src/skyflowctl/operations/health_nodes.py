@@ -15,6 +15,7 @@ from skyflowctl.operations.node_states import (
     look_at_each,
     unnamed_node,
     unnamed_nodes,
+    without_list,
 )
 from skyflowctl.vault.errors import ServerUnreachableError, VaultError
 from skyflowctl.vault.gateway import Gateway, GatewayForNode
@@ -33,6 +34,7 @@ class AskedNodes:
         clients: a gateway for each node to ask, by its name; empty name: any node at the address.
         unasked: nodes of the cluster whose address was not named, so they must not get a token.
         unlisted: why the cluster did not list its nodes, though this login may.
+        unknown: why the other nodes are not known, where that says nothing of the cluster.
         leader: the address of the leader, if a node named it then.
         states: of each node, also of the unasked, and of those that serve nothing: these are not
             among the clients.
@@ -41,6 +43,7 @@ class AskedNodes:
     clients: Mapping[str, Gateway]
     unasked: tuple[str, ...] = ()
     unlisted: VaultError | None = None
+    unknown: VaultError | None = None
     leader: str = ""
     states: tuple[NodeStatus, ...] = ()
 
@@ -80,7 +83,8 @@ def asked_nodes(
 
 
 def _with_states(found: AskedNodes, looks: Mapping[str, NodeStatus]) -> AskedNodes:
-    return replace(found, states=(*looks.values(), *map(unnamed_node, found.unasked)))
+    asked = without_list(looks.values(), found.unknown)
+    return replace(found, states=(*asked, *map(unnamed_node, found.unasked)))
 
 
 def _named(
@@ -105,7 +109,10 @@ def _of_named(
     if len(heard) == len(named):
         with within(deadline):
             return _listed(gateway, connect, deadline, True, heard)
-    return AskedNodes(heard, unnamed_nodes(named, looks))
+    try:
+        return AskedNodes(heard, unnamed_nodes(named, looks))
+    except VaultError as error:
+        return AskedNodes(heard, unknown=error)
 
 
 def _listed(
@@ -124,7 +131,7 @@ def _listed(
     except VaultError as error:
         if looked and (isinstance(error, ServerUnreachableError) or error.says(RECORD_FAILED)):
             return AskedNodes(named, unlisted=error, leader=_leader(gateway))
-        return AskedNodes({"": gateway})
+        return AskedNodes(named if len(named) > 1 else {"": gateway}, unknown=error)
     if len(nodes) < 2:
         return AskedNodes({"": gateway})
     opened = {_name(node): connect(node) for node in nodes}

@@ -9,9 +9,10 @@ from skyflowctl.clock import Clock, SystemClock, span_text
 from skyflowctl.concurrency import Workers
 from skyflowctl.errors import Problem
 from skyflowctl.frozen import dataclass
+from skyflowctl.hcl import policy_rule
 from skyflowctl.operations.blocked_audit import AuditSuspects, refuse_blocked_audit
 from skyflowctl.text import listed
-from skyflowctl.vault.errors import VaultError
+from skyflowctl.vault.errors import ForbiddenError, VaultError
 from skyflowctl.vault.gateway import Gateway
 from skyflowctl.vault.health_states import health_state
 from skyflowctl.vault.node_plugins import PluginOnNode, PluginState, plugins_on_node
@@ -72,6 +73,7 @@ class NodeStatus:
         plugins: by mount, what is known about its plugin there; the others were not asked for.
         digests: by mount, the digest of the plugin that the node says it runs.
         error: why it serves nothing; not part of the JSON.
+        unlisted: why its cluster did not list the other nodes; not part of the JSON.
     """
 
     node: str
@@ -83,6 +85,7 @@ class NodeStatus:
     plugins: Mapping[str, PluginOnNode] = field(default_factory=dict)
     digests: Mapping[str, str] = field(default_factory=dict)
     error: VaultError | None = None
+    unlisted: VaultError | None = None
 
     @property
     def well(self) -> bool:
@@ -210,6 +213,29 @@ def node_problems(nodes: Sequence[NodeStatus], besides: Iterable[Problem] = ()) 
 _TELL_MISSING = frozenset({"plugin-missing", "plugin-file-missing"})
 
 
+def node_warnings(nodes: Sequence[NodeStatus]) -> list[Problem]:
+    """Return what deserves a warning: nodes that are not known, and clocks that differ."""
+    return [*unlisted_warnings(nodes), *skew_warnings(nodes)]
+
+
+def unlisted_warnings(nodes: Sequence[NodeStatus]) -> list[Problem]:
+    """Return a warning if the cluster did not list its nodes."""
+    return [
+        Problem(
+            "nodes-unknown",
+            "which other nodes the cluster has is not known, so they were not asked",
+            one.unlisted.problems[0].why or one.unlisted.problems[0].summary,
+            _LIST_RULE if isinstance(one.unlisted, ForbiddenError) else _LIST_AGAIN,
+        )
+        for one in nodes
+        if one.unlisted is not None
+    ]
+
+
+_LIST_RULE = f"add to a policy of this login:  {policy_rule('sys/ha-status', ['read'])}"
+_LIST_AGAIN = "run the command again; the server's log has the request for sys/ha-status"
+
+
 def skew_warnings(nodes: Sequence[NodeStatus]) -> list[Problem]:
     """Return a warning for each node whose clock differs from this machine's."""
     return [
@@ -254,8 +280,20 @@ def every_node(
             lambda one: _with_plugins(look_at(one, suspects, deadline, clock=clock), one, paths),
             deadline,
         )
-        unnamed = unnamed_nodes(clients, states)
-    return (*states.values(), *map(unnamed_node, unnamed))
+        unlisted, unnamed = None, tuple[str, ...]()
+        try:
+            unnamed = unnamed_nodes(clients, states)
+        except VaultError as error:
+            unlisted = error
+    return (*without_list(states.values(), unlisted), *map(unnamed_node, unnamed))
+
+
+def without_list(
+    nodes: Iterable[NodeStatus], unlisted: VaultError | None
+) -> tuple[NodeStatus, ...]:
+    """Return the nodes; the first says why the cluster did not list the others, if it did not."""
+    first, *others = nodes
+    return (replace(first, unlisted=unlisted), *others)
 
 
 def plugins_on_nodes(
@@ -304,13 +342,14 @@ def look_at_each(
 def unnamed_nodes(
     clients: Mapping[str, Gateway], states: Mapping[str, NodeStatus]
 ) -> tuple[str, ...]:
-    """Return the nodes of the cluster that were not named; none if they cannot be listed."""
+    """Return the nodes of the cluster that were not named; none if no node could be asked.
+
+    Raises:
+        VaultError: the node that was asked did not list them.
+    """
     able = next((one for address, one in clients.items() if states[address].well), None)
-    try:
-        with within(_LIST_SECONDS):
-            names = [one.api_address or one.hostname for one in able.sys.nodes()] if able else []
-    except VaultError:
-        return ()
+    with within(_LIST_SECONDS):
+        names = [one.api_address or one.hostname for one in able.sys.nodes()] if able else []
     return tuple(one for one in names if one not in states) if len(names) > 1 else ()
 
 

@@ -26,7 +26,7 @@ from skyflowctl.operations.mount_refs import MountRef, discover_mounts
 from skyflowctl.operations.node_states import NodeStatus, node_problems
 from skyflowctl.rotation.schedule import due_at, due_reason
 from skyflowctl.vault.catalog import completed
-from skyflowctl.vault.errors import AuditBlockedError, VaultError
+from skyflowctl.vault.errors import AuditBlockedError, ServerUnreachableError, VaultError
 from skyflowctl.vault.gateway import Gateway
 from skyflowctl.vault.live import EngineApi, LiveConfig, LiveMount, LiveRevocation, LiveState
 from skyflowctl.vault.responses import CatalogEntry
@@ -162,7 +162,7 @@ def status(
         VaultError: the server as a whole cannot be read.
     """
     looked = look() if look else HealthResult(())
-    _refuse_blocked(looked.nodes)
+    _refuse_silent(looked.nodes)
     if mounts is None:
         mounts = discover_mounts(gateway, plugin_name=plugin_name, prefix=prefix)
     paths = [mount.path for mount in mounts]
@@ -187,12 +187,23 @@ class _Limits(TypedDict):
     refresh: bool
 
 
-def _refuse_blocked(nodes: Sequence[NodeStatus]) -> None:
-    """Raise an error if no node answers what it must record: every further read would hang."""
-    blocked = [one for one in nodes if one.state == "audit_blocked"]
-    if blocked and not any(one.well for one in nodes if one.state != "not_asked"):
-        summary = "the server's audit devices stop every request"
-        raise AuditBlockedError(summary, why=blocked[0].detail, fix=blocked[0].fix)
+def _refuse_silent(nodes: Sequence[NodeStatus]) -> None:
+    """Raise an error if no node serves: every further read would wait for its whole time."""
+    asked = [one for one in nodes if one.state != "not_asked"]
+    if not asked or any(one.error is None for one in asked):
+        return
+    for one in asked:
+        if one.state == "audit_blocked":
+            summary = "the server's audit devices stop every request"
+            raise AuditBlockedError(summary, why=one.detail, fix=one.fix)
+    if len(asked) == 1 and asked[0].error is not None:
+        raise asked[0].error
+    problems = node_problems(asked)
+    raise ServerUnreachableError(
+        f"no node serves requests: {', '.join(one.node for one in asked)}",
+        why="; ".join(one.why for one in problems),
+        fix="'skyflowctl health' shows the state of each node",
+    )
 
 
 _NOT_SEEN = "no node named this mount when the nodes were asked for their health"

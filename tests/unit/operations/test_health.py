@@ -13,14 +13,17 @@ from skyflowctl.errors import ExitCode
 from skyflowctl.executor.run import execute
 from skyflowctl.manifest.model import RotationRule
 from skyflowctl.operations import health as health_module
+from skyflowctl.operations.blocked_audit import AuditSuspects
 from skyflowctl.operations.health import STATES, health
 from skyflowctl.operations.mount_refs import MountRef, declared_mounts
+from skyflowctl.operations.node_states import node_warnings
 from skyflowctl.operations.status import status
 from skyflowctl.planner.diff import make_plan
 from skyflowctl.vault.failed_answers import error_for
 from skyflowctl.vault.gateway import Gateway
 from skyflowctl.vault.no_response import no_response_error, no_token
 from skyflowctl.vault.responses import ClusterNode
+from skyflowctl.vault.transport import ServerInfo
 
 TWO = p.manifest(p.mount("order"), p.mount("pay"))
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
@@ -228,6 +231,26 @@ class TestNodes:
         connect, _ = self.connect(server)
         result = health(Gateway(server), declared_mounts(TWO), connect=connect)
         assert {row.node for row in result.mounts} == {""}
+        (warning,) = node_warnings(result.nodes)
+        assert warning.code == "nodes-unknown"
+        assert warning.fix.endswith('path "sys/ha-status" { capabilities = ["read"] }')
+
+    def test_named_nodes_are_asked_although_the_cluster_does_not_list_them(self, server):
+        server.nodes = fail(403, "permission denied")
+        server.server = ServerInfo("x", ("https://n0", "https://n2"))
+        broken = FakeServer()
+        broken.mounts = server.mounts
+        broken.server = ServerInfo("x", ("https://n2",))
+        broken.health["skyflow/pay"] = fail(404, "route entry found, but backend is nil")
+        server.at_node = lambda address: broken if address.endswith("n2") else server
+        connect, _ = self.connect(server)
+        suspects = AuditSuspects()
+        result = health(Gateway(server), declared_mounts(TWO), connect=connect, suspects=suspects)
+        bad = [row for row in result.mounts if row.state != "ok"]
+        assert [(row.path, row.node, row.state) for row in bad] == [
+            ("skyflow/pay", "https://n2", "plugin_missing")
+        ]
+        assert [one.code for one in node_warnings(result.nodes)] == ["nodes-unknown"]
 
     def test_one_node_is_no_cluster(self, server):
         self.nodes(server, "n0")

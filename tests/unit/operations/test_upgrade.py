@@ -7,6 +7,7 @@ from contextlib import nullcontext
 from dataclasses import replace
 
 import pytest
+from support.transports import FakeTransport
 from support.upgrade_server import (
     BROKEN,
     DEAD,
@@ -28,7 +29,8 @@ from skyflowctl.operations.upgrade.model import UpgradePlan, UpgradeRequest, Upg
 from skyflowctl.operations.upgrade.nodes import open_upgrade_nodes
 from skyflowctl.operations.upgrade.plan import plan_upgrade
 from skyflowctl.operations.upgrade.run import UpgradeSession, preview_upgrade, run_upgrade
-from skyflowctl.vault.errors import BusyError, ForbiddenError
+from skyflowctl.vault.errors import BusyError, ForbiddenError, ServerUnreachableError
+from skyflowctl.vault.transport import ServerInfo, make_reply
 
 ORDER, PAYMENT = "skyflow/order", "skyflow/payment"
 THREE = ("n0", "n1", "n2")
@@ -297,6 +299,26 @@ def test_a_node_that_was_not_named_is_refused():
 
     with pytest.raises(RefusedError, match="n2"), open_upgrade_nodes(gateway, connect):
         pass
+
+
+@pytest.mark.parametrize(("cluster", "absent"), [("c1", False), ("other", True), (None, True)])
+def test_a_named_node_that_does_not_serve_in_the_cluster_is_refused(cluster, absent):
+    """A dead node is no longer listed, and would keep the version before."""
+    there = server(THREE)
+    gateway = there.gateway()
+    gateway.transport.server = ServerInfo("n0", ("n0", "n1", "gone"))
+
+    class Other(FakeTransport):
+        def send(self, request):
+            if cluster is None:
+                raise ServerUnreachableError("refused", method="GET", path=request.path)
+            health = {"initialized": True, "sealed": False, "cluster_id": cluster}
+            return make_reply(200, health, {})
+
+    gateway.transport.at_node = lambda address: Other()
+    refused = pytest.raises(RefusedError, match="gone") if absent else nullcontext()
+    with refused, open_upgrade_nodes(gateway, there.connect) as nodes:
+        assert [one.name for one in nodes] == ["n1", "n2", "n0"]
 
 
 def test_a_login_that_may_not_tune_is_told_the_policy():

@@ -72,7 +72,7 @@ def health(
         from skyflowctl.operations.blocked_audit import lost_records
         from skyflowctl.operations.health import DEADLINE
         from skyflowctl.operations.health import health as ask
-        from skyflowctl.operations.node_states import skew_warnings
+        from skyflowctl.operations.node_states import node_warnings
 
         chosen = manifests.choose_mounts(mounts, file, run)
         with gateways.open_gateway(target, run) as gateway:
@@ -94,7 +94,7 @@ def health(
         _refuse_unknown(found, chosen.manifest if mounts else None)
         for node in found.unasked:
             run.notice(f"not asked, because not named: {node} (name it with --node)")
-        return _result(found, address, [*lost_records(suspects), *skew_warnings(found.nodes)])
+        return _result(found, address, [*lost_records(suspects), *node_warnings(found.nodes)])
 
     run_command("health", output, work, _view)
 

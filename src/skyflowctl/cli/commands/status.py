@@ -66,7 +66,7 @@ def status(
 
     def work(run: CommandRun) -> CommandResult:
         from skyflowctl.operations.health import DEADLINE
-        from skyflowctl.operations.node_states import skew_warnings
+        from skyflowctl.operations.node_states import node_warnings
         from skyflowctl.operations.status import status as look
 
         seconds = span_seconds(deadline or DEADLINE, "--deadline")
@@ -82,7 +82,7 @@ def status(
                 deadline=seconds,
                 look=partial(_every_node, gateway, chosen, parallelism, seconds),
             )
-        for warning in (*found.warnings, *skew_warnings(found.nodes)):
+        for warning in (*found.warnings, *node_warnings(found.nodes)):
             run.warn(warning)
         drift = _drift(chosen.manifest, found)
         data = {

@@ -8,6 +8,7 @@ from skyflowctl.operations.node_states import (
     NodeStatus,
     node_problems,
     skew_warnings,
+    unlisted_warnings,
 )
 from skyflowctl.vault.catalog import RunningMount
 
@@ -35,6 +36,8 @@ def node_findings(one: NodeStatus) -> Iterator[Diagnosis]:
     if one.state == "standby_forwards":
         summary = f"{one.node} serves no reads itself"
         yield Diagnosis(NODES, Grade.WARNING, summary, one.detail, fix)
+    for problem in unlisted_warnings([one]):
+        yield of_problem(NODES, Grade.UNKNOWN, problem)
     for problem in skew_warnings([one]):
         far = abs(one.clock_skew_seconds or 0) >= _BAD_SKEW_SECONDS
         yield of_problem(NODES, Grade.BAD if far else Grade.WARNING, problem)

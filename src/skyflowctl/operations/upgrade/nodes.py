@@ -23,9 +23,11 @@ from skyflowctl.vault.errors import ForbiddenError
 from skyflowctl.vault.gateway import Gateway, GatewayForNode
 from skyflowctl.vault.node_plugins import PluginOnNode, PluginState, plugin_on_node
 from skyflowctl.vault.responses import CatalogEntry, ClusterNode
+from skyflowctl.vault.waits import within
 
 LAG_SECONDS = 15.0
 """How long a standby may take to learn of a write to the leader."""
+_LOOK_SECONDS = 5.0
 _PAUSE = Backoff(first=0.05, longest=0.5)
 
 
@@ -115,7 +117,7 @@ def open_upgrade_nodes(
     """Connect to every node: the standbys first, so that the leader has the last turn.
 
     Raises:
-        RefusedError: a node was not named, so it cannot be asked.
+        RefusedError: a node was not named, so it cannot be asked, or is named but not listed.
         NotPermittedError: this login may not list the nodes.
         VaultError: the server does not answer.
     """
@@ -128,6 +130,7 @@ def open_upgrade_nodes(
             fix=f"add to this login's policy: {policy_rule('sys/ha-status', ['read'])}",
             code="nodes-unknown",
         ) from error
+    _refuse_named_besides(gateway, listed)
     if len(listed) < 2:
         yield (UpgradeNode("", gateway),)
         return
@@ -137,6 +140,40 @@ def open_upgrade_nodes(
     finally:
         for one in nodes:
             one.gateway.close()
+
+
+def _refuse_named_besides(gateway: Gateway, listed: Sequence[ClusterNode]) -> None:
+    """Refuse if a named node is not one of the cluster's now: it would keep the old version.
+
+    The leader forgets a node within 15 s of its last word, so a dead one is not listed.
+    """
+    known = {one.api_address for one in listed}
+    besides = [one for one in gateway.transport.server.addresses[1:] if one not in known]
+    absent = [one for one in besides if not _is_in_cluster(gateway, one)]
+    if absent:
+        raise RefusedError.of([_absent(absent)])
+
+
+def _is_in_cluster(gateway: Gateway, address: str) -> bool:
+    """Whether this node, perhaps under another address than its own, serves in the cluster."""
+    other = gateway.node(address)
+    try:
+        with within(_LOOK_SECONDS):
+            health = other.sys.health()
+            return not health.sealed and health.cluster_id == gateway.sys.cluster_id()
+    except VaultError:
+        return False
+    finally:
+        other.close()
+
+
+def _absent(addresses: Sequence[str]) -> Problem:
+    return Problem(
+        "nodes-absent",
+        f"named nodes do not serve in this cluster: {', '.join(addresses)}",
+        "a node that is down now would start with the old version, or with none",
+        "start it again, or leave it out of --node and SKYFLOWCTL_NODES for good",
+    )
 
 
 def _connected(listed: Sequence[ClusterNode], connect: GatewayForNode) -> tuple[UpgradeNode, ...]:

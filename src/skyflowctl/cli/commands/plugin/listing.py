@@ -55,7 +55,7 @@ def plugin_list(
     def work(run: CommandRun) -> CommandResult:
         from skyflowctl.operations.health import DEADLINE
         from skyflowctl.operations.list_plugins import list_plugins
-        from skyflowctl.operations.node_states import every_node, node_problems, skew_warnings
+        from skyflowctl.operations.node_states import every_node, node_problems, node_warnings
 
         with gateways.open_gateway(target, run) as gateway:
             suspects = audit_suspects(gateway.transport.server.address, None)
@@ -64,7 +64,7 @@ def plugin_list(
             limit = span_seconds(DEADLINE, "--deadline")
             nodes = every_node(gateway, paths, suspects, limit, run.clock)
         found, unknown = found.seen_on(nodes)
-        for warning in skew_warnings(nodes):
+        for warning in node_warnings(nodes):
             run.warn(warning)
         data = {
             "catalog": [_entry(one) for one in found.catalog],
