@@ -19,7 +19,7 @@ from skyflowctl.frozen import dataclass
 from skyflowctl.hcl import policy_rule
 from skyflowctl.operations.upgrade.model import NodeRuns
 from skyflowctl.retry import Backoff, retry
-from skyflowctl.vault.errors import ForbiddenError
+from skyflowctl.vault.errors import ForbiddenError, VaultError
 from skyflowctl.vault.gateway import Gateway, GatewayForNode
 from skyflowctl.vault.node_plugins import PluginOnNode, PluginState, plugin_on_node
 from skyflowctl.vault.responses import CatalogEntry, ClusterNode
