@@ -106,6 +106,18 @@ def test_a_template_cannot_be_decided(place: Place):
     place.admin.do("DELETE", "auth/approle/role/a-template")
 
 
+@pytest.mark.parametrize(("template", "decision"), [("read", "yes"), ("list", "maybe")])
+def test_a_template_beside_a_policy_that_allows_decides_only_what_it_could_take_away(
+    place: Place, template: str, decision: str
+):
+    path = "skyflow/order/creds/{{identity.entity.name}}"
+    place.admin.policy("beside", f'path "{path}" {{ capabilities = ["{template}"] }}')
+    body = {"token_policies": ["plus", "beside"]}
+    place.admin.do("POST", "auth/approle/role/a-beside", body)
+    assert place.named()["a-beside"] == decision
+    place.admin.do("DELETE", "auth/approle/role/a-beside")
+
+
 def test_a_login_that_may_read_nothing_is_not_permitted(place: Place):
     app = place.apps[0]
     env = {"BAO_TOKEN": app.token}

@@ -127,7 +127,7 @@ class _Decider:
         rule = acl.rule(self.path)
         guarded = rule is not None and bool(rule.guarded & {"read", "update", "create"})
         templates = [one.name for one in held if self._has_template(one)]
-        if templates:
+        if templates and not (allowed and self._templates_open(held)):
             why = f"a template in {', '.join(templates)} depends on the caller's identity"
             return "maybe", why, guarded
         return ("yes" if allowed else "no"), "", guarded
@@ -135,6 +135,11 @@ class _Decider:
     def _has_template(self, policy: Policy) -> bool:
         """Whether a template of a policy may allow or deny the path."""
         return any(may_open(rule, self.path) for rule in policy.rules if rule.templated)
+
+    def _templates_open(self, held: Iterable[Policy]) -> bool:
+        """Whether every template that may match the path opens it too, so none decides."""
+        rules = [rule for one in held for rule in one.rules if may_open(rule, self.path)]
+        return all(opens(rule.capabilities) and not rule.guarded for rule in rules)
 
     def allowing(self, names: Iterable[str]) -> tuple[str, ...]:
         """Return the policies among these that alone allow the path, or may."""

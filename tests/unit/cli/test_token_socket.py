@@ -106,3 +106,11 @@ def test_a_link_to_a_folder_and_an_existing_file_are_refused(tmp_path):
         with pytest.raises(UsageError):
             token_socket.socket_path(f"unix:{tmp_path}/{text}")
     assert (tmp_path / "own" / "there").read_text() == "x"
+
+
+@pytest.mark.parametrize("text", ["unix:", "unix:run/", "run/s"])
+def test_what_names_no_socket_is_refused_as_that(text, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UsageError, match=r"unix:|run/s") as raised:
+        token_socket.socket_path(text)
+    assert raised.value.problems[0].why == "it is not unix: and a path"

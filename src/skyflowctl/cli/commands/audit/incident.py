@@ -275,6 +275,9 @@ def _query(
     from skyflowctl.audit.query import Query
     from skyflowctl.audit.wanted import Hashes, unhashed, wanted_ctx
 
+    by_ctx = asked.kind is SubjectKind.CTX
+    parsed = options.parsed_ctx(asked.value) if by_ctx else ""  # before the server is asked
+
     def query(hasher: Hashes) -> Query:
         value, (since, until) = asked.value, times
         if asked.kind is SubjectKind.APP:
@@ -283,7 +286,7 @@ def _query(
         if asked.kind is SubjectKind.KEY:
             keys = (value, *hasher(value))
             return Query(keys=keys, device_hashes=hashes, since=since, until=until)
-        ctx = (wanted_ctx(options.parsed_ctx(value), hasher),)
+        ctx = (wanted_ctx(parsed, hasher),)
         return Query(ctx=ctx, device_hashes=hashes, since=since, until=until)
 
     if asked.kind is SubjectKind.APP or not gateways.server_is_named(target):

@@ -177,7 +177,7 @@ def _signal_number(name: str | None, *, watch: bool, serve: str | None) -> int |
     if full not in signal.Signals.__members__:
         raise UsageError(
             f"there is no signal {name}",
-            why="it is not the name of a signal of this system",
+            why="it is not the name of a signal of this system; numbers are not taken",
             fix="for example --signal HUP",
         )
     if full in {"SIGKILL", "SIGSTOP"}:

@@ -73,8 +73,9 @@ def socket_path(text: str) -> Path:
     Raises:
         UsageError: it has another form, it exists, or others may enter the folder.
     """
-    path = Path(text.removeprefix(_PREFIX)).absolute()
-    if not text.startswith(_PREFIX) or not path.name:
+    named = text.removeprefix(_PREFIX)
+    path = Path(named).absolute()
+    if not text.startswith(_PREFIX) or not named or named.endswith("/"):
         raise _refused(text, "it is not unix: and a path", "for example unix:run/token.sock")
     if len(os.fsencode(path)) > _LONGEST:
         raise _refused(text, f"the path has more than {_LONGEST} bytes", "choose a shorter one")
