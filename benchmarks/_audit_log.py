@@ -24,6 +24,7 @@ CTXS = 5_000
 DAYS = 7
 START = datetime(2026, 11, 16, tzinfo=UTC)
 PAIR_BYTES = 2_900
+KEY_ID = "cf10e8df89c8770a3bc3466bdab4ea1e"
 """Of a request and its response, about; only spreads the entries over the days."""
 
 Render = Callable[[dict[str, object]], bytes]
@@ -197,7 +198,7 @@ def _creds_shape(outcome: str) -> tuple[dict[str, object], dict[str, object]]:
         "access_token": "@bearer@",
         "credential_version": 1,
         "expires_at": "@after@",
-        "key_id": "cf10e8df89c8770a3bc3466bdab4ea1e",
+        "key_id": KEY_ID,
         "token_type": digest("Bearer"),
         "ttl": 3599,
     }

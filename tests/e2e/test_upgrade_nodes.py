@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import pytest
-from support.cluster import ServerCluster, ServerNode, running_cluster
+from support.cluster import ServerCluster, ServerNode, running_cluster, wait_until
 from support.cluster_engine import Tenant, new_tenant, skyflowctl
 from support.emulator import RunningEmulator, running_emulator
 from support.upgrading import NEW, OLD, build_version, version_source
@@ -201,3 +201,27 @@ def test_every_node_must_be_named(
     done = skyflowctl(cluster, cluster.leader(), folder, *words)
     assert done.returncode == 5
     assert [one["code"] for one in json.loads(done.stdout)["errors"]] == ["unnamed-nodes"]
+
+
+def test_a_named_node_that_is_down_is_refused_although_the_cluster_forgot_it(
+    cluster: ServerCluster, tenants: list[Tenant], folder: Path
+) -> None:
+    """It would start with the old version later, or not at all."""
+    standby = cluster.standbys()[0]
+    standby.kill()
+    try:
+        wait_until(lambda: standby.address not in listed(cluster), "the dead node stays listed", 60)
+        refused = upgrade(cluster, folder, "upgrade", tenants[0].path, "--to", NEW, code=5)
+    finally:
+        cluster.start(standby)
+        cluster.wait_ready(voting=False)
+    (error,) = refused["errors"]
+    assert error["code"] == "nodes-absent"
+    assert standby.address in error["summary"]
+    assert runs(cluster, tenants[0].path) == {OLD}
+
+
+def listed(cluster: ServerCluster) -> set[str]:
+    """The nodes that the leader knows of now."""
+    nodes = cluster.call(cluster.leader(), "GET", "sys/ha-status")[1]["data"]["nodes"]
+    return {one["api_address"] for one in nodes}
