@@ -66,7 +66,7 @@ def read(stack: Stack, *words: str) -> dict:
     return json.loads(stack.bao(words[0], "-format=json", *words[1:]).stdout)
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(600)
 def test_every_kill_is_finished_by_the_next_run(stack: Stack) -> None:
     for writes in range(1, WRITES + 1):
         start_over(stack)
@@ -106,7 +106,7 @@ def new_stand_in(stack: Stack) -> str:
     return json.loads(text)["keyID"]
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(600)
 def test_a_killed_replacement_of_a_credential_is_finished_by_the_next_run(stack: Stack) -> None:
     start_over(stack)
     stack.cli("apply", "-y", exported=True)

@@ -78,6 +78,7 @@ def test_one_too_many_is_refused_and_the_mount_serves_afterwards(server, emulato
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(300)
 def test_a_slow_token_service_of_one_mount_leaves_another_alone(server, emulator, slowly):
     """Both rounds of a pair have the same crowd on the other mount; only its service differs."""
     slow_path, slow_client = mount(server, emulator, "slow")

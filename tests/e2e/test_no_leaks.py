@@ -188,7 +188,7 @@ def test_every_command_is_called_here_in_a_good_and_a_bad_way() -> None:
         assert not [call for call in listed if "--help" in call.words]
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 def test_no_secret_is_anywhere(bench: Bench) -> None:
     assert collect(bench, calls("dev", "own")) == []
     files = bench.files()
@@ -200,7 +200,7 @@ def test_no_secret_is_anywhere(bench: Bench) -> None:
     assert find_leaks(logs, [hidden]) == []
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(480)
 def test_the_end_of_a_stack_shows_nothing(bench: Bench) -> None:
     with running_stack(EXAMPLE) as stack:
         ending = Bench(stack, bench.server, bench.host, bench.credential)

@@ -20,7 +20,7 @@ from support.rotation_load import (
 )
 from support.stack import Stack, running_stack
 
-pytestmark = [pytest.mark.real_server, pytest.mark.slow, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.real_server, pytest.mark.slow, pytest.mark.timeout(480)]
 
 ROTATED = "skyflow/payment"
 MOUNTS = ("skyflow/order", "skyflow/purchase", "skyflow/payment")

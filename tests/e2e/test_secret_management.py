@@ -25,7 +25,7 @@ from support.stack import REPO, Stack, clean_environ
 pytestmark = [
     pytest.mark.real_server,
     pytest.mark.slow,
-    pytest.mark.timeout(600),
+    pytest.mark.timeout(1200),
     pytest.mark.skipif(not databases_installed(), reason="no PostgreSQL or MariaDB here"),
 ]
 

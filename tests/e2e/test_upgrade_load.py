@@ -23,7 +23,7 @@ from support.upgrading import (
     version_source,
 )
 
-pytestmark = [pytest.mark.real_server, pytest.mark.slow, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.real_server, pytest.mark.slow, pytest.mark.timeout(480)]
 UPGRADED, OTHERS = "skyflow/upgraded", ("skyflow/other-1", "skyflow/other-2")
 MOST_LOST_SHARED = 20
 
