@@ -149,6 +149,7 @@ def scan_options(
         notice=(HASHED_CTX,) * bool(needles and query.ctx)
         + (HASHED_KEY,) * bool(needles and query.keys),
         device_hashes=tuple(one.encode() for one in query.device_hashes),
+        hash_field=HASHED_KEY if query.keys and not (query.ctx or query.hashes) else b"",
         wrapped=bool(needles and (query.hashes or query.keys)),
     )
 

@@ -76,7 +76,11 @@ class Scan:
         self._joiner: Joiner | None = None
         self._sections: SectionReader | None = None
         texts = SoughtTexts(
-            options.prefilter, options.wrapped, options.notice, options.device_hashes
+            options.prefilter,
+            options.wrapped,
+            options.notice,
+            options.device_hashes,
+            options.hash_field,
         )
         # Another stream may have passed an unwrap before its wrapped answer is read.
         early = options.wrapped or len(sources.streams) > 1

@@ -20,6 +20,8 @@ class ScanOptions:
             unwraps), so only they can be found damaged. The records must still be filtered,
             because a line may contain the text elsewhere. Empty: every line.
         device_hashes: with a prefilter: the hashes of ``Bearer`` by the devices that were asked.
+        hash_field: the beginning of the only hashes that matter; answers without them were
+            searched. Empty: all do.
         notice: with a prefilter: texts that ``Scan.noticed`` reports if they occur, although
             the lines that contain them are not decoded.
         wrapped: with a prefilter: also decode every wrapped answer, because only its unwrap
@@ -36,6 +38,7 @@ class ScanOptions:
     prefilter: tuple[bytes, ...] = ()
     notice: tuple[bytes, ...] = ()
     device_hashes: tuple[bytes, ...] = ()
+    hash_field: bytes = b""
     wrapped: bool = False
     reorder_seconds: float = REORDER_SECONDS
     hold_wrapped: bool = True

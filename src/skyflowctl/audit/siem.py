@@ -21,7 +21,9 @@ _PRODUCT = "skyflowctl"
 _API_ACTIVITY = 6003
 _READ, _OTHER = 2, 99
 _SUCCESS, _FAILURE, _UNKNOWN = 1, 2, 0
+_CAPTIONS = {_SUCCESS: "Success", _FAILURE: "Failure", _UNKNOWN: "Unknown"}
 _STATUS = {"granted": _SUCCESS, "unknown": _UNKNOWN, "pending": _OTHER}
+_NOT_ALLOWED = {"denied", "refused"}
 _INFORMATIONAL, _MEDIUM = 1, 3
 _ACTIONS = {"creds": "token-requested", "sign": "data-tokens-signed"}
 _NAMES = {"creds": "Skyflow token requested", "sign": "Skyflow data tokens signed"}
@@ -46,14 +48,15 @@ def ocsf_line(row: Row) -> str:
         "time": _milliseconds(row),
         "severity_id": _MEDIUM if row["outcome"] == "denied" else _INFORMATIONAL,
         "status_id": status,
-        "status": row["outcome"],
+        # The schema's word for the number; only Other has one of the source's own.
+        "status": _CAPTIONS.get(status, row["outcome"]),
         "status_detail": row["error"],
         "metadata": {
             "version": OCSF_VERSION,
             "uid": row["request_id"],
             "product": {"name": _PRODUCT, "vendor_name": _PRODUCT, "version": __version__},
         },
-        "actor": {"user": {"name": row["app"] or "unknown", "type": row["auth"], "type_id": 99}},
+        "actor": {"user": {"name": row["app"] or "unknown", **_user_type(row)}},
         "api": {
             "operation": _ACTIONS[row["kind"]],
             "service": {"name": row["mount"]},
@@ -61,7 +64,7 @@ def ocsf_line(row: Row) -> str:
         },
         "src_endpoint": {"ip": address} if address else {"name": "unknown"},
         "resources": [{"name": _path(row), "type": "skyflow role"}],
-        "unmapped": _extras(row),
+        "unmapped": {**_extras(row), "outcome": row["outcome"]},
     }
     return _json(event)
 
@@ -71,14 +74,16 @@ def ecs_line(row: Row) -> str:
     status = _STATUS.get(row["outcome"], _FAILURE)
     address = _address(row)
     outcome = {_SUCCESS: "success", _FAILURE: "failure"}.get(status, "unknown")
-    allowed = {"success": ["allowed"], "failure": ["denied"]}.get(outcome, [])
+    allowed = ["allowed"] if status == _SUCCESS else []
+    # A token service that was not reached is a failure, and denied nothing.
+    denied = ["denied"] if row["outcome"] in _NOT_ALLOWED else []
     event = {
         "@timestamp": row["time"],
         "ecs": {"version": ECS_VERSION},
         "event": {
             "kind": "event",
             "category": ["api"],
-            "type": ["access", *allowed],
+            "type": ["access", *allowed, *denied],
             "action": _ACTIONS[row["kind"]],
             "outcome": outcome,
             "id": row["request_id"],
@@ -132,6 +137,13 @@ def _extras(row: Row) -> dict[str, Any]:
     names = ("auth", "claimed_app", "ctx", "ctx_hashed", "key_id", "node", "role", "run_id")
     more = ("approved_by", "execution", "unwrapped_by", "wrapped")
     return {name: row[name] for name in (*names, *more) if row[name] not in (None, [], "")}
+
+
+def _user_type(row: Row) -> dict[str, Any]:
+    """Return the type of OCSF's user: the login method, which the schema has no number for."""
+    if not row["auth"]:
+        return {"type": _CAPTIONS[_UNKNOWN], "type_id": _UNKNOWN}
+    return {"type": row["auth"], "type_id": _OTHER}
 
 
 def _path(row: Row) -> str:

@@ -6,7 +6,7 @@ as it is: envelopes, prefixes and damage need the lines before them.
 
 import os
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from hashlib import sha256
 from mmap import mmap
 from typing import Any, NamedTuple
@@ -52,12 +52,14 @@ class SoughtTexts:
         notice: texts whose occurrence is reported.
         device_hashes: the hashes of ``Bearer`` by the devices that were asked; token answers
             with another hash are counted. Empty: not counted.
+        hash_field: count only those with this text, the beginning of a hash. Empty: all.
     """
 
     needles: tuple[bytes, ...]
     wrapped: bool = False
     notice: tuple[bytes, ...] = ()
     device_hashes: tuple[bytes, ...] = ()
+    hash_field: bytes = b""
 
     def all_needles(self, *, unwraps: bool) -> tuple[bytes, ...]:
         """Return the texts to look for; ``unwraps``: also in unwraps and approvals."""
@@ -170,16 +172,22 @@ class Sifter:
         """
         texts = self._texts
         find = finder(block, size)
-        foreign = 0
-        if texts.device_hashes:
-            ours = sum(block.count(_TOKEN_TYPE + one, 0, size) for one in texts.device_hashes)
-            foreign = max(0, block.count(_HASHED_TOKEN, 0, size) - ours)
+        foreign = self._count_foreign(block, size, find) if texts.device_hashes else 0
         noticed = tuple(text for text in self._not_noticed if find(text, 0) >= 0)
         if noticed:
             # One occurrence in all the parts that this process reads is enough.
             self._not_noticed = tuple(set(self._not_noticed) - set(noticed))
         found = lines_with(block, texts.all_needles(unwraps=unwraps), find, size)
         return Sifted(tuple(found), noticed, foreign)
+
+    def _count_foreign(self, block: LineBlock, size: int, find: Callable[[bytes, int], int]) -> int:
+        """Count the token answers that were not searched, because another device hashed them."""
+        ours = [_TOKEN_TYPE + one for one in self._texts.device_hashes]
+        if not self._texts.hash_field:
+            known = sum(block.count(one, 0, size) for one in ours)
+            return max(0, block.count(_HASHED_TOKEN, 0, size) - known)
+        lines = lines_with(block, (self._texts.hash_field,), find, size)
+        return sum(_HASHED_TOKEN in line and not any(one in line for one in ours) for line in lines)
 
 
 def line_blocks(content: Readable, cut: Counter[str]) -> Iterator[tuple[LineBlock, int]]:

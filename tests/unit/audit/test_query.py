@@ -213,3 +213,34 @@ def test_an_answer_in_the_clear_is_no_answer_of_another_server(tmp_path):
     list(search)
     assert search.certain
     assert "foreign-hashes" not in [one.code for one in search.warnings()]
+
+
+def log_of_a_key(folder: Path, salt: str, key: str) -> str:
+    """A log of one device, whose answers name this key."""
+    log = Path(written(folder, "audit.log", three_apps().device(salt)))
+    log.write_text(log.read_text().replace('"key_id":"k1"', f'"key_id":"{key}"'))
+    return str(log)
+
+
+def search_for_key(log: str, key: str) -> Search:
+    """A search where the server of salt ``a`` was asked for hashes."""
+    query = Query(keys=(key, hashed(key, "a")), device_hashes=(hashed("Bearer", "a"),))
+    return Search(open_sources([log]), query, ("skyflow",))
+
+
+@pytest.mark.parametrize(
+    ("salt", "logged", "found", "certain"),
+    [
+        ("b", "key-0001", True, True),
+        ("b", hashed("key-0001", "b"), False, False),
+        ("a", hashed("key-0001", "a"), True, True),
+        ("a", hashed("key-0002", "a"), False, True),
+    ],
+)
+def test_only_a_hashed_key_of_another_server_can_be_missed(
+    tmp_path, salt: str, logged: str, found: bool, certain: bool
+):
+    search = search_for_key(log_of_a_key(tmp_path, salt, logged), "key-0001")
+    assert bool(list(search)) == found
+    assert search.certain == certain
+    assert ("foreign-hashes" in [one.code for one in search.warnings()]) == (not certain)

@@ -14,6 +14,19 @@ from support.cli import invoke
 HOSTILE = "a|b=c\\d\nCEF:0|x|y\r\u2028\x1b[2J</script>{}"
 TEXT: dict[str, Any] = {"type": "string", "minLength": 1}
 IP = {"anyOf": [{"format": "ipv4"}, {"format": "ipv6"}]}
+
+
+def captions(name: str, words: dict[int, str]) -> list[dict[str, Any]]:
+    """OCSF's rule of two fields: the text is the number's caption, unless the number is 99."""
+    return [
+        {
+            "if": {"properties": {f"{name}_id": {"const": number}}, "required": [f"{name}_id"]},
+            "then": {"properties": {name: {"const": word}}},
+        }
+        for number, word in words.items()
+    ]
+
+
 # What OCSF 1.3.0 requires of the class API Activity, with the types of what is written here.
 OCSF = {
     "type": "object",
@@ -27,9 +40,19 @@ OCSF = {
         "class_uid": {"const": 6003},
         "severity_id": {"enum": [0, 1, 2, 3, 4, 5, 6, 99]},
         "status_id": {"enum": [0, 1, 2, 99]},
+        "status": TEXT,
         "time": {"type": "integer"},
         "type_uid": {"enum": [600302, 600399]},
-        "actor": {"required": ["user"], "properties": {"user": {"required": ["name"]}}},
+        "actor": {
+            "required": ["user"],
+            "properties": {
+                "user": {
+                    "required": ["name", "type", "type_id"],
+                    "properties": {"type": TEXT, "type_id": {"enum": [0, 1, 2, 3, 99]}},
+                    "allOf": captions("type", {0: "Unknown", 1: "User", 2: "Admin", 3: "System"}),
+                }
+            },
+        },
         "api": {"required": ["operation"], "properties": {"operation": TEXT}},
         "metadata": {
             "required": ["product", "version"],
@@ -42,6 +65,7 @@ OCSF = {
         "resources": {"type": "array", "items": {"type": "object"}},
         "unmapped": {"type": "object"},
     },
+    "allOf": captions("status", {0: "Unknown", 1: "Success", 2: "Failure"}),
 }
 # Of Elastic Common Schema 8.11: the required fields and the allowed values of event.*.
 ECS = {
@@ -77,6 +101,9 @@ def log(tmp_path):
     told.creds(orders, "order:4", outcome="unknown")
     told.plain_ctx = False
     told.creds(orders, "order:5")
+    told.creds(None, "order:6", outcome="denied")
+    told.creds(orders, "order:7", outcome="failed")
+    told.creds(orders, "order:8", outcome="refused")
     return written(tmp_path, "audit.log", told.device())
 
 
@@ -90,7 +117,7 @@ def lines(log: str, form: str) -> list[str]:
 @pytest.mark.parametrize(("form", "schema"), [("ocsf", OCSF), ("ecs", ECS)])
 def test_every_event_keeps_the_rules_of_its_schema(log, form, schema):
     events = [json.loads(line) for line in lines(log, form)]
-    assert len(events) == 6
+    assert len(events) == 9
     for event in events:
         Draft202012Validator(schema, format_checker=FormatChecker()).validate(event)
     assert form == "ecs" or all(
@@ -99,9 +126,44 @@ def test_every_event_keeps_the_rules_of_its_schema(log, form, schema):
 
 
 def test_outcomes_in_the_words_of_each_format(log):
-    assert [json.loads(one)["status_id"] for one in lines(log, "ocsf")] == [1, 1, 2, 1, 0, 1]
+    assert [json.loads(one)["status_id"] for one in lines(log, "ocsf")] == [
+        1,
+        1,
+        2,
+        1,
+        0,
+        1,
+        2,
+        2,
+        2,
+    ]
     outcomes = [json.loads(one)["event"]["outcome"] for one in lines(log, "ecs")]
-    assert outcomes == ["success", "success", "failure", "success", "unknown", "success"]
+    assert outcomes == [
+        *("success", "success", "failure", "success", "unknown", "success"),
+        *("failure", "failure", "failure"),
+    ]
+
+
+def test_the_schemas_word_and_the_logs_own_word_are_told_apart(log):
+    events = [json.loads(one) for one in lines(log, "ocsf")]
+    assert [(one["status"], one["unmapped"]["outcome"]) for one in events[2:]] == [
+        ("Failure", "denied"),
+        ("Success", "granted"),
+        ("Unknown", "unknown"),
+        ("Success", "granted"),
+        ("Failure", "denied"),
+        ("Failure", "failed"),
+        ("Failure", "refused"),
+    ]
+    users = [events[number]["actor"]["user"] for number in (0, 6)]
+    assert [(one["type"], one["type_id"]) for one in users] == [("approle", 99), ("Unknown", 0)]
+
+
+def test_only_a_denial_is_a_denial(log):
+    types = [json.loads(one)["event"]["type"] for one in lines(log, "ecs")]
+    assert types[2] == types[6] == types[8] == ["access", "denied"]
+    assert types[7] == types[4] == ["access"]
+    assert types[0] == ["access", "allowed"]
 
 
 def parsed(line: str) -> tuple[list[str], dict[str, str]]:
@@ -116,12 +178,12 @@ def parsed(line: str) -> tuple[list[str], dict[str, str]]:
 
 def test_cef_has_its_header_and_one_line_for_each_event(log):
     found = [parsed(line) for line in lines(log, "cef")]
-    assert len(found) == 6
+    assert len(found) == 9
     for head, fields in found:
         assert head[0] == "CEF:0"
         assert len(head) == 7
         assert {"rt", "outcome", "externalId", "request"} <= set(fields)
-    assert [head[4] for head, _ in found] == ["creds", "sign", "creds", "creds", "creds", "creds"]
+    assert [head[4] for head, _ in found] == ["creds", "sign", *["creds"] * 7]
     assert found[0][1]["suser"] == "orders"
     assert found[0][1]["cs1Label"] == "ctx"
 
