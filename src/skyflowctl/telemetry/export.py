@@ -50,6 +50,13 @@ _FAILING_SECONDS = 60.0
 _TIMEOUT, _INTERVAL = 10.0, 60.0
 _LONGEST_ANSWER = 1 << 16  # bytes; a collector's answer has a few
 _SAMPLED = TraceFlags(TraceFlags.SAMPLED)
+_EXPORTERS = "opentelemetry.exporter."
+_READ_BY = {
+    "opentelemetry.sdk.resources": "OTEL_RESOURCE_ATTRIBUTES",
+    "opentelemetry.attributes": "OTEL_RESOURCE_ATTRIBUTES",
+    "opentelemetry.util.re": "OTEL_EXPORTER_OTLP_HEADERS",
+}
+"""The variable that each of these modules of the SDK reads."""
 _KINDS = {kind.value: kind for kind in SdkSpanKind}
 _UNSET, _ERROR = Status(StatusCode.UNSET), Status(StatusCode.ERROR)
 
@@ -65,12 +72,12 @@ class OtlpTelemetry:
 
     def __init__(self, settings: TelemetrySettings, service: str, version: str) -> None:
         self._settings = settings
+        self._problems = _Problems()  # first: what the SDK says from here on may quote values
         self._resource = _resource(settings, service, version)
         self._scope = InstrumentationScope("skyflowctl", version)
-        self._problems = _Problems()
         spans = _span_exporter(settings.traces)
         self._exporters: list[Any] = [spans]
-        self._batches: Any = BatchSpanProcessor(spans)
+        self._batches: Any = BatchSpanProcessor(spans, **dict[str, Any](settings.batches))
         self.tracer = Tracer(settings.sampler, self._ended)
 
     def counter(self, metric: Metric) -> Callable[[int, Attributes], None]:
@@ -336,6 +343,7 @@ class _Problems(logging.Handler):
     def __init__(self) -> None:
         super().__init__(logging.WARNING)
         self.closed = False
+        self._named: set[str] = set()
         self._seen = self._said = -_SAY_AGAIN_SECONDS
         library = logging.getLogger("opentelemetry")
         library.handlers[:] = [self]
@@ -346,13 +354,20 @@ class _Problems(logging.Handler):
         return time.monotonic() - self._seen < _FAILING_SECONDS
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Note a failed export, or data that was dropped."""
+        """Note a failed export, data that was dropped, or a variable that the SDK cannot read."""
+        if name := _READ_BY.get(record.name):
+            if name not in self._named:
+                self._named.add(name)
+                _LOG.warning("telemetry: a part of %s cannot be read, and is ignored", name)
+            return
         self._seen = now = time.monotonic()
         if self.closed or now - self._said < _SAY_AGAIN_SECONDS:
             return
         self._said = now
         args: Any = record.args if isinstance(record.args, tuple) else ()
-        status = next((f" (status {one})" for one in args if type(one) is int and one > 99), "")
+        numbers = [one for one in args if type(one) is int and 100 <= one <= 599]
+        answered = numbers and record.name.startswith(_EXPORTERS)
+        status = f" (status {numbers[0]})" if answered else ""
         _LOG.warning(
             "telemetry: the collector did not take data%s; what it does not take is dropped",
             status,

@@ -1,8 +1,8 @@
 """How this process sends telemetry, by its environment.
 
 The names are OpenTelemetry's own, and three of the public Go plugin's: ``TELEMETRY_ENABLED``,
-``ENV`` and ``RUNTIME_LOCAL``. What the SDK reads by itself (endpoints, headers, certificates,
-batches) is not repeated here.
+``ENV`` and ``RUNTIME_LOCAL``. What the SDK reads by itself (endpoints, headers, certificates)
+is not repeated here.
 """
 
 import logging
@@ -21,6 +21,14 @@ _SAMPLERS = {
     "parentbased_always_off": Sampler(0.0),
     "parentbased_traceidratio": Sampler(1.0),
 }
+_BATCHES = {
+    "OTEL_BSP_MAX_QUEUE_SIZE": ("max_queue_size", 2048),
+    "OTEL_BSP_SCHEDULE_DELAY": ("schedule_delay_millis", 5000),
+    "OTEL_BSP_MAX_EXPORT_BATCH_SIZE": ("max_export_batch_size", 512),
+    "OTEL_BSP_EXPORT_TIMEOUT": ("export_timeout_millis", 30_000),
+}
+"""The SDK's parameter of each variable, and the specification's default."""
+_LARGEST, _DIGITS = (1 << 31) - 1, 10
 HTTP, GRPC = "http/protobuf", "grpc"
 
 TELEMETRY_NAMES = frozenset(
@@ -66,12 +74,14 @@ class TelemetrySettings:
     Args:
         environment: the deployment's name (``ENV``); may be empty.
         sampler: decides which traces are recorded.
+        batches: the SDK's parameters of a batch of spans; one that is missing is the SDK's choice.
         traces: the protocol of traces, :data:`HTTP` or :data:`GRPC`.
         metrics: the protocol of metrics.
     """
 
     environment: str
     sampler: Sampler
+    batches: Mapping[str, int]
     traces: str = HTTP
     metrics: str = HTTP
 
@@ -87,6 +97,7 @@ def telemetry_settings(environ: Mapping[str, str]) -> TelemetrySettings | None:
     return TelemetrySettings(
         environ.get("ENV", ""),
         _sampler(environ),
+        _batches(environ),
         _protocol(environ.get("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL") or shared),
         _protocol(environ.get("OTEL_EXPORTER_OTLP_METRICS_PROTOCOL") or shared),
     )
@@ -96,6 +107,23 @@ def _protocol(text: str) -> str:
     if text and text not in (HTTP, GRPC):
         _LOG.warning("telemetry: OTEL_EXPORTER_OTLP_PROTOCOL is %s, or %s", HTTP, GRPC)
     return text if text in (HTTP, GRPC) else HTTP
+
+
+def _batches(environ: Mapping[str, str]) -> dict[str, int]:
+    """Return how spans are batched; the SDK would not start with a number that it cannot use."""
+    found = {}
+    for name, (parameter, default) in _BATCHES.items():
+        text = environ.get(name, "")
+        found[parameter] = default
+        if text.isdecimal() and len(text) <= _DIGITS and 0 < int(text) <= _LARGEST:
+            found[parameter] = int(text)
+        elif text:
+            _LOG.warning(
+                "telemetry: %s is no number from 1 to %d; %d is used", name, _LARGEST, default
+            )
+    # A batch is no larger than the queue that it is taken from.
+    found["max_export_batch_size"] = min(found["max_export_batch_size"], found["max_queue_size"])
+    return found
 
 
 def _sampler(environ: Mapping[str, str]) -> Sampler:

@@ -226,6 +226,72 @@ def test_what_a_collector_refuses_is_said_once_without_its_words(
     assert len(refusing.bodies) == 1  # a flush does not wait for a collector that fails
 
 
+BATCHES = {
+    "OTEL_BSP_MAX_QUEUE_SIZE": 2048,
+    "OTEL_BSP_SCHEDULE_DELAY": 5000,
+    "OTEL_BSP_MAX_EXPORT_BATCH_SIZE": 512,
+    "OTEL_BSP_EXPORT_TIMEOUT": 30_000,
+}
+
+
+@pytest.mark.parametrize("text", ["abc", "-5", "0", "1.5", "9" * 5000])
+@pytest.mark.parametrize("name", BATCHES)
+def test_a_batch_variable_that_is_no_number_is_named_and_has_its_default(
+    name, text, receiver, start, monkeypatch: pytest.MonkeyPatch, caplog
+):
+    monkeypatch.setenv(name, text)
+    telemetry = start()
+    with telemetry.tracer.span("a"):
+        pass
+    telemetry.flush(10)
+    assert receiver.named("a")
+    (said,) = [one.getMessage() for one in caplog.records]
+    assert said.startswith(f"telemetry: {name} is no number from 1 to ")
+    assert said.endswith(f"; {BATCHES[name]} is used")
+
+
+def test_a_queue_smaller_than_a_batch_makes_batches_as_small():
+    settings = telemetry_settings({**ON, "OTEL_BSP_MAX_QUEUE_SIZE": "16"})
+    assert settings is not None
+    assert settings.batches["max_queue_size"] == settings.batches["max_export_batch_size"] == 16
+
+
+WITH_SECRETS = """
+from skyflowctl.telemetry.start import start_telemetry
+telemetry = start_telemetry("a", "1")
+with telemetry.tracer.span("a"):
+    pass
+telemetry.flush(10)
+telemetry.close(5)
+"""
+
+
+def test_what_the_sdk_says_of_a_variable_is_said_in_our_words(receiver: OtlpReceiver):
+    """In a process of its own: the SDK's loggers have no handler yet, and stderr is the terminal."""
+    pairs = {
+        "OTEL_RESOURCE_ATTRIBUTES": "secretpair-abc,=x,team=payments",
+        "OTEL_EXPORTER_OTLP_HEADERS": "secretpair-def",
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", WITH_SECRETS],
+        env={**os.environ, **pairs}, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert done.stdout == ""
+    assert sorted(done.stderr.splitlines()) == [
+        f"telemetry: a part of {name} cannot be read, and is ignored" for name in sorted(pairs)
+    ]
+    assert receiver.named("a")[0].resource["team"] == "payments"
+
+
+def test_a_number_is_a_status_only_where_a_collector_answered(start, monkeypatch, caplog):
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:1")
+    start()
+    logging.getLogger("opentelemetry.sdk.trace.export").warning("default is %d", 512)
+    logging.getLogger("opentelemetry.exporter.otlp").warning("retry in %d", 2048)
+    said = [one.getMessage() for one in caplog.records]
+    assert said == ["telemetry: the collector did not take data; what it does not take is dropped"]
+
+
 OFF = """
 import os, sys, threading
 before = len(os.listdir("/proc/self/fd"))
