@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
+from configparser import ConfigParser
 
 import pytest
 from support.how_to import HOW_TO, blocks, plain, typed
@@ -61,6 +62,21 @@ def test_the_unit_is_one_that_systemd_takes(tmp_path) -> None:
     )  # fmt: skip
     about = [line for line in done.stderr.splitlines() if "order-token.service" in line]
     assert (done.returncode, about) == (0, []), done.stderr
+
+
+def test_the_unit_tries_again_until_there_is_a_server_and_keeps_the_old_token() -> None:
+    """systemd's own defaults are five starts in 10 s, 0.1 s apart, and an empty new folder."""
+    page = (HOW_TO / "run-with-token.md").read_text()
+    (text,) = re.findall(r"^```ini\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    unit = ConfigParser(interpolation=None)
+    unit.optionxform = str
+    unit.read_string(text)
+    service = unit["Service"]
+    assert unit["Unit"]["StartLimitIntervalSec"] == "0"
+    assert (service["Restart"], int(service["RestartSec"])) == ("on-failure", 10)
+    assert service["SuccessExitStatus"] == "143"  # a stop: SIGTERM, and 143 as of any command
+    assert service["RuntimeDirectoryPreserve"] == "restart"
+    assert f"/run/{service['RuntimeDirectory']}/" in service["ExecStart"]
 
 
 def test_every_page_is_listed_and_leads_to_files_that_are_there() -> None:
