@@ -161,12 +161,14 @@ def test_a_bad_collector_neither_delays_nor_fails_a_request(server, launcher, em
         env = [f"OTEL_EXPORTER_OTLP_ENDPOINT={url}", "OTEL_BSP_MAX_QUEUE_SIZE=16", *OFTEN]
         env.append("OTEL_BSP_MAX_EXPORT_BATCH_SIZE=8")
         with mount(server, launcher, emulator, kind, env) as path:
-            slowest = 0.0
+            seconds = []
             for _ in range(100):
                 started = time.monotonic()
                 assert read(server, f"{path}/creds/reader")["access_token"]
-                slowest = max(slowest, time.monotonic() - started)
-            assert slowest < 5.0
+                seconds.append(time.monotonic() - started)
+            # A batch is full after four reads: if they waited for its export, 25 would be slow.
+            assert len([one for one in seconds if one > 0.5]) <= 5, sorted(seconds)[-10:]
+            assert max(seconds) < 5.0
             if kind == "full":
                 full.wait_for(lambda found: found.bodies)
             started = time.monotonic()

@@ -182,13 +182,16 @@ def test_a_collector_that_fails_delays_nothing(kind: str, start, monkeypatch: py
         urls = {"down": "http://127.0.0.1:1", "silent": address, "full": full.url}
         monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", urls[kind])
         telemetry = start()
-        slowest = 0.0
+        seconds = []
         for _ in range(20_000):
             started = time.perf_counter()
             with telemetry.tracer.span("a"):
                 pass
-            slowest = max(slowest, time.perf_counter() - started)
-        assert slowest < 2.5
+            seconds.append(time.perf_counter() - started)
+        # A span that waits for an export waits at least 0.8 s, the pause before a repetition.
+        # A busy machine may stop this thread once.
+        assert len([one for one in seconds if one > 0.5]) <= 1, sorted(seconds)[-5:]
+        assert max(seconds) < 2.5
         started = time.perf_counter()
         telemetry.flush(0.25)
         assert time.perf_counter() - started < 2.5
