@@ -22,7 +22,7 @@ from skyflowctl.cli.habits import after_command_name
 from skyflowctl.cli.options import OutputOptions
 from skyflowctl.cli.registry import COMMANDS, GROUPS, children, find_command
 from skyflowctl.cli.runner import CommandRun, run_command
-from skyflowctl.errors import UsageError
+from skyflowctl.errors import ExitCode, UsageError
 from skyflowctl.version import __version__
 
 _JSON_FLAGS = frozenset({"-ojson", "-o=json", "--output=json", "-format=json", "--format=json"})
@@ -67,17 +67,19 @@ class LazyGroup(TyperGroup):
         try:
             given = after_command_name(given)
             code = super().main(given, "skyflowctl", standalone_mode=False)
+            if code == ExitCode.INTERRUPTED:  # typer's answer to Ctrl-C; a command exits itself
+                fail(given, KeyboardInterrupt())
         except (TyperException, UsageError) as error:
-            _fail(given, _usage_error(error, command_named(given)))
+            fail(given, _usage_error(error, command_named(given)))
         except BrokenPipeError:
             streams.drop_stdout()
             sys.exit(0)
         except OSError as error:
             # Commands catch their own errors: this one came from printing a help page.
             streams.drop_stdout()
-            _fail(given, streams.output_failed(error))
+            fail(given, streams.output_failed(error))
         except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - the catch site
-            _fail(given, error)
+            fail(given, error)
         sys.exit(code or 0)
 
 
@@ -108,7 +110,7 @@ def _usage_error(error: TyperException | UsageError, command: str) -> UsageError
     )
 
 
-def _fail(args: list[str], error: BaseException) -> NoReturn:
+def fail(args: list[str], error: BaseException) -> NoReturn:
     """Report a failure outside a command's own run, and exit."""
 
     def work(_: CommandRun) -> NoReturn:

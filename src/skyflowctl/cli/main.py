@@ -26,6 +26,10 @@ def start() -> None:
         if sys.argv[1:2] and sys.argv[1] in _ONLY_PRINT and isinstance(stop.code, int):
             leave(stop.code)
         raise
+    except KeyboardInterrupt as error:
+        from skyflowctl.cli.app import fail
+
+        fail(sys.argv[1:], error)
 
 
 def _complete(args: list[str]) -> None:
@@ -66,9 +70,8 @@ def main() -> None:
     args = sys.argv[1:]
     page = quick_page(args)
     if page is None:
-        from skyflowctl.cli.app import run_command_line
-
-        run_command_line(args)
+        _run_command(args)
+        return
     try:
         sys.stdout.write(page)
         sys.stdout.flush()
@@ -78,6 +81,32 @@ def main() -> None:
         streams.drop_stdout()
         problem = streams.output_failed(error).problems[0]
         sys.exit(f"error: {problem.summary}\nbecause: {problem.why}\nfix: {problem.fix}")
+
+
+def _run_command(args: list[str]) -> None:
+    """Import what runs a command, and run it.
+
+    Raises:
+        KeyboardInterrupt: Ctrl-C arrived during the import, which it does not break off: modules
+            that are half imported could not report it. A second Ctrl-C ends the process.
+    """
+    import signal
+
+    arrived = []
+
+    def note(number: int, _frame: object) -> None:
+        arrived.append(number)
+        signal.signal(number, signal.SIG_DFL)
+
+    before = signal.getsignal(signal.SIGINT)
+    if before is signal.default_int_handler:  # not if the caller ignores it
+        signal.signal(signal.SIGINT, note)
+    from skyflowctl.cli.app import run_command_line
+
+    signal.signal(signal.SIGINT, before)
+    if arrived:
+        raise KeyboardInterrupt
+    run_command_line(args)
 
 
 def quick_page(args: list[str]) -> str | None:

@@ -186,6 +186,11 @@ def _write_out(run: CommandRun, result: CommandResult, view: View | None) -> int
     except BrokenPipeError:
         # The reader has closed the output; the work's own exit code is kept.
         drop_stdout()
+    except KeyboardInterrupt as error:
+        drop_stdout()  # half a result is there already: a second one would follow it
+        stopped = _stopped(error, run.done or _anew(run))
+        show_problems(stopped.problems, run.terminal)
+        return int(stopped.exit_code)
     except OSError as error:
         drop_stdout()
         show_problems(output_failed(error, run.done).problems, run.terminal)
@@ -221,12 +226,10 @@ def describe_failure(error: BaseException, terminal: Terminal, done: str = "") -
         failed = _failed(error.exit_code, *error.problems)
         waits = getattr(error, "to_json", None)
         return replace(failed, data={"pending": waits()}) if waits else failed
-    if isinstance(error, KeyboardInterrupt):
-        return _stopped(ExitCode.INTERRUPTED, "interrupted", "SIGINT", done)
-    if isinstance(error, Terminated):
-        return _stopped(ExitCode.TERMINATED, "terminated", "SIGTERM", done)
     if isinstance(error, (SystemExit, GeneratorExit)):
         raise error
+    if stop := _stop_behind(error):
+        return _stopped(stop, done)
     if bad_input := _bad_input(error):
         if terminal.verbosity > 0:
             _show_traceback(error, terminal)
@@ -259,7 +262,22 @@ def _failed(code: int, *problems: Problem) -> CommandResult:
     return CommandResult({}, status_of(code), code, problems)
 
 
-def _stopped(code: ExitCode, word: str, cause: str, done: str) -> CommandResult:
+def _stop_behind(error: BaseException) -> BaseException | None:
+    """Return the signal that led to an error, or the error if it is one; None: there was none.
+
+    Python 3.11 reports one that arrives while a class is made as ``RuntimeError: Error calling
+    __set_name__``.
+    """
+    found: BaseException | None = error
+    while found is not None and not isinstance(found, STOPS):
+        found = found.__cause__ or found.__context__
+    return found
+
+
+def _stopped(stop: BaseException, done: str) -> CommandResult:
+    code = stop_code(stop)
+    terminated = code is ExitCode.TERMINATED
+    word, cause = ("terminated", "SIGTERM") if terminated else ("interrupted", "SIGINT")
     fix = done or "run the same command again: it resumes where this run stopped"
     return _failed(code, Problem(word, f"the command was {word}", f"{cause} arrived", fix))
 
