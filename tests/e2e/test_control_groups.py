@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from support.approvals import Approvals, codes, free, running_approvals
@@ -169,17 +170,18 @@ def test_a_login_without_an_entity_writes_nothing_of_a_plan_with_a_guarded_path(
         root(place, "apply", "-y")
 
 
-def test_posture_is_critical_if_another_policy_lifts_a_guard(place):
-    def lifted() -> list[dict[str, str]]:
-        report = root(place, "audit", "posture", check=None)
-        return [one for one in report["data"]["findings"] if one["check"] == "lifted-guards"]
+def lifted(place: Approvals) -> list[dict[str, Any]]:
+    report = root(place, "audit", "posture", check=None)
+    return [one for one in report["data"]["findings"] if one["check"] == "lifted-guards"]
 
-    assert lifted() == []
+
+def test_posture_is_critical_if_another_policy_lifts_a_guard(place):
+    assert lifted(place) == []
     path = "skyflow/payment/roles/payment-producer"
     place.api("PUT", "sys/policies/acl/helper", {"policy": free(path, "update")})
     place.user("otis", "operator", "helper")
     token = place.login("otis")
-    (finding,) = lifted()
+    (finding,) = lifted(place)
     assert finding["grade"] == "critical"
     status, answer = place.api("POST", path, {"description": "lifted"}, token=token)
     assert (status, answer.get("wrap_info")) == (200, None)
@@ -187,6 +189,48 @@ def test_posture_is_critical_if_another_policy_lifts_a_guard(place):
     place.api("DELETE", "sys/policies/acl/helper")
     place.api("POST", "auth/token/revoke-self", token=token)
     root(place, "apply", "-y")
+
+
+@pytest.mark.parametrize("by", ["group", "nested group", "entity"])
+def test_posture_is_critical_if_an_identity_lifts_a_guard(place, by):
+    path = "skyflow/payment/roles/payment-producer"
+    place.api("PUT", "sys/policies/acl/helper", {"policy": free(path, "update")})
+    place.user("ann", "operator")
+    token = place.login("ann")
+    mine = place.api("GET", "auth/token/lookup-self", token=token)[1]["data"]["entity_id"]
+    place.api("POST", "auth/token/revoke-self", token=token)
+    assert lifted(place) == []
+    groups = {
+        "group": [{"name": "helpers", "policies": ["helper"], "member_entity_ids": [mine]}],
+        "nested group": [
+            {"name": "inner", "member_entity_ids": [mine]},
+            {"name": "helpers", "policies": ["helper"]},
+        ],
+        "entity": [],
+    }[by]
+    ids: list[str] = []
+    try:
+        for body in groups:
+            inner = {"member_group_ids": ids} if ids else {}
+            made = place.api("POST", "identity/group", {**body, **inner})[1]["data"]["id"]
+            ids.append(made)
+        if by == "entity":
+            place.api("POST", f"identity/entity/id/{mine}", {"policies": ["helper"]})
+        # Nobody is logged in: it is known from logins and identities alone.
+        (finding,) = lifted(place)
+        assert (finding["grade"], finding["unchecked"]) == ("critical", False)
+        assert "userpass user userpass/ann with the entity" in finding["evidence"][-1]
+        token = place.login("ann")
+        status, answer = place.api("POST", path, {"description": "lifted"}, token=token)
+        assert (status, answer.get("wrap_info")) == (200, None)
+        place.api("POST", "auth/token/revoke-self", token=token)
+    finally:
+        for one in ids:
+            place.api("DELETE", f"identity/group/id/{one}")
+        place.api("DELETE", f"identity/entity/id/{mine}")
+        place.api("DELETE", "auth/userpass/users/ann")
+        place.api("DELETE", "sys/policies/acl/helper")
+        root(place, "apply", "-y")
 
 
 def test_without_the_section_the_policy_is_pruned_as_others_are(place):

@@ -8,28 +8,20 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import field
 from datetime import datetime
-from typing import Any, Literal
+from typing import Literal
 
-from skyflowctl.concurrency import Workers
 from skyflowctl.frozen import dataclass
 from skyflowctl.posture.acl import Acl
-from skyflowctl.posture.collect.logins import MAX_LOGINS, logins
-from skyflowctl.posture.collect.reads import (
-    keys,
-    live_tokens,
-    or_not_read,
-    own_token,
-    policies,
-    read_fresh,
-)
-from skyflowctl.posture.facts import LiveToken, Login, NotRead, Tokens
+from skyflowctl.posture.collect.identities import aliases_of
+from skyflowctl.posture.collect.logins import logins
+from skyflowctl.posture.collect.reads import live_tokens, own_token, policies
+from skyflowctl.posture.facts import Identities, LiveToken, Login, NotRead, Tokens
 from skyflowctl.posture.grants import may_open, opens
+from skyflowctl.posture.identity import held_policies
 from skyflowctl.posture.policies import Policy, parse_policy
 from skyflowctl.vault.gateway import Gateway
-from skyflowctl.vault.transport import Transport
 
 Decision = Literal["yes", "maybe", "no"]
-_NAMED_BY_ALIAS = frozenset({"userpass user", "ldap user"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,32 +66,6 @@ class WhoCan:
     def complete(self) -> bool:
         """Whether everything could be read."""
         return not self.not_read
-
-
-@dataclass(frozen=True, slots=True)
-class _Alias:
-    mount: str
-    name: str
-
-
-@dataclass(frozen=True, slots=True)
-class _Entity:
-    name: str
-    policies: frozenset[str]
-    aliases: tuple[_Alias, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class _Identity:
-    """Entities with the policies of their groups, and groups that a login brings along."""
-
-    entities: tuple[_Entity, ...] = ()
-    external: tuple[tuple[str, frozenset[str]], ...] = ()
-    not_read: tuple[NotRead, ...] = ()
-
-    def at(self, mount: str) -> list[_Entity]:
-        """Return the entities with an alias on an auth mount."""
-        return [one for one in self.entities if any(a.mount == mount for a in one.aliases)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,15 +135,15 @@ def who_can(
         if one.problem
     ]
     found = logins(transport, tokens, known, parallelism, identities=False)
-    identity = _identity(transport, parallelism)
-    not_read += [*found.not_read, *identity.not_read]
+    identity = found.identities
+    not_read += found.not_read
     if found.left_out:
         not_read.append(NotRead("auth", why=f"{found.left_out} logins are beyond the limit"))
     if not isinstance(tokens, NotRead) and tokens.total > len(tokens.found):
         why = f"{tokens.total - len(tokens.found)} live tokens are beyond the limit"
         not_read.append(NotRead("auth/token/accessors", why=why))
     decider = _Decider(path, parsed, now)
-    aliases = _aliases(transport, found.found, identity, parallelism)
+    aliases = aliases_of(transport, found.found, identity, parallelism)
     not_read += [one for one in aliases.values() if isinstance(one, NotRead)]
     readers = [
         reader
@@ -193,7 +159,7 @@ def who_can(
 
 
 def _readers(
-    login: Login, alias: str | NotRead | None, identity: _Identity, decider: _Decider
+    login: Login, alias: str | NotRead | None, identity: Identities, decider: _Decider
 ) -> Iterator[Reader]:
     """Yield a login's rows: alone, and with the policies of the entities that log in by it, or may.
 
@@ -204,27 +170,21 @@ def _readers(
         identity: the entities.
         decider: decides.
     """
-    names = frozenset(login.policies)
     if login.any_of:
         for name in login.policies:
             yield from _row(login, {name, "default"}, decider)
         return
-    there = identity.at(_mount_of(login))
-    if isinstance(alias, str):
-        there = [one for one in there if _Alias(_mount_of(login), alias) in one.aliases]
-        for entity in there:
-            yield from _row(login, names | entity.policies, decider, entity.name)
-        if not there:
-            yield from _row(login, names, decider)
-        return
-    alone = decider.decide(names)[0]
-    differing = [one for one in there if decider.decide(names | one.policies)[0] != alone]
-    denied = [one.name for one in differing if decider.decide(names | one.policies)[0] == "no"]
+    alone = decider.decide(login.policies)[0]
+    held = held_policies(login, alias, identity)
+    differing = [one for one in held if not one.sure and decider.decide(one.names)[0] != alone]
+    denied = [
+        one.entity.name for one in differing if one.entity and decider.decide(one.names)[0] == "no"
+    ]
     why = f"not if {' or '.join(denied)} logs in through it" if denied else ""
-    yield from _row(login, names, decider, maybe=why)
-    for entity in differing:
-        why = f"only if {entity.name} logs in through it"
-        yield from _row(login, names | entity.policies, decider, entity.name, maybe=why)
+    for one in [one for one in held if one.sure] + differing:
+        entity = one.entity.name if one.entity else ""
+        maybe = why if one.sure else f"only if {entity} logs in through it"
+        yield from _row(login, one.names, decider, entity, maybe=maybe)
 
 
 def _row(
@@ -243,32 +203,8 @@ def _row(
         yield Reader(login.kind, login.name, sure, by, entity, maybe or why, guarded)
 
 
-def _mount_of(login: Login) -> str:
-    return login.name.rpartition("/")[0]
-
-
-def _aliases(
-    transport: Transport, found: Sequence[Login], identity: _Identity, parallelism: int
-) -> dict[Login, str | NotRead | None]:
-    """Return the aliases that logins have in identities; None if each person has one of his own."""
-    asked = [one for one in found if not one.any_of and identity.at(_mount_of(one))]
-    with Workers(parallelism) as pool:
-        return dict(zip(asked, pool.map(lambda one: _alias_of(transport, one), asked), strict=True))
-
-
-def _alias_of(transport: Transport, login: Login) -> str | NotRead | None:
-    mount, _, name = login.name.rpartition("/")
-    if login.kind in _NAMED_BY_ALIAS:
-        return name
-    if login.kind != "approle role":
-        return None
-    path = f"auth/{mount}/role/{name}/role-id"
-    found = or_not_read(lambda: read_fresh(transport, path), path, "read")
-    return found if isinstance(found, NotRead) else str(found.get("role_id") or "") or None
-
-
 def _of_earlier_logins(
-    tokens: Tokens | NotRead, found: Sequence[Login], identity: _Identity, decider: _Decider
+    tokens: Tokens | NotRead, found: Sequence[Login], identity: Identities, decider: _Decider
 ) -> Iterator[Reader]:
     """Yield live tokens whose own login would not get these policies today, or is not known: a
     token keeps its own policies until it ends."""
@@ -286,7 +222,7 @@ def _of_earlier_logins(
         yield from _row(login, names, decider)
 
 
-def _explained(token: LiveToken, today: Mapping[str, Login], identity: _Identity) -> bool:
+def _explained(token: LiveToken, today: Mapping[str, Login], identity: Identities) -> bool:
     """Whether the login that a token came from would get the same policies today."""
     mount = token.created_by.removeprefix("auth/").rpartition("/login")[0]
     login = today.get(f"{mount}/{token.login}")
@@ -296,72 +232,10 @@ def _explained(token: LiveToken, today: Mapping[str, Login], identity: _Identity
     return names == alone or any(names == alone | one.policies for one in identity.at(mount))
 
 
-def _of_groups(identity: _Identity, decider: _Decider) -> Iterator[Reader]:
-    for name, names in identity.external:
-        decision, why, guarded = decider.decide(names)
+def _of_groups(identity: Identities, decider: _Decider) -> Iterator[Reader]:
+    for one in identity.external():
+        decision, why, guarded = decider.decide(one.policies)
         if decision != "no":
             why = why or "its members are known only when they log in"
-            yield Reader("external group", name, "maybe", decider.allowing(names), "", why, guarded)
-
-
-def _identity(transport: Transport, parallelism: int) -> _Identity:
-    not_read: list[NotRead] = []
-    with Workers(parallelism) as pool:
-        found = {}
-        for kind in ("group", "entity"):
-            folder = f"identity/{kind}/name"
-            names = or_not_read(lambda at=folder: keys(transport, at), folder, "list")  # type: ignore[misc]
-            if isinstance(names, NotRead):
-                not_read.append(names)
-                names = []
-            if len(names) > MAX_LOGINS:
-                not_read.append(NotRead(folder, why=f"{len(names)} of them are beyond the limit"))
-            paths = [f"{folder}/{name}" for name in names[:MAX_LOGINS]]
-            read = pool.map(
-                lambda path: or_not_read(
-                    lambda: read_fresh(transport, path), f"{path.rpartition('/')[0]}/*", "read"
-                ),
-                paths,
-            )
-            not_read += [one for one in read if isinstance(one, NotRead)]
-            found[kind] = [one for one in read if not isinstance(one, NotRead)]
-    raw = {str(one.get("id")): one for one in found["group"]}
-    by_id = {id_: _inherited(id_, raw) for id_ in raw}
-    entities = tuple(_entity(one, by_id) for one in found["entity"] if not one.get("disabled"))
-    external = tuple(
-        (str(one.get("name")), by_id[str(one.get("id"))])
-        for one in found["group"]
-        if one.get("type") == "external"
-    )
-    return _Identity(entities, external, tuple(not_read))
-
-
-def _inherited(group: str, raw: Mapping[str, Mapping[str, Any]]) -> frozenset[str]:
-    """Return the policies of a group and of all groups that it is a member of."""
-    found: set[str] = set()
-    seen: set[str] = set()
-    left = [group]
-    while left:
-        one = left.pop()
-        if one not in seen and one in raw:
-            seen.add(one)
-            found |= _names(raw[one])
-            left += [str(parent) for parent in raw[one].get("parent_group_ids") or ()]
-    return frozenset(found)
-
-
-def _entity(raw: Mapping[str, Any], groups: Mapping[str, frozenset[str]]) -> _Entity:
-    ids: Sequence[Any] = raw.get("group_ids") or ()
-    names = _names(raw).union(*(groups.get(str(one), frozenset()) for one in ids))
-    aliases = tuple(
-        _Alias(
-            str(one.get("mount_path") or "").removeprefix("auth/").strip("/"),
-            str(one.get("name") or ""),
-        )
-        for one in raw.get("aliases") or ()
-    )
-    return _Entity(str(raw.get("name") or ""), names, aliases)
-
-
-def _names(raw: Mapping[str, Any]) -> frozenset[str]:
-    return frozenset(str(one).lower() for one in raw.get("policies") or ())
+            by = decider.allowing(one.policies)
+            yield Reader("external group", one.name, "maybe", by, "", why, guarded)

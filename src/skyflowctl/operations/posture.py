@@ -10,8 +10,10 @@ from skyflowctl.concurrency import Workers
 from skyflowctl.frozen import dataclass
 from skyflowctl.manifest.least_policies import least_policies
 from skyflowctl.manifest.model import Manifest, Mount, RotationRule
+from skyflowctl.posture.checks.guards import lifting_policies
 from skyflowctl.posture.checks.registry import run_checks
 from skyflowctl.posture.collect import reads
+from skyflowctl.posture.collect.identities import aliases_of
 from skyflowctl.posture.collect.logins import logins
 from skyflowctl.posture.collect.nodes import nodes
 from skyflowctl.posture.collect.reads import T, or_not_read
@@ -73,8 +75,9 @@ def posture(
     """Read the server and return the findings.
 
     It makes about 11 + 3N requests for N mounts, 1 + N more for each node of a cluster, and one for
-    each live token and, if a policy grants any token at all, for each login. Data that this login
-    may not read is a finding, and so is a server that is sealed or does not answer.
+    each live token and, if a policy grants any token or lifts a guard, for each login, entity and
+    group. Data that this login may not read is a finding, and so is a server that is sealed or does
+    not answer.
 
     Raises:
         ForbiddenError: the login is invalid, or may not even read its own capabilities.
@@ -223,15 +226,20 @@ class _Gathering:
         )
 
     def _with_logins(self, known: Facts) -> Facts:
-        """Read the logins, unless no policy grants any token."""
+        """Read the logins, unless no policy grants any token or lifts a guard."""
         if isinstance(known.policies, NotRead):
             return known
         reach = reach_of(known)
         opens = any(found for name, found in reach.by_policy.items() if name != "root")
-        if not opens and not reach.templated:
+        lifts = lifting_policies(known.policies)
+        if not opens and not reach.templated and not lifts:
             return replace(known, logins=ServerLogins())
         transport, most = self.gateway.transport, self.question.parallelism
-        return replace(known, logins=logins(transport, known.tokens, known.policies, most))
+        found = logins(transport, known.tokens, known.policies, most)
+        if lifts:
+            aliases = aliases_of(transport, found.found, found.identities, most)
+            found = replace(found, aliases=aliases)
+        return replace(known, logins=found)
 
 
 def _part(read: Callable[[], T], path: str, capability: str) -> T | NotRead:

@@ -172,12 +172,89 @@ class Login:
 
 
 @dataclass(frozen=True, slots=True)
+class EntityAlias:
+    """The name under which an auth mount knows an entity."""
+
+    mount: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Entity:
+    """A person or program for the server, whichever way it logs in.
+
+    Args:
+        name: its name.
+        policies: its own, and those of all groups that it is in.
+        aliases: its logins.
+        own: its own policies alone.
+    """
+
+    name: str
+    policies: frozenset[str]
+    aliases: tuple[EntityAlias, ...]
+    own: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class IdentityGroup:
+    """A group of entities.
+
+    Args:
+        name: its name.
+        policies: its own, and those of all groups that it is in.
+        own: its own policies alone.
+        mount: of an external group, the auth mount whose logins bring it along; else empty.
+        external: its members are known only when they log in.
+    """
+
+    name: str
+    policies: frozenset[str]
+    own: frozenset[str] = frozenset()
+    mount: str = ""
+    external: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Identities:
+    """The enabled entities and all groups of a server that could be read."""
+
+    entities: tuple[Entity, ...] = ()
+    groups: tuple[IdentityGroup, ...] = ()
+    not_read: tuple[NotRead, ...] = ()
+    _at: dict[str, list[Entity]] = field(default_factory=dict, repr=False, compare=False)
+
+    def at(self, mount: str) -> list[Entity]:
+        """Return the entities with an alias on an auth mount."""
+        if mount not in self._at:
+            self._at[mount] = [
+                one for one in self.entities if any(a.mount == mount for a in one.aliases)
+            ]
+        return self._at[mount]
+
+    def external(self) -> list[IdentityGroup]:
+        """Return the groups whose members are known only when they log in."""
+        return [one for one in self.groups if one.external]
+
+
+@dataclass(frozen=True, slots=True)
 class ServerLogins:
-    """Every login that could be read. ``left_out``: how many were not read because of the limit."""
+    """Every login that could be read.
+
+    Args:
+        found: the logins.
+        not_read: what could not be read, identities included.
+        left_out: how many were not read because of the limit.
+        identities: the entities and groups.
+        aliases: the alias that a login has in identities, if it was asked for; see
+            :func:`skyflowctl.posture.collect.identities.aliases_of`.
+    """
 
     found: tuple[Login, ...] = ()
     not_read: tuple[NotRead, ...] = ()
     left_out: int = 0
+    identities: Identities = Identities()
+    aliases: Mapping[Login, str | NotRead | None] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

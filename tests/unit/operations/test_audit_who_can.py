@@ -7,15 +7,19 @@ from datetime import UTC, datetime
 import pytest
 
 from skyflowctl.operations.audit_who_can import (
-    _Alias,
     _Decider,
-    _Entity,
-    _Identity,
-    _inherited,
     _of_earlier_logins,
     _readers,
 )
-from skyflowctl.posture.facts import LiveToken, Login, NotRead, Tokens
+from skyflowctl.posture.facts import (
+    Entity,
+    EntityAlias,
+    Identities,
+    LiveToken,
+    Login,
+    NotRead,
+    Tokens,
+)
 from skyflowctl.posture.policies import parse_policy
 
 PATH = "skyflow/order/creds/producer"
@@ -34,12 +38,12 @@ def decider() -> _Decider:
     )
 
 
-def entity(name: str, *policies: str, mount: str = "jwt", alias: str = "x") -> _Entity:
-    return _Entity(name, frozenset(policies), (_Alias(mount, alias),))
+def entity(name: str, *policies: str, mount: str = "jwt", alias: str = "x") -> Entity:
+    return Entity(name, frozenset(policies), (EntityAlias(mount, alias),))
 
 
-def rows(decider: _Decider, login: Login, alias: str | NotRead | None, *entities: _Entity) -> list:
-    found = _readers(login, alias, _Identity(entities), decider)
+def rows(decider: _Decider, login: Login, alias: str | NotRead | None, *entities: Entity) -> list:
+    found = _readers(login, alias, Identities(entities), decider)
     return [(one.decision, one.entity, one.why) for one in found]
 
 
@@ -70,25 +74,15 @@ def test_a_known_alias_is_certain(decider) -> None:
     assert rows(decider, login, "alice", mine, other) == [("yes", "alice", "")]
 
 
-def test_a_group_has_the_policies_of_every_group_that_it_is_in() -> None:
-    groups = {
-        "a": {"policies": ["one"], "parent_group_ids": ["b"]},
-        "b": {"policies": ["two"], "parent_group_ids": ["c", "a"]},
-        "c": {"policies": ["three"], "parent_group_ids": None},
-    }
-    assert _inherited("a", groups) == {"one", "two", "three"}
-    assert _inherited("c", groups) == {"three"}
-
-
 def token(name: str, *policies: str, by: str = "auth/approle/login", login: str = "") -> LiveToken:
     return LiveToken(name, name, policies, "", by, login=login)
 
 
 def earlier(
-    decider: _Decider, *tokens: LiveToken, entities: tuple[_Entity, ...] = ()
+    decider: _Decider, *tokens: LiveToken, entities: tuple[Entity, ...] = ()
 ) -> list[tuple[str, str]]:
     found = _of_earlier_logins(
-        Tokens(tokens, len(tokens)), (CI, PAYS), _Identity(entities), decider
+        Tokens(tokens, len(tokens)), (CI, PAYS), Identities(entities), decider
     )
     return [(one.name, one.decision) for one in found]
 

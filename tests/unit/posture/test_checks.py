@@ -32,7 +32,11 @@ from skyflowctl.posture.checks.registry import CHECKS, run_checks
 from skyflowctl.posture.facts import (
     Certificate,
     Down,
+    Entity,
+    EntityAlias,
     Exercised,
+    Identities,
+    IdentityGroup,
     LiveToken,
     Login,
     NodeFacts,
@@ -689,6 +693,79 @@ def test_another_policy_of_a_login_that_lifts_a_guard_is_critical(path):
     token = LiveToken("a", "ana", ("helper", "operator"), "", "auth/userpass/login/ana")
     by_token = facts(policies=texts, tokens=Tokens((token,), 1))
     assert one(by_token, "lifted-guards")[0] == "critical"
+
+
+TWO = {"operator": GUARDED, "helper": f'path "{LIFTS[1]}" {{ capabilities = ["update"] }}'}
+ANA = Login("userpass user", "userpass/ana", ("default", "operator"))
+CI = Login("jwt role", "jwt/ci", ("default", "operator"))
+
+
+def entity(*policies: str, mount: str = "userpass", alias: str = "ana") -> Entity:
+    return Entity("e", frozenset(policies), (EntityAlias(mount, alias),))
+
+
+def group(name: str, *policies: str, mount: str = "") -> IdentityGroup:
+    return IdentityGroup(name, frozenset(policies), mount=mount, external=bool(mount))
+
+
+def lifted(*logins: Login, **changes):
+    """The findings: unchecked or not, and the last line of evidence or, without any, the fix."""
+    aliases = {one: "ana" for one in logins if one.kind == "userpass user"}
+    known = ServerLogins(logins, **{"aliases": aliases, **changes})
+    lines = found(facts(policies=TWO, logins=known), "lifted-guards")
+    return [(one.unchecked, one.evidence[-1] if one.evidence else one.fix) for one in lines]
+
+
+def test_a_guard_that_an_entity_or_its_groups_lift_is_critical():
+    mine = Identities((entity("helper"),))
+    assert lifted(ANA, identities=mine) == [
+        (False, "held by userpass user userpass/ana with the entity e")
+    ]
+    others = Identities((entity("helper", alias="bob"),))
+    assert lifted(ANA, identities=others) == []
+    alone = Identities((entity("helper", "operator", mount="github"),))
+    assert lifted(identities=alone) == [(False, "held by entity e")]
+    both = Identities(groups=(group("g", "helper", "operator"),))
+    assert lifted(identities=both) == [(False, "held by group g")]
+
+
+def test_a_guard_that_is_lifted_if_somebody_logs_in_so_is_not_called_checked():
+    some = Identities((entity("helper", mount="jwt"),))
+    assert lifted(CI, identities=some) == [
+        (True, "perhaps held by jwt role jwt/ci, if e logs in through it")
+    ]
+    external = Identities(groups=(group("g", "helper", mount="jwt"),))
+    assert lifted(CI, identities=external) == [
+        (True, "perhaps held by jwt role jwt/ci, if groups of jwt come with it")
+    ]
+    assert lifted(ANA, identities=external) == []
+    by_entity = replace(external, entities=(entity("operator", mount="jwt"),))
+    assert lifted(identities=by_entity) == [
+        (True, "perhaps held by entity e, if groups of jwt come with it")
+    ]
+    ldap = Login("ldap user", "ldap/ana", ("operator",))
+    assert lifted(ldap, Login("ldap group", "ldap/helpers", ("helper",)))[0][0]
+
+
+def test_what_is_perhaps_held_is_not_repeated_for_what_one_part_lifts_alone():
+    both = Identities((entity("helper", "operator", mount="jwt"),))
+    assert lifted(CI, identities=both) == [(False, "held by entity e")]
+
+
+def test_who_holds_what_is_unchecked_where_it_could_not_be_read():
+    entities = NotRead("identity/entity/name", ("list",))
+    role_id = NotRead("auth/approle/role/+/role-id", ("read",))
+    assert lifted(ANA, not_read=(entities,)) == [(True, entities.policy_line)]
+    assert lifted(ANA, left_out=3)[0][0]
+    app = Login("approle role", "approle/app", ("operator",))
+    some = Identities((entity("helper", mount="approle"),))
+    assert (True, role_id.policy_line) in lifted(app, aliases={app: role_id}, identities=some)
+    none = Identities((entity("other", mount="approle"),))
+    assert lifted(app, aliases={app: role_id}, identities=none) == []
+    for tokens in (NO_AUDIT, Tokens((), 7)):
+        (finding,) = found(facts(policies=TWO, tokens=tokens), "lifted-guards")
+        assert (finding.unchecked, finding.grade) == (True, Severity.HIGH)
+        assert found(facts(policies={"operator": GUARDED}, tokens=tokens), "lifted-guards") == []
 
 
 @pytest.mark.parametrize("path", LIFTS[1:])

@@ -166,6 +166,24 @@ def test_logins_of_every_kind():
     assert [one.path for one in facts.logins.not_read] == ["auth/odd"]
 
 
+LIFTED = """path "a/+" { capabilities = ["update"] control_group = { factor "f" {} } }
+path "a/b" { capabilities = ["update"] }"""
+
+
+def test_logins_and_their_aliases_are_asked_for_if_a_policy_lifts_a_guard():
+    bob = {"policies": ["wide"], "aliases": [{"mount_path": "auth/approle/", "name": "id"}]}
+    policies = {"key_info": {"lifted": {"policy": LIFTED}}}
+    table = {
+        **LOGINS,
+        ("LIST", "sys/policies/detailed/acl"): policies,
+        ("GET", "identity/entity/name/bob"): bob,
+        ("GET", "auth/approle/role/svc/role-id"): {"role_id": "id"},
+    }
+    logins = asked(Server(table)).logins
+    assert {one.name: alias for one, alias in logins.aliases.items()} == {"approle/svc": "id"}
+    assert [one.name for one in logins.identities.at("approle")] == ["bob"]
+
+
 def test_a_login_that_may_read_nothing_gets_the_policy_that_it_needs():
     server = Server()
     server.forbidden = lambda path: (

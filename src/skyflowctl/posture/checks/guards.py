@@ -1,11 +1,13 @@
 """Checks control groups, because approvers see the whole request, including a key in it."""
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 
 from skyflowctl.posture.acl import Acl
-from skyflowctl.posture.facts import Facts, NotRead
+from skyflowctl.posture.facts import Facts, NotRead, ServerLogins
 from skyflowctl.posture.grants import opened_by
+from skyflowctl.posture.identity import auth_mount_of, held_policies
 from skyflowctl.posture.least import paths_told_apart
 from skyflowctl.posture.model import Check, Finding, FindingSubject, Severity
 from skyflowctl.posture.policies import PathRule, Policy, parse_policy
@@ -16,6 +18,10 @@ _WRITES = frozenset({"create", "update"})
 _CHANGES = frozenset({"create", "update", "patch", "delete"})
 _ALWAYS = datetime.min.replace(tzinfo=UTC)
 _KEY_FIELD = "credentials_json"
+_LIFTED = "lifted-guards"
+_FIX = (
+    "take these paths out of the other policy, or the policy from these logins, entities or groups"
+)
 
 
 def guarded_keys(facts: Facts) -> Iterator[Finding]:
@@ -59,29 +65,135 @@ def _finding(name: str, found: Mapping[PathRule, list[str]]) -> Finding:
     )
 
 
+Lifts = Mapping[str, Mapping[str, Sequence[str]]]
+"""By guarding policy and policy that lifts its guards: the paths, one line each."""
+
+
 def lifted_guards(facts: Facts) -> Iterator[Finding]:
     """No other policy of a login opens a path that a control group guards for it."""
     if isinstance(facts.policies, NotRead):
-        yield unchecked("lifted-guards", facts.policies, core=True)
+        yield unchecked(_LIFTED, facts.policies, core=True)
         return
-    policies = {name: parse_policy(name, text) for name, text in facts.policies.items()}
-    guarding = {one.name for one in policies.values() if any(map(_guards, one.rules))}
-    holders = _holders(facts, guarding)
-    for own, names in sorted(holders):
-        found = _lifting(policies[own], [policies[name] for name in names if name in policies])
-        if found:
-            yield _lifted(own, found, holders[own, names])
+    lifts = lifting_policies(facts.policies)
+    if any(own != other for own, others in lifts.items() for other in others):
+        yield from (unchecked(_LIFTED, one, core=True) for one in _unknown(lifts, facts))
+    sure, maybe = _by_holder(lifts, facts)
+    for (own, others), who in sorted(sure.items()):
+        yield _lifted(own, _lines(lifts, own, others), who)
+    for (own, others), who in sorted(maybe.items()):
+        yield _perhaps_lifted(own, _lines(lifts, own, others), who)
 
 
-def _holders(facts: Facts, guarding: set[str]) -> Mapping[tuple[str, tuple[str, ...]], list[str]]:
-    """Return the logins and tokens by a guarding policy and all policies that they have with it."""
-    found: dict[tuple[str, tuple[str, ...]], list[str]] = {(name, (name,)): [] for name in guarding}
-    held = [(str(one), one.policies) for one in (facts.logins.found if facts.logins else ())]
+def lifting_policies(texts: Mapping[str, str]) -> Lifts:
+    """Return which policies lift the guards of which; a policy may lift its own."""
+    policies = [parse_policy(name, text) for name, text in sorted(texts.items())]
+    free = {
+        one.name: [(_fixed(rule), rule) for rule in one.rules if _frees(rule)] for one in policies
+    }
+    found: dict[str, dict[str, Sequence[str]]] = {}
+    for own in policies:
+        guards = [(_fixed(rule), rule) for rule in own.rules if _guards(rule)]
+        for other, rules in free.items() if guards else ():
+            lines = _lifting(guards, rules)
+            if lines:
+                found.setdefault(own.name, {})[other] = [f"{other}: {one}" for one in lines]
+    return found
+
+
+def _lines(lifts: Lifts, own: str, others: Sequence[str]) -> list[str]:
+    return [line for other in others for line in lifts[own][other]]
+
+
+def _unknown(lifts: Lifts, facts: Facts) -> Iterator[NotRead]:
+    """Yield what is not known about who holds which policies."""
+    logins = facts.logins or ServerLogins()
+    yield from logins.not_read
+    for login, alias in logins.aliases.items():
+        if isinstance(alias, NotRead) and any(
+            one.entity and _together(lifts, (one.of_login, one.entity.policies))
+            for one in held_policies(login, alias, logins.identities)
+        ):
+            yield alias
+    if logins.left_out:
+        yield NotRead("auth", why=f"{logins.left_out} logins past the limit were not read")
+    if isinstance(facts.tokens, NotRead):
+        yield facts.tokens
+    elif facts.tokens.total > len(facts.tokens.found):
+        more = facts.tokens.total - len(facts.tokens.found)
+        yield NotRead("auth/token/accessors", why=f"{more} live tokens past the limit")
+
+
+_Holders = dict[tuple[str, tuple[str, ...]], list[str]]
+
+
+def _by_holder(lifts: Lifts, facts: Facts) -> tuple[_Holders, _Holders]:
+    """Return who holds a guarding policy with those that lift it, and who perhaps does."""
+    sure: _Holders = {(own, (own,)): [] for own, others in lifts.items() if own in others}
+    maybe: _Holders = {}
+    for who, parts in _held(facts) if lifts else ():
+        pairs = _together(lifts, parts)
+        found = sure if len(parts) == 1 else maybe
+        for own in {own for own, _ in pairs}:
+            others = tuple(sorted(other for mine, other in pairs if mine == own))
+            found.setdefault((own, others), []).append(who)
+    return sure, maybe
+
+
+_Parts = tuple[frozenset[str], ...]
+
+
+def _together(lifts: Lifts, parts: _Parts) -> set[tuple[str, str]]:
+    """Return the pairs that lift if the parts come together, without those of one of several."""
+    pairs = _pairs(lifts, frozenset[str]().union(*parts))
+    return pairs.difference(*(_pairs(lifts, one) for one in parts)) if len(parts) > 1 else pairs
+
+
+def _pairs(lifts: Lifts, names: frozenset[str]) -> set[tuple[str, str]]:
+    return {(own, other) for own in lifts.keys() & names for other in lifts[own].keys() & names}
+
+
+def _held(facts: Facts) -> Iterator[tuple[str, _Parts]]:
+    """Yield holders with their policies; in several parts if they perhaps come together."""
+    logins = facts.logins or ServerLogins()
+    known, brought = logins.identities, _brought(logins)
+    for login in logins.found:
+        for one in held_policies(login, logins.aliases.get(login), known):
+            who = str(login)
+            parts: _Parts = (one.names,)
+            if one.entity and one.sure:
+                who = f"{login} with the entity {one.entity.name}"
+            elif one.entity:
+                who = f"{login}, if {one.entity.name} logs in through it"
+                parts = (one.of_login, one.entity.policies)
+            yield who, parts
+            yield from _in_groups(who, one.names, auth_mount_of(login), brought)
+    for entity in known.entities:
+        yield f"entity {entity.name}", (entity.policies,)
+        for mount in sorted({one.mount for one in entity.aliases}):
+            yield from _in_groups(f"entity {entity.name}", entity.policies, mount, brought)
+    for group in known.groups:
+        yield f"group {group.name}", (group.policies,)
     if not isinstance(facts.tokens, NotRead):
-        held += [(f"token {one.display_name}", one.policies) for one in facts.tokens.found]
-    for who, policies in held:
-        for name in guarding & set(policies):
-            found.setdefault((name, tuple(sorted(set(policies)))), []).append(who)
+        for token in facts.tokens.found:
+            yield f"token {token.display_name}", (frozenset(token.policies),)
+
+
+def _in_groups(
+    who: str, names: frozenset[str], mount: str, brought: Mapping[str, _Parts]
+) -> Iterator[tuple[str, _Parts]]:
+    if mount in brought:
+        yield f"{who}, if groups of {mount} come with it", (names, *brought[mount])
+
+
+def _brought(logins: ServerLogins) -> Mapping[str, _Parts]:
+    """Return by auth mount the policies of each group that its logins may bring along."""
+    found: dict[str, _Parts] = {}
+    for group in logins.identities.external():
+        found[group.mount] = (*found.get(group.mount, ()), group.policies)
+    for login in logins.found:
+        if login.kind == "ldap group":
+            mount = auth_mount_of(login)
+            found[mount] = (*found.get(mount, ()), frozenset(login.policies))
     return found
 
 
@@ -89,21 +201,28 @@ def _guards(rule: PathRule) -> bool:
     return bool(rule.guarded & rule.capabilities & _CHANGES)
 
 
-def _lifting(own: Policy, held: Sequence[Policy]) -> list[str]:
+_Rules = Sequence[tuple[str, PathRule]]
+
+
+def _lifting(guards: _Rules, free: _Rules) -> list[str]:
     """Return the paths of rules that the server prefers to a guard, or may: they are equal."""
-    guards = [rule for rule in own.rules if _guards(rule)]
-    free = [
-        (policy.name, rule)
-        for policy in held
-        for rule in policy.rules
-        if rule.capabilities & _CHANGES - rule.guarded
-    ]
-    found = []
-    for name, rule in free:
-        other = [one for one in guards if _wins(rule, one)]
-        if other:
-            found.append(f'{name}: path "{rule.text}" lifts the guard of "{other[0].text}"')
-    return sorted(set(found))
+    found = set()
+    for start, rule in free:
+        for its, guard in guards:
+            # A path that both match begins with both; it is told fast that most have none.
+            if (start.startswith(its) or its.startswith(start)) and _wins(rule, guard):
+                found.add(f'path "{rule.text}" lifts the guard of "{guard.text}"')
+                break
+    return sorted(found)
+
+
+def _fixed(rule: PathRule) -> str:
+    """Return the part of a path before its first wildcard or template."""
+    return re.split(r"[+*]|\{\{", rule.path, maxsplit=1)[0]
+
+
+def _frees(rule: PathRule) -> bool:
+    return bool(rule.capabilities & _CHANGES - rule.guarded)
 
 
 def _wins(rule: PathRule, guard: PathRule) -> bool:
@@ -118,21 +237,35 @@ def _wins(rule: PathRule, guard: PathRule) -> bool:
 
 def _lifted(own: str, found: Sequence[str], who: Sequence[str]) -> Finding:
     return Finding(
-        "lifted-guards",
+        _LIFTED,
         Severity.CRITICAL,
         FindingSubject("policy", own),
         f"the control groups of {own} have no effect at {counted(len(found), 'path')}",
         "the server prefers a more exact path, so these changes run without an approval",
         (*found, *([f"held by {listed(sorted(set(who)))}"] if who else [])),
-        "take these paths out of the other policy, or the policy from these logins",
+        _FIX,
+    )
+
+
+def _perhaps_lifted(own: str, found: Sequence[str], who: Sequence[str]) -> Finding:
+    return Finding(
+        _LIFTED,
+        Severity.HIGH,
+        FindingSubject("policy", own),
+        f"not checked: the control groups of {own} may have no effect at "
+        + counted(len(found), "path"),
+        "who logs in through these logins, and with which groups, is known only when they do",
+        (*found, f"perhaps held by {listed(sorted(set(who)))}"),
+        _FIX,
+        unchecked=True,
     )
 
 
 CHECKS = (
     Check(
-        "lifted-guards",
+        _LIFTED,
         "control groups that another path lifts",
-        "No other path or policy of a login opens what a control group guards.",
+        "No other path or policy of a login or its identity opens what a control group guards.",
         lifted_guards,
     ),
     Check(

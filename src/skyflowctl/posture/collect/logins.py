@@ -1,16 +1,14 @@
 """Lists the logins and the policies of their tokens, as far as they may be read."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from skyflowctl.concurrency import Workers
 from skyflowctl.frozen import dataclass
-from skyflowctl.posture.collect.reads import keys, or_not_read, read_fresh
-from skyflowctl.posture.facts import Login, NotRead, ServerLogins, Tokens
+from skyflowctl.posture.collect.identities import read_identities
+from skyflowctl.posture.collect.reads import MAX_LOGINS, keys, or_not_read, read_fresh
+from skyflowctl.posture.facts import Identities, Login, NotRead, ServerLogins, Tokens
 from skyflowctl.vault.transport import Transport
-
-MAX_LOGINS = 2000
-"""The most logins that are read; each costs a request."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,10 +35,6 @@ _KINDS: Mapping[str, tuple[_Kind, ...]] = {
     "gcp": (_Kind("gcp role", "role"),),
     "token": (_Kind("token role", "roles", ("allowed_policies",), any_of=True),),
 }
-_IDENTITIES = (
-    _Kind("entity", "identity/entity/name", ("policies",)),
-    _Kind("group", "identity/group/name", ("policies",)),
-)
 # Listed as auth methods, but no logins of people or applications.
 _NO_LOGINS = frozenset({"ns_token"})
 
@@ -66,20 +60,19 @@ def logins(
     *,
     identities: bool = True,
 ) -> ServerLogins:
-    """Return every login, in 1 + 2 requests per kind and one for each login.
+    """Return every login with the identities, in 1 + 2 requests per kind and one for each login.
 
     Args:
         transport: to the server.
         tokens: live tokens; those that were created without a login count as logins.
         policies: names of all policies, for token roles that allow them by a pattern.
         parallelism: how many requests run at once.
-        identities: also return entities and groups.
+        identities: also count entities and groups as logins.
     """
     found: list[Login] = []
     not_read: list[NotRead] = []
     with Workers(parallelism) as pool:
         folders, unknown = _folders(transport)
-        folders += [(kind, kind.folder) for kind in _IDENTITIES if identities]
         not_read += unknown
         entries: list[_Entry] = []
         for one in pool.map(lambda pair: _entries(transport, *pair), folders):
@@ -91,12 +84,20 @@ def logins(
         for login in pool.map(lambda entry: _login(transport, entry, known), entries[:MAX_LOGINS]):
             if isinstance(login, NotRead):
                 not_read.append(login)
-            elif login is not None:
+            else:
                 found.append(login)
-    found += _of_tokens(tokens)
-    return ServerLogins(
-        tuple(found), tuple(dict.fromkeys(not_read)), max(0, len(entries) - MAX_LOGINS)
-    )
+    known_to = read_identities(transport, parallelism)
+    not_read += known_to.not_read
+    found += [*(_of_identities(known_to) if identities else ()), *_of_tokens(tokens)]
+    left_out = max(0, len(entries) - MAX_LOGINS)
+    return ServerLogins(tuple(found), tuple(dict.fromkeys(not_read)), left_out, known_to)
+
+
+def _of_identities(identities: Identities) -> Iterator[Login]:
+    for kind, every in (("entity", identities.entities), ("group", identities.groups)):
+        for one in every:
+            if one.own:
+                yield Login(kind, one.name, tuple(sorted(one.own | {"default"})))
 
 
 def _folders(transport: Transport) -> tuple[list[tuple[_Kind, str]], list[NotRead]]:
@@ -122,20 +123,18 @@ def _entries(transport: Transport, kind: _Kind, folder: str) -> list[_Entry] | N
     return names if isinstance(names, NotRead) else [_Entry(kind, folder, one) for one in names]
 
 
-def _login(transport: Transport, entry: _Entry, policies: Sequence[str]) -> Login | NotRead | None:
+def _login(transport: Transport, entry: _Entry, policies: Sequence[str]) -> Login | NotRead:
     found = or_not_read(lambda: read_fresh(transport, entry.path), f"{entry.folder}/*", "read")
     if isinstance(found, NotRead):
         return found
     names = _named(found, entry.kind.fields)
-    if entry.kind in _IDENTITIES and not names:
-        return None
     if entry.kind.any_of:
         names |= _by_pattern(found, policies)
     if not found.get("token_no_default_policy"):
         names.add("default")
     where = entry.folder.removeprefix("auth/").rpartition("/")[0]
-    shown = entry.name if entry.kind in _IDENTITIES else f"{where}/{entry.name}"
-    return Login(entry.kind.name, shown, tuple(sorted(names)), any_of=entry.kind.any_of)
+    names_of = tuple(sorted(names))
+    return Login(entry.kind.name, f"{where}/{entry.name}", names_of, any_of=entry.kind.any_of)
 
 
 def _named(found: Mapping[str, Any], fields: Sequence[str]) -> set[str]:

@@ -33,6 +33,9 @@ T = TypeVar("T")
 MAX_TOKENS = 1000
 """The most live tokens that are read; each costs a request."""
 
+MAX_LOGINS = 2000
+"""The most logins, entities and groups that are read of each; each costs a request."""
+
 # Audit devices and listeners belong to the whole server, not to a namespace.
 _AT_ROOT = {NAMESPACE_HEADER: ""}
 
