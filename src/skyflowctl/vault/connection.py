@@ -30,6 +30,8 @@ CONNECT_SECONDS = 10.0
 
 CLOSED = "the connection was closed before the answer"
 NOT_HTTP = "the server there does not speak HTTP"
+RUN_HEADER = "X-Skyflowctl-Run"
+SOURCE_HEADER = "Application-Source"
 _HEALTH_QUERY = {"standbyok": "true", "perfstandbyok": "true", "sealedcode": "200"}
 _SENT_ALWAYS = {"X-Vault-Request": "true", "Accept-Encoding": "gzip"}
 
@@ -92,11 +94,22 @@ class Received:
     content: bytes = field(repr=False)
 
 
-class TargetPool:
-    """A pool of connections to the addresses of a target, with and without its token."""
+def request_marks(run_id: str, source: str = "skyflowctl") -> dict[str, str]:
+    """Return the headers by which the server's audit log names a run, and who it says it is."""
+    return {RUN_HEADER: run_id, SOURCE_HEADER: source}
 
-    def __init__(self, target: Target) -> None:
+
+class TargetPool:
+    """A pool of connections to the addresses of a target, with and without its token.
+
+    Args:
+        target: the server and the login.
+        marks: headers of every request; see :func:`request_marks`.
+    """
+
+    def __init__(self, target: Target, marks: Mapping[str, str] | None = None) -> None:
         self._target = target
+        self._always = {**_SENT_ALWAYS, **(marks or {})}
         self._pool: HttpPool | None = None
         self._hvac: HvacSender | None = None
         self._opening = threading.Lock()
@@ -138,7 +151,7 @@ class TargetPool:
             NotSentError: no connection could be opened.
             NoResponseError: the request was sent, but no valid answer arrived.
         """
-        sent = {**_SENT_ALWAYS, **headers}
+        sent = {**self._always, **headers}
         try:
             if with_token and (token := self._token(address, seconds)):
                 sent["X-Vault-Token"] = token.reveal()
@@ -167,7 +180,7 @@ class TargetPool:
     def _cluster(self, address: str, seconds: float) -> str:
         """Return the id of the cluster at an address, asked without a token; empty: not told."""
         path = _quoted("sys/health", _HEALTH_QUERY)
-        request = OneRequest("GET", path, _SENT_ALWAYS, None, seconds)
+        request = OneRequest("GET", path, self._always, None, seconds)
         try:
             body = json.loads(self._sender("GET")(address, request).content)
         except ValueError:

@@ -24,7 +24,14 @@ from skyflowctl.vault.call import (
     Try,
     call_outcome,
 )
-from skyflowctl.vault.connection import NoResponseError, NotSentError, TargetPool
+from skyflowctl.vault.connection import (
+    RUN_HEADER,
+    SOURCE_HEADER,
+    NoResponseError,
+    NotSentError,
+    TargetPool,
+    request_marks,
+)
 from skyflowctl.vault.consistency import INDEX_HEADER, ConsistencyIndex
 from skyflowctl.vault.errors import BusyError, VaultError
 from skyflowctl.vault.foreign_answers import ServerAnswer, is_the_servers_redirect, not_a_server
@@ -48,8 +55,6 @@ from skyflowctl.vault.wrapping import given_up, is_delivered
 if TYPE_CHECKING:
     from skyflowctl.secret import Secret
 
-RUN_HEADER = "X-Skyflowctl-Run"
-SOURCE_HEADER = "Application-Source"
 _HEALTH_SECONDS = 4.0
 _MAX_HOPS = 3
 _WRAPPING = "sys/wrapping/"  # accepts wrapping tokens, which the server itself issued
@@ -85,7 +90,7 @@ class HttpTransport:
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self._target = target
-        self._always = {RUN_HEADER: run_id, SOURCE_HEADER: application_source}
+        self._marks = request_marks(run_id, application_source)
         self._timeout = timeout
         self._local = local
         self._waits = waits
@@ -106,7 +111,7 @@ class HttpTransport:
         self._learning = threading.Lock()
         self._asked_for_cluster = False
         self._made = 0
-        self._pool = TargetPool(target)
+        self._pool = TargetPool(target, self._marks)
 
     @property
     def requests_made(self) -> int:
@@ -149,8 +154,8 @@ class HttpTransport:
     def _made_for(self, target: Target, *, local: bool = False) -> HttpTransport:
         return HttpTransport(
             target,
-            run_id=self._always[RUN_HEADER],
-            application_source=self._always[SOURCE_HEADER],
+            run_id=self._marks[RUN_HEADER],
+            application_source=self._marks[SOURCE_HEADER],
             timeout=self._timeout,
             local=local,
             waits=self._waits,
@@ -234,7 +239,7 @@ class HttpTransport:
         return CallPending(done.reply, info)
 
     def _request_headers(self, request: Request) -> dict[str, str]:
-        headers = self._always | trace_headers()
+        headers = trace_headers()
         if within := namespace_of(request.path, self._target.namespace):
             headers[NAMESPACE_HEADER] = within
         if request.body is not None:

@@ -200,7 +200,7 @@ def guards(tmp_path_factory: pytest.TempPathFactory) -> str:
 def in_process(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have every transport reach the server of the walk that made it."""
     monkeypatch.setattr(
-        http_transport, "TargetPool", lambda target: InProcessPool(_current[0].server, target)
+        http_transport, "TargetPool", lambda target, _: InProcessPool(_current[0].server, target)
     )
 
 

@@ -4,6 +4,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 from datetime import timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from skyflowctl.cli.command import command
@@ -280,19 +281,14 @@ def logout(
 
 def _parked(run: CommandRun, record: "LoginRecord") -> "list[StoredRequest]":
     """Return the parked requests that may be the login's: the server does not tell whose."""
-    from skyflowctl.vault.pending_store import FileStore
 
-    found = [*logins.parked_requests(record.cluster)]
-    for file in logins.pending_files():
-        try:
-            found += [one for one in FileStore(file).load() if one.cluster == record.cluster]
-        except SkyflowctlError as error:
-            why = error.problems[0].why
-            fix = "look at the file before the login ends"
-            run.warn(
-                Problem("pending-unread", f"the parked requests in {file} are unknown", why, fix)
-            )
-    return found
+    def warn(file: Path, error: SkyflowctlError) -> None:
+        why = error.problems[0].why
+        fix = "look at the file before the login ends"
+        run.warn(Problem("pending-unread", f"the parked requests in {file} are unknown", why, fix))
+
+    stored = logins.parked_requests(record.cluster)
+    return stored + logins.requests_in_files(record.cluster, warn)
 
 
 def _parked_json(request: "StoredRequest") -> dict[str, str]:

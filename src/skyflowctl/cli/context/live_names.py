@@ -5,7 +5,7 @@ names that come later are there at the next TAB. Nothing is ever written to the 
 """
 
 import contextlib
-import hashlib
+import hmac
 import json
 import os
 import re
@@ -20,6 +20,7 @@ from typing import Any
 
 from skyflowctl.manifest.discover import existing_files
 from skyflowctl.private_files import (
+    locked_private,
     make_private_folder,
     open_private,
     user_folder,
@@ -159,7 +160,8 @@ def safe_names(kind: str, names: Iterable[object]) -> list[str]:
 def _key(wanted: Wanted) -> str:
     """Return a digest of all that the names depend on: files, the server, and who asks it.
 
-    With another token, another context or after another login, the key is another one.
+    With another token, another context or after another login, the key is another one. A random
+    secret is in the digest: the cache alone does not help to guess a token.
     """
     environ = os.environ
     home = Path(environ.get("HOME") or "~").expanduser()
@@ -177,7 +179,24 @@ def _key(wanted: Wanted) -> str:
         _state_of(user_folder("STATE") / "pending"),
         _state_of(user_folder("STATE") / "pending-files"),
     ]
-    return hashlib.sha256(json.dumps(about).encode(errors="surrogateescape")).hexdigest()
+    text = json.dumps(about).encode(errors="surrogateescape")
+    return hmac.digest(_random_secret(), text, "sha256").hex()
+
+
+def _random_secret() -> bytes:
+    """Return the random secret of this user's cache; one that nobody else knows if it cannot be
+    stored, so that nothing is found in the cache."""
+    file = _cache().with_suffix(".key")
+    try:
+        make_private_folder(file.parent)
+        with locked_private(file, secret=True) as descriptor:
+            secret = os.read(descriptor, 32)
+            if len(secret) < 32:  # new, or the process that made it was killed
+                secret = os.urandom(32)
+                os.pwrite(descriptor, secret, 0)
+    except OSError:
+        secret = os.urandom(32)
+    return secret
 
 
 def _state_of(file: Path) -> tuple[str, int, int, int]:
@@ -199,14 +218,16 @@ def read_cache(kind: str, key: str, now: float) -> list[str] | None:
 
 
 def write_cache(key: str, names: Sequence[str], now: float) -> None:
-    """Store the names of a key, and drop what is too old.
+    """Store the names of a key, and drop what is too old. Names that another process stores at
+    the same time are kept.
 
     Raises:
         OSError: the cache cannot be written.
     """
     file = _cache()
     make_private_folder(file.parent)
-    write_private(file, json.dumps({**_entries(now), key: [now, list(names)]}))
+    with locked_private(file.with_suffix(".lock"), secret=True):
+        write_private(file, json.dumps({**_entries(now), key: [now, list(names)]}))
 
 
 def _entries(now: float) -> dict[str, list[Any]]:
@@ -262,4 +283,5 @@ def _find(wanted: Wanted, key: str, writing: int) -> None:
         with contextlib.suppress(OSError):  # the shell waits no longer
             os.write(writing, "".join(f"{name}\n" for name in some).encode())
         # At once: the next source may never answer.
-        write_cache(key, found, time.time())
+        with contextlib.suppress(OSError):  # names are found without a cache, too
+            write_cache(key, found, time.time())

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from skyflowctl.cli.runner import CommandRun
-from skyflowctl.errors import Problem, RefusedError, UsageError
+from skyflowctl.errors import Problem, RefusedError, SkyflowctlError, UsageError
 from skyflowctl.private_files import user_folder
 
 if TYPE_CHECKING:
@@ -48,11 +48,20 @@ def parked_requests(cluster: str) -> "list[StoredRequest]":
     return KeyringStore(cluster, state_folder() / "pending", keyring).load()
 
 
-def pending_files() -> list[Path]:
-    """Return the files that ``--pending`` named on this machine and that still hold requests."""
-    from skyflowctl.vault.pending_store import noted_files
+def requests_in_files(
+    cluster: str, unread: "Callable[[Path, SkyflowctlError], None]"
+) -> "list[StoredRequest]":
+    """Return the parked requests of a cluster in the files that ``--pending`` named on this
+    machine; ``unread`` is called with each file that cannot be read."""
+    from skyflowctl.vault.pending_store import FileStore, noted_files
 
-    return noted_files(state_folder() / PENDING_FILES)
+    found = []
+    for file in noted_files(state_folder() / PENDING_FILES):
+        try:
+            found += [one for one in FileStore(file).load() if one.cluster == cluster]
+        except SkyflowctlError as error:
+            unread(file, error)
+    return found
 
 
 def context_target(context: "ContextEntry") -> "Target":

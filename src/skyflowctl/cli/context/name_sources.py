@@ -4,7 +4,6 @@ A server is asked with a token that is there already: nothing logs in, runs a pr
 keyring ask for its password.
 """
 
-import contextlib
 import json
 import os
 from collections.abc import Iterable, Iterator
@@ -13,21 +12,21 @@ from typing import TYPE_CHECKING, Any
 
 from skyflowctl.cli.context.contexts import chosen_context, context_file
 from skyflowctl.cli.context.live_names import CHILD_SECONDS, Wanted
-from skyflowctl.cli.context.logins import login_store, pending_files
+from skyflowctl.cli.context.logins import login_store, requests_in_files
+from skyflowctl.cli.runner import new_run_id
 from skyflowctl.clock import SystemClock, parse_rfc3339
 from skyflowctl.credentials.schemes import keyring
-from skyflowctl.errors import SkyflowctlError
 from skyflowctl.manifest.discover import DEFAULT_PLUGIN, DEFAULT_PREFIX
 from skyflowctl.operations.mounts import resolve_mount_path
 from skyflowctl.operations.sessions import has_expired
 from skyflowctl.vault import token_files
-from skyflowctl.vault.connection import TargetPool
+from skyflowctl.vault.connection import TargetPool, request_marks
 from skyflowctl.vault.contexts import ContextEntry
 from skyflowctl.vault.environment import named_address, variable
 from skyflowctl.vault.held_login import HeldLogin, HeldToken
 from skyflowctl.vault.login_store import LOGIN_SERVICE
 from skyflowctl.vault.namespaces import NAMESPACE_HEADER
-from skyflowctl.vault.pending_store import SERVICE, FileStore, decode_entries
+from skyflowctl.vault.pending_store import SERVICE, decode_entries
 from skyflowctl.vault.target import Target, TargetFlags, resolve_target
 
 if TYPE_CHECKING:
@@ -71,7 +70,7 @@ def _of_server(wanted: Wanted, manifest: "Manifest | None") -> Iterable[object]:
     target = resolve_target(flags, os.environ, context)
     if context is not None:
         target = _with_stored_login(target, context)
-    pool = TargetPool(target)
+    pool = TargetPool(target, request_marks(new_run_id()))
     try:
         if wanted.kind == "accessor":
             return _stored_accessors(pool, target)
@@ -99,9 +98,7 @@ def _stored_accessors(pool: TargetPool, target: Target) -> list[str]:
     cluster = json.loads(health.content)["cluster_id"]
     text = keyring.stored_unasked(SERVICE, cluster)
     stored = decode_entries(text.reveal() if text else "")
-    for file in pending_files():
-        with contextlib.suppress(SkyflowctlError):
-            stored += [one for one in FileStore(file).load() if one.cluster == cluster]
+    stored += requests_in_files(cluster, lambda *_: None)
     now = SystemClock().now()
     return [one.accessor for one in stored if parse_rfc3339(one.expires_at) > now]
 

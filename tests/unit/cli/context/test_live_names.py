@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import socket
 import stat
 import subprocess
@@ -11,6 +12,7 @@ import sys
 import time
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from threading import Thread
 
 import pytest
 from support.scripted import Answer, scripted
@@ -20,6 +22,7 @@ from skyflowctl.cli.context.live_names import parse_words, read_cache, safe_name
 from skyflowctl.cli.context.name_sources import name_sources
 from skyflowctl.clock import rfc3339
 from skyflowctl.credentials.schemes import keyring
+from skyflowctl.private_files import write_private
 from skyflowctl.secret import Secret
 from skyflowctl.vault.pending_store import SERVICE, FileStore, StoredRequest, encode_entries
 
@@ -109,6 +112,36 @@ def test_the_cache_is_private_and_ends_after_30_seconds(tmp_path):
     assert list(json.loads(file.read_text())) == ["two"]
 
 
+def test_names_that_two_processes_store_at_once_are_both_kept(monkeypatch):
+    """The second one begins while the first one writes."""
+    second = Thread(target=write_cache, args=("two", ["payment"], 1000.0))
+
+    def slowly(file, text):
+        if second.ident is None:
+            second.start()
+            second.join(0.2)  # it would be done by then, if it did not wait
+        write_private(file, text)
+
+    monkeypatch.setattr(live_names, "write_private", slowly)
+    write_cache("one", ["order"], 1000.0)
+    second.join(10)
+    assert read_cache("mount", "one", 1000.0) == ["order"]
+    assert read_cache("mount", "two", 1000.0) == ["payment"]
+
+
+def test_the_key_of_the_cache_cannot_be_computed_without_its_secret(tmp_path):
+    wanted = parse_words(SPEC, [""])
+    secret = tmp_path / "CACHE" / "skyflowctl" / "completion.key"
+    keys = [live_names._key(wanted), live_names._key(wanted)]
+    assert stat.S_IMODE(secret.stat().st_mode) == 0o600
+    assert len(secret.read_bytes()) == 32
+    secret.write_bytes(b"cut off")  # by a kill
+    keys += [live_names._key(wanted), live_names._key(wanted)]
+    assert [keys.index(one) for one in keys] == [0, 0, 2, 2]
+    secret.chmod(0o644)  # no secret any more: nothing is found in the cache
+    assert live_names._key(wanted) not in keys
+
+
 @pytest.mark.parametrize(
     "text", ["", "{", "[]", '{"one": 1}', '{"one": ["x", []]}', "[" * 9000, '{"one": [1000]}']
 )
@@ -151,6 +184,16 @@ def names_in_the_end(*words, wanted=1, **environ) -> list[str]:
     raise AssertionError("no names")
 
 
+def wait_until_cached(server, *words, **environ) -> None:
+    """Wait until the names of a call are found without a request; the cache is written last."""
+    ends = time.monotonic() + 20
+    while time.monotonic() < ends:
+        requests = len(server.seen)
+        if asked(*words, **environ)[0] and len(server.seen) == requests:
+            return
+    raise AssertionError("not cached")
+
+
 MOUNTS = {"data": {"secret": {
     "skyflow/order/": {"type": "skyflow"}, "team/pay/": {"type": "skyflow"},
     "kv/": {"type": "kv"}, "skyflow/$(touch x)/": {"type": "skyflow"},
@@ -167,7 +210,9 @@ def test_names_of_the_server_are_found_safe_and_cached_without_the_token(tmp_pat
         named = {"BAO_ADDR": server.address, "BAO_TOKEN": TOKEN}
         assert names_in_the_end("order", "", **named) == ["producer"]
         assert names_in_the_end("", **named) == ["order", "team/pay"]
+        wait_until_cached(server, "", **named)
         assert {one.headers["x-vault-token"] for one in server.seen} == {TOKEN}
+        assert_found_in_the_audit_log(server)
     assert names_in_the_end("", **named) == ["order", "team/pay"]  # there is no server now
     assert TOKEN not in (tmp_path / "CACHE" / "skyflowctl" / "completion.json").read_text()
 
@@ -242,6 +287,14 @@ def test_accessors_are_those_that_this_machine_stored_for_the_cluster(monkeypatc
         wanted = parse_words("accessor --context:context", [""])
         assert [list(found) for found in name_sources(wanted)] == [["acc1", "acc3"]]
         assert "x-vault-token" not in server.seen[0].headers
+        assert_found_in_the_audit_log(server)
+
+
+def assert_found_in_the_audit_log(server):
+    """Every request names a run, and who sent it."""
+    for one in server.seen:
+        assert re.fullmatch(r"[0-9a-z]{16}", one.headers["x-skyflowctl-run"])
+        assert one.headers["application-source"] == "skyflowctl"
 
 
 def _parked(accessor, seconds):
