@@ -30,8 +30,8 @@ CONNECT_SECONDS = 10.0
 
 CLOSED = "the connection was closed before the answer"
 NOT_HTTP = "the server there does not speak HTTP"
-RUN_HEADER = "X-Skyflowctl-Run"
-SOURCE_HEADER = "Application-Source"
+_RUN_HEADER = "X-Skyflowctl-Run"
+_SOURCE_HEADER = "Application-Source"
 _HEALTH_QUERY = {"standbyok": "true", "perfstandbyok": "true", "sealedcode": "200"}
 _SENT_ALWAYS = {"X-Vault-Request": "true", "Accept-Encoding": "gzip"}
 
@@ -96,7 +96,7 @@ class Received:
 
 def request_marks(run_id: str, source: str = "skyflowctl") -> dict[str, str]:
     """Return the headers by which the server's audit log names a run, and who it says it is."""
-    return {RUN_HEADER: run_id, SOURCE_HEADER: source}
+    return {_RUN_HEADER: run_id, _SOURCE_HEADER: source}
 
 
 class TargetPool:

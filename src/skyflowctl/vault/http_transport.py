@@ -24,14 +24,7 @@ from skyflowctl.vault.call import (
     Try,
     call_outcome,
 )
-from skyflowctl.vault.connection import (
-    RUN_HEADER,
-    SOURCE_HEADER,
-    NoResponseError,
-    NotSentError,
-    TargetPool,
-    request_marks,
-)
+from skyflowctl.vault.connection import NoResponseError, NotSentError, TargetPool, request_marks
 from skyflowctl.vault.consistency import INDEX_HEADER, ConsistencyIndex
 from skyflowctl.vault.errors import BusyError, VaultError
 from skyflowctl.vault.foreign_answers import ServerAnswer, is_the_servers_redirect, not_a_server
@@ -90,7 +83,8 @@ class HttpTransport:
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self._target = target
-        self._marks = request_marks(run_id, application_source)
+        self._run_id = run_id
+        self._source = application_source
         self._timeout = timeout
         self._local = local
         self._waits = waits
@@ -111,7 +105,7 @@ class HttpTransport:
         self._learning = threading.Lock()
         self._asked_for_cluster = False
         self._made = 0
-        self._pool = TargetPool(target, self._marks)
+        self._pool = TargetPool(target, request_marks(run_id, application_source))
 
     @property
     def requests_made(self) -> int:
@@ -154,8 +148,8 @@ class HttpTransport:
     def _made_for(self, target: Target, *, local: bool = False) -> HttpTransport:
         return HttpTransport(
             target,
-            run_id=self._marks[RUN_HEADER],
-            application_source=self._marks[SOURCE_HEADER],
+            run_id=self._run_id,
+            application_source=self._source,
             timeout=self._timeout,
             local=local,
             waits=self._waits,

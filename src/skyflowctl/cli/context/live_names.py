@@ -30,8 +30,11 @@ from skyflowctl.vault.environment import named_address, variable
 
 WAIT_SECONDS = 0.26
 """How long a shell waits from the start of this process; with its end it is less than 300 ms."""
-CHILD_SECONDS = 2.0
-"""When the child ends, whatever it does."""
+REQUEST_SECONDS = 2.0
+"""How long the child waits for an answer of the server."""
+CHILD_SECONDS = 10.0
+"""When the child ends, whatever it does. A busy machine needs seconds for its imports: a child that
+ended before it wrote the cache would find no name at any TAB."""
 CACHE_SECONDS = 30
 _MOST_BYTES = 1 << 20
 _MOST_NAMES = 2000

@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from skyflowctl.cli.context.contexts import chosen_context, context_file
-from skyflowctl.cli.context.live_names import CHILD_SECONDS, Wanted
+from skyflowctl.cli.context.live_names import REQUEST_SECONDS, Wanted
 from skyflowctl.cli.context.logins import login_store, requests_in_files
 from skyflowctl.cli.runner import new_run_id
 from skyflowctl.clock import SystemClock, parse_rfc3339
@@ -93,7 +93,7 @@ def _stored_accessors(pool: TargetPool, target: Target) -> list[str]:
     """Return the accessors of the requests to a server's cluster that this machine stored, in the
     keyring or in files of ``--pending``."""
     health = pool.send(
-        target.address, "GET", "sys/health", headers={}, seconds=CHILD_SECONDS, with_token=False
+        target.address, "GET", "sys/health", headers={}, seconds=REQUEST_SECONDS, with_token=False
     )
     cluster = json.loads(health.content)["cluster_id"]
     text = keyring.stored_unasked(SERVICE, cluster)
@@ -130,7 +130,7 @@ def _asked(pool: TargetPool, target: Target, method: str, path: str) -> Any:
         Exception: there is no answer, or one without data.
     """
     headers = {NAMESPACE_HEADER: target.namespace} if target.namespace else {}
-    reply = pool.send(target.address, method, path, headers=headers, seconds=CHILD_SECONDS)
+    reply = pool.send(target.address, method, path, headers=headers, seconds=REQUEST_SECONDS)
     if reply.status != 200:
         raise ValueError(reply.status)
     return json.loads(reply.content)["data"]
