@@ -172,6 +172,10 @@ def test_a_plan_shows_what_its_login_may_not_apply(stack: Stack) -> None:
     assert "missing-permissions" in rules_found
     may = stack.json(*words)
     assert not [one for one in may["data"]["warnings"] if "permission" in one["code"]]
+    assert (plan["data"]["permissions"], may["data"]["permissions"]) == ("missing", "granted")
+    line = "Permissions: this login may do all of the plan;"
+    assert line in stack.cli(*words, exported=True).stdout
+    assert line not in seen.stdout
 
 
 def test_a_rotation_without_one_permission_writes_nothing_and_makes_no_key(stack: Stack) -> None:

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from skyflowctl.manifest.load import LoadedManifest
     from skyflowctl.operations.plan import PlanResult
     from skyflowctl.operations.saved_plan import SavedPlan
+    from skyflowctl.planner.plan import Plan
     from skyflowctl.vault.gateway import Gateway
 
 DetailedOption = Annotated[
@@ -109,7 +110,7 @@ def plan(
             live = plan_live(request, loaded, gateway, run)
             if check_permissions:
                 live = replace(live, result=_with_permissions(live.result, gateway))
-            result = _result(live.result, detailed=detailed_exitcode)
+            result = _result(live.result, detailed=detailed_exitcode, asked=check_permissions)
             if out is None:
                 return result
             if live.result.refused or live.result.plan.unreadable:
@@ -130,6 +131,12 @@ def _with_permissions(planned: "PlanResult", gateway: "Gateway") -> "PlanResult"
     found = plan_permission_problems(planned, gateway)
     plan = replace(planned.plan, warnings=(*planned.plan.warnings, *found))
     return replace(planned, plan=plan)
+
+
+_GRANTED = (
+    "Permissions: this login may do all of the plan; rules about parameters, control groups and "
+    "quotas are not covered."
+)
 
 
 def _views(reviewed: Reviewed) -> ReviewViews:
@@ -175,17 +182,33 @@ def _view(result: CommandResult, terminal: Terminal) -> None:
     from skyflowctl.cli.commands.plan_view import show_plan
 
     show_plan(result.data, terminal)
+    if result.data.get("permissions") == "granted":
+        terminal.wrapped(_GRANTED)
     if saved := result.data.get("saved"):
         terminal.note(f"saved to {saved['path']}, valid until {saved['expires_at']}; to apply it:")
         terminal.note(f"  skyflowctl apply {shell_words([saved['path']])}")
 
 
-def _result(planned: "PlanResult", *, detailed: bool) -> CommandResult:
+def _permissions(plan: "Plan") -> str:
+    """Return what the server answered about this login; of an empty plan it is not asked."""
+    from skyflowctl.vault.permissions import MISSING_PERMISSIONS
+
+    codes = {warning.code for warning in plan.warnings}
+    if MISSING_PERMISSIONS in codes:
+        return "missing"
+    if "permissions-unknown" in codes:
+        return "unknown"
+    return "granted" if plan.actions else "none_needed"
+
+
+def _result(planned: "PlanResult", *, detailed: bool, asked: bool) -> CommandResult:
     """Return the result; a plan that an apply would refuse is not empty."""
     from skyflowctl.cli.commands.plan_view import plan_json
 
     plan = planned.plan
     data = plan_json(plan, planned.impact)
+    if asked:
+        data["permissions"] = _permissions(plan)
     if refused := plan.prune_refused:
         return CommandResult(data, "refused", ExitCode.REFUSED, refused, plan.warnings)
     if planned.live.all_forbidden:
