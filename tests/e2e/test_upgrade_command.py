@@ -151,7 +151,7 @@ def test_without_a_version_to_go_back_to_it_is_refused_unless_it_is_allowed(site
         refused = site.cli("plugin", "upgrade", "order", "--to", NEW, "-y", code=5)
         assert codes(refused) == ["no-version-before"]
         assert running_version(site, "skyflow/order") == OLD
-        site.cli("plugin", "upgrade", "order", "--to", NEW, "-y", "--no-way-back")
+        site.cli("plugin", "upgrade", "order", "--to", NEW, "-y", "--no-rollback")
         assert running_version(site, "skyflow/order") == NEW
     finally:
         register_version(site, {name: entry[name] for name in ("command", "sha256", "version")})

@@ -22,7 +22,7 @@ class Upgrader(Protocol):
             What could not be proved.
 
         Raises:
-            SkyflowctlError: one cannot be carried out with a way back; nothing was written.
+            SkyflowctlError: one cannot be carried out or rolled back; nothing was written.
         """
 
     def upgrade(self, action: Action, gateway: Gateway) -> None:

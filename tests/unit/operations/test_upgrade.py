@@ -191,12 +191,12 @@ def test_a_mount_without_a_version_to_go_back_to_is_refused_unless_it_is_allowed
     there = UpgradeServer({ORDER: mount_entry("v0.9.0")})
     with pytest.raises(RefusedError, match=r"skyflow/order \(v0\.9\.0\)") as refused:
         upgraded(there, TO_NEW)
-    assert "--no-way-back" in refused.value.problems[0].fix
+    assert "--no-rollback" in refused.value.problems[0].fix
     assert there.versions(ORDER) == {"v0.9.0"}
-    assert results(upgraded(there, replace(TO_NEW, no_way_back=True))) == {ORDER: "upgraded"}
+    assert results(upgraded(there, replace(TO_NEW, no_rollback=True))) == {ORDER: "upgraded"}
 
 
-def test_a_version_whose_file_a_node_has_lost_is_no_way_back():
+def test_a_version_whose_file_a_node_has_lost_is_no_rollback():
     there = server(THREE, lacks={"n1": {OLD}})
     with pytest.raises(RefusedError) as refused:
         upgraded(there, TO_NEW)
@@ -269,7 +269,7 @@ def test_a_mount_that_cannot_go_back_is_unhealthy(monkeypatch):
     assert result.exit_code is ExitCode.UNHEALTHY
     (problem,) = [one.problem for one in result.mounts if one.problem]
     assert problem.code == "upgrade-not-undone"
-    assert "the way back failed" in problem.why
+    assert "the rollback failed" in problem.why
 
 
 @pytest.mark.parametrize(

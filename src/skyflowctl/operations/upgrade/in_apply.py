@@ -1,4 +1,4 @@
-"""Upgrades the mounts of an apply as ``plugin upgrade`` does: node by node, with a way back."""
+"""Upgrades the mounts of an apply as ``plugin upgrade`` does: node by node, with a rollback."""
 
 from collections.abc import Sequence
 

@@ -30,7 +30,7 @@ class UpgradeRequest:
         absent_allowed: whether a mount that is not on the server is left out, not refused.
         canary: the path of the mount that is upgraded first; empty: none.
         soak: how long the canary is watched before the next mount, in seconds.
-        no_way_back: whether a mount is upgraded although no version is there to go back to.
+        no_rollback: whether a mount is upgraded although there is no version to roll back to.
         prefix: removed from the paths of mounts that only the server knows.
     """
 
@@ -41,7 +41,7 @@ class UpgradeRequest:
     absent_allowed: bool = False
     canary: str = ""
     soak: float = 0.0
-    no_way_back: bool = False
+    no_rollback: bool = False
     prefix: str = "skyflow"
 
 
@@ -118,7 +118,7 @@ class PlannedUpgrade:
     Args:
         mount: the mount.
         before: the version that it runs until then; empty: not known.
-        way_back: the entry to go back to; None: the version before is not known, or not
+        rollback_target: the entry to roll back to; None: the version before is not known, or not
             registered any more.
         entry: the entry to run.
         tuned: whether the server already has the version as the mount's.
@@ -128,7 +128,7 @@ class PlannedUpgrade:
 
     mount: MountRef
     before: str
-    way_back: CatalogEntry | None
+    rollback_target: CatalogEntry | None
     entry: CatalogEntry
     tuned: bool
     open: bool

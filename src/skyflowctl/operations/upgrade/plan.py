@@ -53,7 +53,7 @@ def plan_upgrade(
 
     Raises:
         RefusedError: a version is not registered, its file is missing on a node, the leader
-            cannot start it, a mount is not there, or has no version to go back to, or a control
+            cannot start it, a mount is not there, or has no version to roll back to, or a control
             group guards its tune.
         NotPermittedError: this login may not tune or reload.
         VaultError: the server or a node does not answer.
@@ -65,15 +65,15 @@ def plan_upgrade(
     needs = upgrade_needs(request.plugin, [one.path for one in chosen])
     doubts = refuse_without_permission(gateway, needs, "the upgrade")
     targets = {one.path: _target(live[one.path], request) for one in chosen}
-    refuse_upgrade([_no_way_back(one) for one in chosen if not targets[one.path]])
+    refuse_upgrade([_no_version_before(one) for one in chosen if not targets[one.path]])
     for version in sorted(set(targets.values()) - _entries(unwritten).keys()):
         _refuse_missing_files(nodes, catalog.required(version))
     wanted = {path: catalog.required(version) for path, version in targets.items()}
     with Workers(8) as pool:
         rows = pool.map(lambda one: _planned(one, live[one.path], wanted[one.path], nodes), chosen)
-    planned = tuple(_with_way_back(row, live[row.mount.path], catalog) for row in rows)
+    planned = tuple(_with_rollback_target(row, live[row.mount.path], catalog) for row in rows)
     one_way = _one_way(nodes, planned)
-    if not request.no_way_back:
+    if not request.no_rollback:
         refuse_upgrade(one_way)
     unproved = _unproved(gateway, planned) if probe else _unproved_file(unwritten)
     return UpgradePlan(
@@ -222,7 +222,7 @@ def _target(live: LiveMount, request: UpgradeRequest) -> str:
     return request.version or live.options.get(UPGRADED_FROM, "")
 
 
-def _no_way_back(mount: MountRef) -> Problem:
+def _no_version_before(mount: MountRef) -> Problem:
     return Problem(
         "no-version-before",
         f"it is not known which version {mount.path} ran before",
@@ -231,15 +231,17 @@ def _no_way_back(mount: MountRef) -> Problem:
     )
 
 
-def _with_way_back(planned: PlannedUpgrade, live: LiveMount, catalog: _Catalog) -> PlannedUpgrade:
+def _with_rollback_target(
+    planned: PlannedUpgrade, live: LiveMount, catalog: _Catalog
+) -> PlannedUpgrade:
     before = _before(live, planned)
     if not before and planned.running:
         return replace(planned, before=planned.entry.version)
-    return replace(planned, before=before, way_back=catalog.find(before))
+    return replace(planned, before=before, rollback_target=catalog.find(before))
 
 
 def _before(live: LiveMount, planned: PlannedUpgrade) -> str:
-    """Return the version to go back to: the mount's, or of a run that was killed its record."""
+    """Return the version to roll back to: the mount's, or of a run that was killed its record."""
     now = live.plugin_version or live.running_plugin_version
     if now != planned.entry.version:
         return now
@@ -329,21 +331,23 @@ def _unproved_file(unwritten: Registration | None) -> list[Problem]:
 def _one_way(nodes: Sequence[UpgradeNode], planned: Sequence[PlannedUpgrade]) -> list[Problem]:
     """Name the mounts that could not go back; one that runs the version needs no reload."""
     turns = [one for one in planned if not one.running]
-    kept = {one.way_back.version: one.way_back for one in turns if one.way_back}
+    kept = {
+        one.rollback_target.version: one.rollback_target for one in turns if one.rollback_target
+    }
     usable = {version for version, entry in kept.items() if not _nodes_without(nodes, entry)}
     missing = [
         f"{one.mount.path} ({one.before or 'unknown'})"
         for one in turns
-        if one.way_back is None or one.way_back.version not in usable
+        if one.rollback_target is None or one.rollback_target.version not in usable
     ]
     if not missing:
         return []
     return [
         Problem(
             "no-version-before",
-            f"there is no version to go back to: {listed(missing)}",
+            f"there is no version to roll back to: {listed(missing)}",
             "it is not known, not in the catalog any more, or a node lacks its file",
-            "register it again first; or 'skyflowctl plugin upgrade --no-way-back': a mount that "
+            "register it again first; or 'skyflowctl plugin upgrade --no-rollback': a mount that "
             "fails then stays down",
         )
     ]

@@ -126,7 +126,7 @@ class _MountRun:
         self._found: LiveMount | None = None
 
     def run(self, soak: float) -> UpgradedMount:
-        """Upgrade the mount, verify it, watch it, and go back if one of these fails."""
+        """Upgrade the mount, verify it, watch it, and roll it back if one of these fails."""
         self._minted = {
             node.name: minting_roles(node.gateway, self._path) for node in self._session.nodes
         }
@@ -145,7 +145,7 @@ class _MountRun:
             if self._is_untouched():
                 row = self._row(UpgradeStatus.NOT_STARTED, error.problems[0])
                 return replace(row, error=error)
-            return self._go_back(error.problems[0])
+            return self._roll_back(error.problems[0])
         if self._planned.unchanged:
             return self._row(UpgradeStatus.UNCHANGED)
         back = self._session.rollback
@@ -305,9 +305,9 @@ class _MountRun:
         retry(look, bool, wait)
         return time.monotonic() >= end
 
-    def _go_back(self, cause: Problem) -> UpgradedMount:
+    def _roll_back(self, cause: Problem) -> UpgradedMount:
         """Make the mount run the version before again, and verify that it does."""
-        entry = self._planned.way_back
+        entry = self._planned.rollback_target
         if entry is None:
             return self._row(UpgradeStatus.FAILED, _not_back(self._path, cause, _UNKNOWN))
         try:
@@ -386,7 +386,7 @@ def _not_back(path: str, cause: Problem, why: str) -> Problem:
     return Problem(
         "upgrade-not-undone",
         f"{path} was not upgraded, and it is not shown that it serves: {cause.summary}",
-        f"{cause.why}; the way back failed: {why}".removeprefix("; "),
+        f"{cause.why}; the rollback failed: {why}".removeprefix("; "),
         f"see the server's log, then 'skyflowctl health {path}' and 'skyflowctl plugin rollback "
         f"{path} --to VERSION'",
     )

@@ -66,9 +66,9 @@ SoakOption = Annotated[
         "--soak", help="How long the canary is watched, such as 90s (default 5m).", metavar="SPAN"
     ),
 ]
-NoWayBackOption = Annotated[
+NoRollbackOption = Annotated[
     bool,
-    option("--no-way-back", help="Go on where there is no version to go back to."),
+    option("--no-rollback", help="Upgrade although there is no version to roll back to."),
 ]
 LauncherOption = Annotated[
     Path | None,
@@ -100,7 +100,7 @@ class _Call:
     dry_run: bool
     canary: str | None = None
     soak: str | None = None
-    no_way_back: bool = False
+    no_rollback: bool = False
     launcher: Path | None = None
     env: "Sequence[str] | None" = None
 
@@ -128,7 +128,7 @@ def plugin_upgrade(
     to: ToVersionOption = None,
     canary: CanaryMountOption = None,
     soak: SoakOption = None,
-    no_way_back: NoWayBackOption = False,
+    no_rollback: NoRollbackOption = False,
     launcher: LauncherOption = None,
     env: UpgradeEnvOption = None,
     dry_run: UpgradeDryRunOption = False,
@@ -144,7 +144,7 @@ def plugin_upgrade(
     a version that the catalog lacks is registered first, with the arguments of the version that
     runs, after the server has started it; if the upgrade is refused, its entry is removed again."""
 
-    asked = (yes, no_input, dry_run, canary, soak, no_way_back, launcher, env)
+    asked = (yes, no_input, dry_run, canary, soak, no_rollback, launcher, env)
     call = _Call(target, mounts, file, to, False, *asked)
     run_command(call.command, output, lambda run: _work(call, run), view_upgrade)
 
@@ -165,7 +165,7 @@ def plugin_rollback(
     mounts: MountsArgument = None,
     file: FileOption = None,
     to: BackToOption = None,
-    no_way_back: NoWayBackOption = False,
+    no_rollback: NoRollbackOption = False,
     dry_run: UpgradeDryRunOption = False,
     yes: YesOption = False,
     no_input: NoInputOption = False,
@@ -175,7 +175,7 @@ def plugin_rollback(
     --to names another one. The manifest still names its own version: change it too, or the next
     apply upgrades the mounts again."""
 
-    call = _Call(target, mounts, file, to, True, yes, no_input, dry_run, no_way_back=no_way_back)
+    call = _Call(target, mounts, file, to, True, yes, no_input, dry_run, no_rollback=no_rollback)
     run_command(call.command, output, lambda run: _work(call, run), view_upgrade)
 
 
@@ -274,7 +274,7 @@ def _request(call: _Call, run: CommandRun) -> "UpgradeRequest":
         absent_allowed=not call.mounts,
         canary=canary,
         soak=span_seconds(call.soak or _SOAK, "--soak") if canary else 0.0,
-        no_way_back=call.no_way_back,
+        no_rollback=call.no_rollback,
         prefix=chosen.prefix,
     )
 

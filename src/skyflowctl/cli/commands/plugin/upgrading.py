@@ -33,7 +33,7 @@ def upgrade_line(planned: "PlannedUpgrade", step: "UpgradeStep") -> str:
         "reload": "reloaded",
         "verify": "verified",
         "soak": "watched",
-        "rollback": "back at the version before",
+        "rollback": "rolled back to the version before",
     }
     where = f" on {step.node}" if step.node else ""
     failed = "" if step.ok else ": failed"
