@@ -131,3 +131,29 @@ def test_a_wrong_digest_in_the_catalog_is_bad_before_a_restart_finds_it(stack: S
     finally:
         stack.api("POST", path, kept)
     assert grades(findings(stack), "plugin") == {"ok"}
+
+
+def test_the_rules_that_a_narrow_login_is_told_to_add_let_it_see_all(stack: Stack):
+    reads = 'path "skyflow/*" { capabilities = ["read", "list"] }'
+    stack.api("PUT", "sys/policies/acl/narrow", {"policy": reads})
+    token = stack.bao("token", "create", "-policy=narrow", "-field=token").stdout.strip()
+    exports = {**stack.exports, "BAO_TOKEN": token, "VAULT_TOKEN": token}
+    login = Stack(stack.folder, stack.environ, exports)
+
+    def refused() -> list[dict]:
+        found = findings(login, check=None)
+        return [one for one in found if "capabilities = [" in one["fix"]]
+
+    told = refused()
+    checks = {"permissions", "plugin", "engine", "audit"}
+    assert {one["check"] for one in told} == {"nodes", "server", *checks}
+    rules = set()
+    for one in told:
+        rule, command = one["fix"].splitlines()
+        rules.add(rule.removeprefix("add to a policy of this login:  "))
+        assert command == "bao policy write NAME FILE"
+    stack.api("PUT", "sys/policies/acl/narrow", {"policy": "\n".join([reads, *rules])})
+    assert refused() == []
+    found = findings(login)
+    for check in ("nodes", "server", "keys", *checks):
+        assert "unknown" not in grades(found, check), found

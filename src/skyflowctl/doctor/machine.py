@@ -13,7 +13,7 @@ from skyflowctl.secret import Secret
 from skyflowctl.skyflow.http.proxies import proxy_for
 from skyflowctl.text import counted
 from skyflowctl.vault import client_settings, token_files
-from skyflowctl.vault.environment import VARIABLES, variable
+from skyflowctl.vault.environment import VARIABLES, address_variables, variable
 
 ENVIRONMENT, PROXY, PACKAGES = "environment", "proxy", "packages"
 _SECRET = frozenset({"TOKEN", "CLIENT_KEY_BYTES", "PROXY_ADDR", "HTTP_PROXY"})
@@ -93,7 +93,7 @@ def _hidden(environ: Mapping[str, str], context: str) -> Iterator[Diagnosis]:
             Grade.WARNING,
             f"the environment's address hides the context {context}",
             "address and token come from one source, and the environment is the first",
-            "unset BAO_ADDR VAULT_ADDR BAO_AGENT_ADDR VAULT_AGENT_ADDR",
+            f"unset {' '.join(address_variables(environ))}",
         )
     token = variable(environ, "TOKEN")
     if token and not (agent or address):

@@ -48,7 +48,7 @@ def diagnose(
 ) -> tuple[Diagnosis, ...]:
     """Make every check at once, and return the findings in the order of the checks.
 
-    A check that fails tells that nothing is known, and does not end the others.
+    A check that fails tells that the rest is not known, and does not end the others.
 
     Args:
         checks: by name.
@@ -56,20 +56,28 @@ def diagnose(
     """
 
     def one(check: tuple[str, DoctorCheck]) -> list[Diagnosis]:
-        name, work = check
-        on_start(name)
-        try:
-            return list(work())
-        except SkyflowctlError as error:
-            return [of_problem(name, Grade.UNKNOWN, error.problems[0])]
+        on_start(check[0])
+        return findings_of(*check)
 
     with Workers(len(checks) or 1) as pool:
         return tuple(finding for found in pool.map(one, checks.items()) for finding in found)
 
 
+def findings_of(name: str, check: DoctorCheck) -> list[Diagnosis]:
+    """Return what a check finds. An error that ends it is a finding too, after those before it."""
+    found = []
+    try:
+        for one in check():
+            found.append(one)  # noqa: PERF402 - those before an error are kept
+    except SkyflowctlError as error:
+        found.append(of_problem(name, Grade.UNKNOWN, error.problems[0]))
+    return found
+
+
 def of_problem(check: str, grade: Grade, problem: Problem) -> Diagnosis:
-    """Return a problem as a finding."""
-    return Diagnosis(check, grade, problem.summary, problem.why, problem.fix)
+    """Return a problem as a finding; its position in a file is in the detail."""
+    detail = ": ".join(filter(None, (str(problem.where or ""), problem.why)))
+    return Diagnosis(check, grade, problem.summary, detail, problem.fix)
 
 
 def ok_finding(check: str, summary: str, detail: str = "") -> Diagnosis:

@@ -129,10 +129,14 @@ def refuse_without_permission(
 
 
 @contextmanager
-def naming_missing_rules(gateway: Gateway) -> Iterator[None]:
+def naming_missing_rules(gateway: Gateway, then: str = "") -> Iterator[None]:
     """Let a 403 that ends the block say which rules a policy lacks; it costs a request then alone.
 
     Commands whose first write is their only one need no question before it.
+
+    Args:
+        gateway: the server.
+        then: what the fix says after the rules.
     """
     try:
         yield
@@ -141,7 +145,7 @@ def naming_missing_rules(gateway: Gateway) -> Iterator[None]:
         if error.by_policy and problem.code == error.default_code and not more:
             with suppress(VaultError):
                 if missing := missing_permissions(gateway.sys, _needs(error.method, error.path)):
-                    error.problems = (replace(problem, fix=_fix(missing)),)
+                    error.problems = (replace(problem, fix=_fix(missing) + then),)
         raise
 
 

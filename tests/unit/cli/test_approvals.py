@@ -7,6 +7,7 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
+from support.cli import checked_envelope, invoke
 
 from skyflowctl.cli.commands import approvals
 from skyflowctl.errors import UsageError
@@ -68,3 +69,13 @@ def test_a_file_in_no_folder_is_refused_and_a_used_up_one_is_named(tmp_path):
     approvals._refuse_missing(str(tmp_path / "x.json"), run)
     assert len(notices) == 1
     assert "there is no file" in notices[0]
+
+
+@pytest.mark.parametrize("words", [("show",), ("approve", "-y")])
+@pytest.mark.parametrize("empty", ["", " "])
+def test_an_empty_accessor_is_refused_before_any_request(words, empty):
+    env = {"BAO_ADDR": "https://127.0.0.1:1", "BAO_TOKEN": "s.x"}
+    command, *more = words
+    done = invoke("approvals", command, empty, *more, "-o", "json", env=env)
+    assert done.exit_code == 64, done.output
+    assert checked_envelope(done.stdout)["errors"][0]["code"] == "no-accessor"

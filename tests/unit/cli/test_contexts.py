@@ -168,3 +168,18 @@ def test_the_list_warns_if_the_environment_hides_the_current_context(env):
     done = invoke("context", "list", env={**env, "VAULT_ADDR": "https://env"})
     assert "VAULT_ADDR is set" in done.stderr
     assert done.stdout.splitlines()[1].startswith("*  prod")
+
+
+@pytest.mark.parametrize("words", [(), ("--context", "prod")])
+def test_doctor_tells_of_contexts_that_cannot_be_read_once(env, tmp_path, words):
+    file = tmp_path / "skyflowctl" / "contexts.json"
+    file.parent.mkdir(mode=0o700)
+    file.write_text("{")
+    file.chmod(0o600)
+    assert call(env, "context", "list").exit_code == 65
+    done = call(env, "doctor", *words, BAO_ADDR="https://127.0.0.1:1")
+    found = [one for one in checked_data(done.stdout)["findings"] if one["check"] == "target"]
+    (unread,) = [one for one in found if one["summary"] == "the contexts cannot be read"]
+    assert unread["detail"].startswith(f"{file}:1:2: ")
+    assert unread["grade"] == ("bad" if words else "warning")
+    assert words or unread["fix"].endswith("skyflowctl context list")

@@ -65,14 +65,16 @@ def texts(node: ast.expr, scope: Scope, returns: Scope) -> Iterator[str]:
 
 
 def fixes() -> Iterator[tuple[str, str, list[str]]]:
-    for file in FILES:
-        tree = ast.parse(file.read_text())
-        whole = assigned(ast.Module([one for one in tree.body if isinstance(one, ast.Assign)], []))
+    trees = {file: ast.parse(file.read_text()) for file in FILES}
+    tops = [one for tree in trees.values() for one in tree.body if isinstance(one, ast.Assign)]
+    whole = assigned(ast.Module(tops, []))
+    returns: dict[str, list[ast.expr]] = {}
+    for one in (node for tree in trees.values() for node in ast.walk(tree)):
+        if isinstance(one, ast.FunctionDef):
+            said = [r.value for r in ast.walk(one) if isinstance(r, ast.Return) and r.value]
+            returns.setdefault(one.name, []).extend(said)
+    for file, tree in trees.items():
         functions = [one for one in ast.walk(tree) if isinstance(one, ast.FunctionDef)]
-        returns = {
-            one.name: [r.value for r in ast.walk(one) if isinstance(r, ast.Return) and r.value]
-            for one in functions
-        }
         for function in [*functions, ast.Module(tree.body, [])]:
             scope = whole | assigned(function)
             for call in ast.walk(function):

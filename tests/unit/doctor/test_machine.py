@@ -95,7 +95,9 @@ def test_the_same_value_twice_is_no_conflict():
 
 def test_a_context_that_the_environment_hides():
     findings = check_environment(HOME | {"BAO_ADDR": "https://a"}, OWN, context="prod")
-    assert next(iter(findings)).summary == "the environment's address hides the context prod"
+    first = next(iter(findings))
+    assert first.summary == "the environment's address hides the context prod"
+    assert first.fix == "unset BAO_ADDR", "no variable is named that is not set"
 
 
 def test_no_secret_value_is_shown():

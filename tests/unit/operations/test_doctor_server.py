@@ -26,11 +26,13 @@ from skyflowctl.vault.errors import (
     ForbiddenError,
     NamespaceMissingError,
     NotFoundError,
+    PluginMissingError,
     SealedError,
     ServerUnreachableError,
 )
+from skyflowctl.vault.failed_answers import error_for
 from skyflowctl.vault.gateway import Gateway
-from skyflowctl.vault.transport import make_reply
+from skyflowctl.vault.transport import ServerInfo, make_reply
 
 
 class Answering(FakeServer):
@@ -209,3 +211,122 @@ def test_a_node_that_runs_another_file_is_reloaded_by_our_own_command():
     assert found.fix == "skyflowctl plugin upgrade skyflow/order --to v1.0.0"
     same = replace(node, digests={"skyflow/order": "a" * 64})
     assert list(other_files([same], running)) == []
+
+
+class Guarded(FakeServer):
+    """A server of one node; this login may not read these paths of it, but may list there."""
+
+    server = ServerInfo("n1", ("https://n1:8200",))
+
+    def __init__(self, *refused: str, by_policy: bool = True) -> None:
+        super().__init__()
+        self.refused, self.by_policy = refused, by_policy
+        self.mounts["skyflow/order"] = {"type": "skyflow", "options": {}}
+        self.roles["skyflow/order"], self.configs["skyflow/order"] = {}, {}
+        self.rights = ["list"]
+        self.nodes = []
+        self.server_health = {"initialized": True, "version": "2.7.2", "cluster_id": "c"}
+
+    def at_node(self, address):
+        del address
+        return self
+
+    def send(self, request):
+        if request.path in self.refused:
+            denied = ("permission denied",)
+            error = error_for(403, denied, method=request.method, path=request.path)
+            error.by_policy = self.by_policy
+            raise error
+        if request.path.startswith("sys/control-group/"):
+            raise BadRequestError("invalid accessor", status=400)
+        if request.path == "sys/audit":
+            return make_reply(200, {"data": {}}, {})
+        return super().send(request)
+
+
+HEADERS = "sys/config/auditing/request-headers"
+
+
+@pytest.mark.parametrize(
+    ("check", "path", "rights"),
+    [
+        ("server", "sys/ha-status", '"read", "list"'),
+        ("server", "sys/control-group/request", '"update", "list"'),
+        ("plugin", "sys/plugins/catalog", '"read", "list"'),
+        ("engine", "sys/mounts", '"read", "list"'),
+        ("engine", "skyflow/order/health", '"read", "list"'),
+        ("keys", "skyflow/order/config", '"read", "list"'),
+        ("audit", "sys/audit", '"read", "list", "sudo"'),
+        ("audit", HEADERS, '"read", "list", "sudo"'),
+        ("login", LOOK_UP, '"read", "list"'),
+    ],
+)
+def test_what_a_policy_does_not_allow_names_the_whole_rule_and_the_command(check, path, rights):
+    made = checks_of(Guarded(path))
+    list(made.nodes())
+    found = made.checks()[check]()
+    rule = f'path "{path}" {{ capabilities = [{rights}] }}'
+    fixes = [one.fix for one in found if one.grade is Grade.UNKNOWN]
+    assert fixes == [f"add to a policy of this login:  {rule}\nbao policy write NAME FILE"], found
+
+
+@pytest.mark.parametrize(
+    ("check", "path"), [("server", "sys/ha-status"), ("keys", "skyflow/order/config")]
+)
+def test_a_dead_token_is_told_to_log_in_and_not_to_change_a_policy(check, path):
+    found = checks_of(Guarded(path, by_policy=False)).checks()[check]()
+    (fix,) = [one.fix for one in found if one.grade is Grade.UNKNOWN]
+    assert "bao login" in fix
+    assert "policy" not in fix
+
+
+def test_a_server_whose_nodes_may_not_be_listed_is_described_all_the_same():
+    found = checks_of(Guarded("sys/ha-status")).checks()["server"]()
+    assert [(one.grade, one.summary) for one in found] == [
+        (Grade.OK, "version 2.7.2, cluster c"),
+        (Grade.UNKNOWN, "not permitted: GET v1/sys/ha-status"),
+        (Grade.OK, "it has control groups: policies may require approvals"),
+    ]
+
+
+def test_the_plugins_of_the_nodes_are_looked_at_without_the_catalog():
+    server = Guarded("sys/plugins/catalog")
+    ended = PluginMissingError("it ended", messages=("exit 1",), status=500)
+
+    def refuse(_method: str, path: str) -> None:
+        if path == "skyflow/order/config":
+            raise ended
+
+    server.hook = refuse
+    made = checks_of(server)
+    list(made.nodes())
+    found = made.checks()["plugin"]()
+    bad = [one.summary for one in found if one.grade is Grade.BAD]
+    assert bad == ["the node https://n1:8200 is plugin missing"]
+    assert found[-1].summary == "not permitted: GET v1/sys/plugins/catalog"
+
+
+def test_declared_mounts_are_asked_even_if_the_mounts_may_not_be_listed():
+    made = checks_of(Guarded("sys/mounts"), [MountRef("order", "skyflow/order")]).checks()
+    grades = {one.summary: one.grade for one in made["engine"]()}
+    assert grades["not permitted: GET v1/sys/mounts"] is Grade.UNKNOWN
+    assert grades["order gives tokens"] is Grade.OK
+    assert [one.grade for one in made["keys"]()] == [Grade.OK, Grade.OK]
+    lacking = [one.summary for one in made["permissions"]()]
+    assert "this login may not read sys/mounts" in lacking
+    assert "this login may not read skyflow/order/config" in lacking
+
+
+def test_rights_at_the_server_are_told_even_if_the_mounts_are_not_known():
+    found = checks_of(Guarded("sys/mounts")).checks()["permissions"]()
+    assert "this login may not read sys/ha-status" in [one.summary for one in found]
+    assert found[-1].summary == "not permitted: GET v1/sys/mounts"
+
+
+def test_a_plugin_that_may_not_be_asked_names_the_command_too():
+    made = checks_of(Guarded("skyflow/order/config"))
+    list(made.nodes())
+    (unknown,) = [one for one in made.checks()["plugin"]() if one.grade is Grade.UNKNOWN]
+    rule, command = unknown.fix.splitlines()
+    assert 'path "skyflow/order/config"' in rule
+    assert command == "bao policy write NAME FILE"

@@ -98,6 +98,21 @@ def _refuse_missing(pending: str | None, run: CommandRun) -> None:
     run.notice(f"there is no file {file}: it is removed with its last request")
 
 
+def _refuse_empty(accessor: str) -> None:
+    """Refuse an accessor of no text, such as that of an unset variable, before any request.
+
+    Raises:
+        UsageError: it is empty.
+    """
+    if not accessor.strip():
+        raise UsageError(
+            "the accessor is empty",
+            why="it names the request that waits for approvals",
+            fix="'skyflowctl approvals list' shows the accessors of this machine's requests",
+            code="no-accessor",
+        )
+
+
 def _view_list(result: CommandResult, terminal: Terminal) -> None:
     """Write two lines per request, so that no path is cut in a narrow terminal."""
     now = datetime.now(UTC)
@@ -129,6 +144,7 @@ def approvals_show(
     def work(run: CommandRun) -> CommandResult:
         from skyflowctl.operations.approvals import review_request
 
+        _refuse_empty(accessor)
         with gateways.open_gateway(target, run) as gateway:
             found = review_request(gateway, accessor)
         return CommandResult(_data(found), warnings=found.warnings)
@@ -163,6 +179,7 @@ def approvals_approve(
             review_request,
         )
 
+        _refuse_empty(accessor)
         with gateways.open_gateway(target, run) as gateway:
             found = review_request(gateway, accessor)
             own = refuse_approval(gateway, found)

@@ -144,12 +144,14 @@ def _request(
     server = None
     if found is not None:
         server = _server(found, options, run, stack, validation)
+    context, unread = current_context_name()
     withheld = "against the dev stack no reference of a manifest is followed" if dev else ""
     return DoctorRequest(
         environ=os.environ,
         clock=run.clock,
         variables=[name for name in ENVIRONMENT if name.startswith("SKYFLOWCTL_")],
-        context=current_context_name(),
+        context=context,
+        contexts_unread=unread,
         target=found,
         problem=problem,
         server=server,

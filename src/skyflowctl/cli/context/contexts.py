@@ -66,15 +66,15 @@ def chosen_context(
     return find_context(contexts, name) if name else None
 
 
-def current_context_name() -> str:
-    """Return the name of the context that counts if nothing else names a server; empty: none, or
-    the file cannot be read."""
-    if wanted := os.environ.get(VARIABLE, ""):
-        return wanted
+def current_context_name() -> tuple[str, Problem | None]:
+    """Return the name of the context that counts if nothing else names a server, empty if there
+    is none; and why the file of the contexts cannot be read."""
+    wanted = os.environ.get(VARIABLE, "")
     try:
-        return context_file().load().current if contexts_path().exists() else ""
-    except SkyflowctlError:
-        return ""
+        current = context_file().load().current
+        return wanted or current, None
+    except SkyflowctlError as error:
+        return wanted, error.problems[0]
 
 
 def find_context(contexts: "Contexts", name: str) -> "ContextEntry":

@@ -134,5 +134,5 @@ def _probe(role: Role) -> Ctx | None:
 
 
 def _not_asked(why: str) -> Diagnosis:
-    summary = "it was not asked from here"
+    summary = "the token service was not asked from here"
     return Diagnosis(TOKEN_SERVICE, Grade.UNKNOWN, summary, why, _THROUGH_SERVER)

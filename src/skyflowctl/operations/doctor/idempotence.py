@@ -23,6 +23,7 @@ from skyflowctl.manifest.model import (
 )
 from skyflowctl.operations.apply import refuse_plan
 from skyflowctl.operations.delete import carry_out_deletion
+from skyflowctl.operations.doctor.refusals import with_command
 from skyflowctl.operations.doctor.server import IDEMPOTENCE, SCRATCH_MANIFEST, removal_command
 from skyflowctl.operations.dry_run.run import engine_hosts
 from skyflowctl.operations.dry_run.sandbox import SandboxCredentials, ephemeral_credential
@@ -221,7 +222,7 @@ def _failed(problem: Problem, code: ExitCode) -> Diagnosis:
     """Return a failure: what this login may not do says nothing about the server."""
     grade = Grade.UNKNOWN if code is ExitCode.NOT_PERMITTED else Grade.BAD
     summary = f"not applied twice: {problem.summary}"
-    return Diagnosis(IDEMPOTENCE, grade, summary, problem.why, problem.fix)
+    return with_command(Diagnosis(IDEMPOTENCE, grade, summary, problem.why, problem.fix))
 
 
 def _left(path: str, why: str) -> Problem:

@@ -1,6 +1,7 @@
 """``doctor``: makes every check at once, those of the server only if one of its nodes serves."""
 
 from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import replace
 from functools import partial
 
 from skyflowctl.clock import Clock
@@ -14,7 +15,7 @@ from skyflowctl.doctor.machine import (
     proxies,
 )
 from skyflowctl.doctor.model import Diagnosis, DoctorCheck, Grade, diagnose, of_problem, ok_finding
-from skyflowctl.errors import ExitCode, Problem
+from skyflowctl.errors import ExitCode, Problem, RefusedError, SkyflowctlError
 from skyflowctl.frozen import dataclass
 from skyflowctl.operations.doctor.credentials import CREDENTIALS, TOKEN_SERVICE, CredentialChecks
 from skyflowctl.operations.doctor.nodes import NODES
@@ -40,6 +41,7 @@ class DoctorRequest:
         clock: this machine's.
         variables: the names of skyflowctl's own variables.
         context: the name of the current context; empty: none.
+        contexts_unread: why the user's contexts cannot be read; None: they can.
         target: the server as it is named; None: none is, or it cannot be used.
         problem: why the named server cannot be used.
         server: the checks of the server; None: there is none to ask.
@@ -52,6 +54,7 @@ class DoctorRequest:
     clock: Clock
     variables: Collection[str]
     context: str
+    contexts_unread: Problem | None
     target: Target | None
     problem: Problem | None
     server: ServerChecks | None
@@ -83,7 +86,7 @@ def doctor(request: DoctorRequest, on_start: Callable[[str], None]) -> DoctorRep
     hidden = request.context if target and target.source == "environment" else ""
     checks: dict[str, DoctorCheck] = {
         ENVIRONMENT: lambda: check_environment(request.environ, request.variables, context=hidden),
-        TARGET: lambda: _target(request),
+        TARGET: partial(_target, request),
         PROXY: lambda: proxies(request.environ, target.address if target else ""),
         PACKAGES: packages,
         CREDENTIALS: request.credentials.lint,
@@ -111,15 +114,30 @@ def doctor(request: DoctorRequest, on_start: Callable[[str], None]) -> DoctorRep
 
 
 def _target(request: DoctorRequest) -> Iterator[Diagnosis]:
+    """Yield which server is named, and whether the contexts, of which it may be one, are read."""
+    target, unread = request.target, request.contexts_unread
     if request.problem is not None:
         yield of_problem(TARGET, Grade.BAD, request.problem)
-        return
-    target = request.target
-    if target is None:
+    elif target is None:
         yield _NO_TARGET
-        return
-    within = f", namespace {target.namespace}" if target.namespace else ""
-    more = f"; further nodes: {', '.join(target.nodes)}" if target.nodes else ""
-    yield ok_finding(TARGET, f"{target.address}{within}, from {target.source}{more}")
-    if request.server is not None:
-        yield from request.server.bound(TARGET)
+    else:
+        within = f", namespace {target.namespace}" if target.namespace else ""
+        more = f"; further nodes: {', '.join(target.nodes)}" if target.nodes else ""
+        yield ok_finding(TARGET, f"{target.address}{within}, from {target.source}{more}")
+        if request.server is not None:
+            yield from _bound(request.server)
+    if unread is not None and unread != request.problem:
+        found = of_problem(TARGET, Grade.WARNING, unread)
+        yield replace(found, fix=f"{found.fix}; then: skyflowctl context list")
+
+
+def _bound(server: ServerChecks) -> Iterator[Diagnosis]:
+    """Yield a finding if the manifest is for other servers, or may be."""
+    try:
+        server.refuse_other()
+    except RefusedError as error:
+        yield of_problem(TARGET, Grade.BAD, error.problems[0])
+    except SkyflowctlError as error:
+        what = "whether the manifest is for this server is not known"
+        fix = "mend the nodes, then: skyflowctl doctor"
+        yield Diagnosis(TARGET, Grade.UNKNOWN, what, error.problems[0].summary, fix)

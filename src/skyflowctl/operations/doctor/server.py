@@ -1,18 +1,26 @@
 """The checks of a server: its nodes, this login, the engine, the audit trail, and old keys."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 from skyflowctl.clock import Clock, rfc3339
 from skyflowctl.concurrency import Workers
-from skyflowctl.doctor.model import Diagnosis, DoctorCheck, Grade, of_problem, ok_finding
-from skyflowctl.errors import Problem, RefusedError, SkyflowctlError
-from skyflowctl.hcl import policy_rule
+from skyflowctl.doctor.model import (
+    Diagnosis,
+    DoctorCheck,
+    Grade,
+    findings_of,
+    of_problem,
+    ok_finding,
+)
+from skyflowctl.errors import Problem, SkyflowctlError
 from skyflowctl.operations.blocked_audit import AuditSuspects
 from skyflowctl.operations.doctor.nodes import PLUGIN, node_findings, other_files
+from skyflowctl.operations.doctor.refusals import allow, allowing, naming_commands, with_command
 from skyflowctl.operations.health import health_now
-from skyflowctl.operations.list_plugins import list_plugins
+from skyflowctl.operations.list_plugins import PluginList, list_plugins, running_mounts
 from skyflowctl.operations.mount_refs import MountRef, mounts_of_type
 from skyflowctl.operations.node_states import (
     NodeStatus,
@@ -92,42 +100,42 @@ class ServerChecks:
     _nodes: tuple[NodeStatus, ...] = field(default=(), init=False)
     _live: Mapping[str, LiveMount] | VaultError = field(default_factory=dict, init=False)
 
-    def bound(self, check: str) -> Iterator[Diagnosis]:
-        """Yield a finding of this check if the manifest is for other servers, or may be."""
-        try:
-            self.refuse_other()
-        except RefusedError as error:
-            yield of_problem(check, Grade.BAD, error.problems[0])
-        except SkyflowctlError as error:
-            what = "whether the manifest is for this server is not known"
-            fix = "mend the nodes, then: skyflowctl doctor"
-            yield Diagnosis(check, Grade.UNKNOWN, what, error.problems[0].summary, fix)
-
     def nodes(self) -> Iterator[Diagnosis]:
         """Yield the state and the clock of each node; afterwards ``serves`` is known."""
         self._nodes = every_node(self.gateway, (), self.suspects, _SECONDS, self.clock)
         served = {"active", "standby", "standby_forwards", "standby_without_leader"}
         self.serves = any(one.state in served for one in self._nodes)
         for one in self._nodes:
-            yield from node_findings(one)
+            yield from map(with_command, node_findings(one))
 
     def checks(self) -> dict[str, DoctorCheck]:
         """Read the mounts, and return the further checks, each within ten seconds."""
         try:
-            with within(_SECONDS):
+            with within(_SECONDS), naming_commands(self.gateway):
                 self._live = self.gateway.sys.mounts()
         except VaultError as error:
             self._live = error
-        every: dict[str, DoctorCheck] = {
-            SERVER: self._server,
-            LOGIN: self._login,
-            PERMISSIONS: self._permissions,
-            PLUGIN: self._plugin,
-            ENGINE: self._engines,
-            AUDIT: self._audit,
-            KEYS: self._keys,
+        every: dict[str, tuple[DoctorCheck, ...]] = {
+            SERVER: (self._server, lambda: [_control_groups(self.gateway)]),
+            LOGIN: (self._login,),
+            PERMISSIONS: (self._permissions,),
+            PLUGIN: (self._plugin,),
+            ENGINE: (self._mounts_there, self._engines),
+            AUDIT: (self._audit,),
+            KEYS: (self._keys,),
         }
-        return {name: partial(_in_time, check) for name, check in every.items()}
+        return {name: partial(self._in_time, name, parts) for name, parts in every.items()}
+
+    def _in_time(self, name: str, parts: Sequence[DoctorCheck]) -> list[Diagnosis]:
+        """Return what the parts of a check find; one that fails does not end the others."""
+
+        def found(part: DoctorCheck) -> Iterator[Diagnosis]:
+            with naming_commands(self.gateway):
+                yield from part()
+
+        with within(_SECONDS):
+            every = [one for part in parts for one in findings_of(name, partial(found, part))]
+        return list(dict.fromkeys(every))  # several parts may fail with the same error
 
     def _live_mounts(self) -> Mapping[str, LiveMount]:
         """Return the server's mounts, as they were read for all checks.
@@ -140,7 +148,12 @@ class ServerChecks:
         return self._live
 
     def _mounts(self) -> Sequence[MountRef]:
-        """Return the manifest's mounts that are there, else all of the plugin's type."""
+        """Return the manifest's mounts that are there, else all of the plugin's type.
+
+        All of the manifest's if this login may not list the mounts: each can be asked.
+        """
+        if isinstance(self._live, ForbiddenError) and self._live.by_policy and self.declared:
+            return self.declared
         live = self._live_mounts()
         found = mounts_of_type(live, plugin_name=self.plugin_name, prefix=self.prefix)
         if self.declared is None:
@@ -161,18 +174,19 @@ class ServerChecks:
             summary = "reads through a standby may be older than a write before them"
             fix = "name the active node first: export BAO_ADDR=https://ACTIVE:8200"
             yield Diagnosis(SERVER, Grade.WARNING, summary, why, fix)
-        yield _control_groups(self.gateway)
 
     def _login(self) -> Iterator[Diagnosis]:
         try:
-            own = look_up(self.gateway.transport)
+            with naming_commands(self.gateway):
+                own = look_up(self.gateway.transport)
         except ForbiddenError as error:
             if not error.by_policy:
                 yield of_problem(LOGIN, Grade.BAD, error.problems[0])
                 return
             summary = "this login is valid, and may not look itself up"
             why = "so its policies and its end are not known"
-            yield Diagnosis(LOGIN, Grade.UNKNOWN, summary, why, _allow(LOOK_UP, ("read",)))
+            fix = allow(self.gateway, LOOK_UP, ("read",))
+            yield Diagnosis(LOGIN, Grade.UNKNOWN, summary, why, fix)
             return
         names = listed(sorted(own.policies))
         text = f"{own.user or 'a token'} with the policies {names}"
@@ -188,8 +202,9 @@ class ServerChecks:
     def _permissions(self) -> Iterator[Diagnosis]:
         entry = f"sys/plugins/catalog/secret/{self.plugin_name}"
         needed = {**_NEEDED, entry: ("read",)}
-        for mount in self._mounts():
-            needed |= {f"{mount.path}/{name}": rights for name, rights in _OF_A_MOUNT.items()}
+        with suppress(VaultError):  # told below, after what does not depend on it
+            for mount in self._mounts():
+                needed |= {f"{mount.path}/{name}": rights for name, rights in _OF_A_MOUNT.items()}
         needs = ((path, word) for path, words in needed.items() for word in words)
         missing = missing_permissions(self.gateway.sys, needs)
         if not missing:
@@ -197,30 +212,33 @@ class ServerChecks:
         for one in missing:
             summary = f"this login may not {' and '.join(one.missing)} {one.path}"
             why = "what is there cannot be shown or checked"
-            yield Diagnosis(PERMISSIONS, Grade.WARNING, summary, why, _allow(one.path, one.rule))
+            yield Diagnosis(PERMISSIONS, Grade.WARNING, summary, why, allowing(one.hcl))
+        self._mounts()
 
     def _plugin(self) -> Iterator[Diagnosis]:
-        """Yield whether every mount runs the registered file, on every node."""
-        found = list_plugins(self.gateway, self.plugin_name, mounts=self._live_mounts())
-        paths = [one.path for one in found.mounts]
-        nodes = plugins_on_nodes(self.gateway, self._nodes, paths, _SECONDS)
-        found, not_known = found.seen_on(nodes)
-        problems = list(found.problems(None))
-        problems += [one for one in node_problems(nodes) if one.code == "node-plugin-missing"]
-        for problem in problems:
-            yield of_problem(PLUGIN, Grade.BAD, problem)
-        yield from (of_problem(PLUGIN, Grade.UNKNOWN, one) for one in not_known)
-        yield from other_files(nodes, found.mounts)
+        """Yield whether every mount runs on every node, and then whether as it is registered."""
+        live = self._live_mounts()
+        running = PluginList((), running_mounts(live.values(), self.plugin_name, ()))
+        paths = [one.path for one in running.mounts]
+        nodes = plugins_on_nodes(self.gateway, self._nodes, paths, _SECONDS / 2)
+        _, not_known = running.seen_on(nodes)
+        missing = [one for one in node_problems(nodes) if one.code == "node-plugin-missing"]
+        yield from (of_problem(PLUGIN, Grade.BAD, one) for one in missing)
+        yield from (with_command(of_problem(PLUGIN, Grade.UNKNOWN, one)) for one in not_known)
+        yield from other_files(nodes, running.mounts)
+        found, _ = list_plugins(self.gateway, self.plugin_name, mounts=live).seen_on(nodes)
+        problems = found.problems(None)
+        yield from (of_problem(PLUGIN, Grade.BAD, one) for one in problems)
         if not found.catalog:
             fix = "skyflowctl plugin build DIRECTORY; skyflowctl plugin register FILE"
             summary = f"no plugin {self.plugin_name} is registered"
             yield Diagnosis(PLUGIN, Grade.WARNING, summary, "no mount of it can be made", fix)
-        elif not problems and not not_known:
+        elif not problems and not missing and not not_known:
             many = counted(len(paths), "mount")
             versions = listed([one.entry.version for one in found.catalog])
             yield ok_finding(PLUGIN, f"{many} run what is registered: {versions}")
 
-    def _engines(self) -> Iterator[Diagnosis]:
+    def _mounts_there(self) -> Iterator[Diagnosis]:
         yield from _scratch_mounts(self._live_mounts())
         mounts = self._mounts()
         for one in self.declared or ():
@@ -228,6 +246,9 @@ class ServerChecks:
                 why = f"the manifest declares it; nothing of type {self.plugin_name} is there"
                 summary = f"there is no mount {one.path}"
                 yield Diagnosis(ENGINE, Grade.BAD, summary, why, _MAKE_MOUNTS)
+
+    def _engines(self) -> Iterator[Diagnosis]:
+        mounts = self._mounts()
         if not mounts:
             why = "so no engine was asked for a token"
             yield Diagnosis(ENGINE, Grade.UNKNOWN, "there is no mount to ask", why, _MAKE_MOUNTS)
@@ -242,6 +263,8 @@ class ServerChecks:
             summary = f"{mount.name} is {row.state.replace('_', ' ')}"
             detail = "; ".join(text for text in (row.detail, api) if text)
             fix = row.fix or f"skyflowctl health {mount.path}"
+            if row.state == "forbidden":
+                fix = allow(self.gateway, f"{mount.path}/health", ("read",))
             yield Diagnosis(ENGINE, grade, summary, detail, fix)
 
     def _api(self, mount: MountRef) -> str:
@@ -262,7 +285,14 @@ class ServerChecks:
             audited_headers=NotRead(_HEADERS, ("read", "sudo")) if headers is None else headers,
         )
         found = [*check_audit_devices(facts), *check_audited_headers(facts)]
-        yield from map(_of_posture, found)
+        parts = (facts.audit_devices, facts.audited_headers)
+        refused = {one.policy_line: one for one in parts if isinstance(one, NotRead)}
+        for one in found:
+            diagnosis = _of_posture(one)
+            if (lacking := refused.get(one.fix)) is not None:
+                fix = allow(self.gateway, lacking.path, lacking.capabilities)
+                diagnosis = replace(diagnosis, fix=fix)
+            yield diagnosis
         if not found:
             yield ok_finding(AUDIT, "two audit devices record requests, and runs are found in them")
 
@@ -288,7 +318,8 @@ class ServerChecks:
     def _keys_of(self, mount: MountRef) -> list[Diagnosis]:
         try:
             engine = self.gateway.engine(mount.path)
-            config, history = engine.config(), engine.history()
+            with naming_commands(self.gateway):
+                config, history = engine.config(), engine.history()
             due = due_reason(mount.rotation, config, self.clock.now())
         except (VaultError, ValueError) as error:
             problem = error.problems[0] if isinstance(error, VaultError) else None
@@ -307,11 +338,6 @@ class ServerChecks:
             fix = f"skyflowctl rotate {mount.path} --retire"
             found.append(Diagnosis(KEYS, Grade.WARNING, summary, why, fix))
         return found
-
-
-def _in_time(check: DoctorCheck) -> list[Diagnosis]:
-    with within(_SECONDS):
-        return list(check())
 
 
 def _bad_time(mount: MountRef) -> Problem:
@@ -338,10 +364,16 @@ def _scratch_mounts(live: Mapping[str, LiveMount]) -> Iterator[Diagnosis]:
 
 
 def _control_groups(gateway: Gateway) -> Diagnosis:
-    """Return whether the server has control groups; an accessor that cannot be asks for nothing."""
+    """Return whether the server has control groups; an accessor that cannot be asks for nothing.
+
+    Raises:
+        ForbiddenError: this login may not ask.
+    """
     path = "sys/control-group/request"
     try:
         gateway.transport.send(Request("POST", path, body={"accessor": ""}, idempotent=True))
+    except ForbiddenError:
+        raise
     except VaultError as error:
         absent = isinstance(error, NotFoundError) and not isinstance(error, NamespaceMissingError)
         if absent or error.says("unsupported path"):
@@ -357,11 +389,6 @@ def _control_groups(gateway: Gateway) -> Diagnosis:
 def _unknown_groups(why: str) -> Diagnosis:
     fix = "bao write sys/control-group/request accessor=none"
     return Diagnosis(SERVER, Grade.UNKNOWN, "control groups: not known", why, fix)
-
-
-def _allow(path: str, rights: Sequence[str]) -> str:
-    """Return how a policy of this login gets these rights."""
-    return f"add to a policy's file: {policy_rule(path, rights)}\nbao policy write NAME FILE"
 
 
 def _of_posture(one: Finding) -> Diagnosis:
