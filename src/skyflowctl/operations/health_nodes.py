@@ -19,7 +19,6 @@ from skyflowctl.operations.node_states import (
 )
 from skyflowctl.vault.errors import ServerUnreachableError, VaultError
 from skyflowctl.vault.gateway import Gateway, GatewayForNode
-from skyflowctl.vault.responses import ClusterNode
 from skyflowctl.vault.transport import Request
 from skyflowctl.vault.waits import within
 
@@ -134,7 +133,7 @@ def _listed(
         return AskedNodes(named if len(named) > 1 else {"": gateway}, unknown=error)
     if len(nodes) < 2:
         return AskedNodes({"": gateway})
-    opened = {_name(node): connect(node) for node in nodes}
+    opened = {node.name: connect(node) for node in nodes}
     clients = {name: client for name, client in opened.items() if client is not None}
     unasked = tuple(name for name, client in opened.items() if client is None)
     return AskedNodes(clients or {"": gateway}, unasked)
@@ -148,7 +147,3 @@ def _leader(gateway: Gateway) -> str:
     except VaultError:
         return ""
     return "" if said.get("is_self") else str(said.get("leader_address") or "")
-
-
-def _name(node: ClusterNode) -> str:
-    return node.api_address or node.hostname

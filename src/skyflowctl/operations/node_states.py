@@ -273,7 +273,6 @@ def every_node(
         deadline: seconds for each node.
         clock: this machine's.
     """
-
     with _opened(gateway, gateway.transport.server.addresses) as clients:
         states = look_at_each(
             clients,
@@ -349,7 +348,7 @@ def unnamed_nodes(
     """
     able = next((one for address, one in clients.items() if states[address].well), None)
     with within(_LIST_SECONDS):
-        names = [one.api_address or one.hostname for one in able.sys.nodes()] if able else []
+        names = [one.name for one in able.sys.nodes()] if able else []
     return tuple(one for one in names if one not in states) if len(names) > 1 else ()
 
 

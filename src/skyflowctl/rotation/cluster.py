@@ -148,7 +148,7 @@ class Cluster:
             self._clients = [self._whole(only=True)]
             return
         self._refuse_or_warn([messages.unnamed(unnamed)] if unnamed else [])
-        self._identify({names([node])[0] for node in listed})
+        self._identify({node.name for node in listed})
         if not self._clients or not self._listable:
             self._clients.append(self._whole(only=False))
         elif [node.active for node in listed] == [True] and len(self._clients) == 1:
@@ -172,7 +172,7 @@ class Cluster:
     def _shared(self, listed: Sequence[ClusterNode]) -> list[ClusterNode]:
         """Return the nodes that share one address, so that none can be asked separately."""
         counts = Counter(names(listed))
-        shared = [node for node in listed if counts[names([node])[0]] > 1]
+        shared = [node for node in listed if counts[node.name] > 1]
         self._listed, self._shared_count = len(listed), len(shared)
         return shared
 
@@ -186,7 +186,7 @@ class Cluster:
         """Connect to the nodes that have no connection yet; return those that were not named."""
         unnamed = []
         for node in nodes:
-            name = names([node])[0]
+            name = node.name
             if self._deps.connect is None or name in self.names or name in self._elsewhere:
                 continue
             gateway = self._deps.connect(node)
@@ -252,7 +252,7 @@ class Cluster:
             listed = self._deps.gateway.sys.nodes()
         except VaultError:
             return False
-        mine = [node for node in listed if names([node])[0] == client.name]
+        mine = [node for node in listed if node.name == client.name]
         return all(not node.active and _silent_for_long(node, listed) for node in mine)
 
     def _refuse_or_warn(

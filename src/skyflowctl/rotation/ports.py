@@ -114,4 +114,4 @@ class Dependencies:
 
 def names(nodes: Sequence[ClusterNode]) -> tuple[str, ...]:
     """Return the nodes' names, as messages show them."""
-    return tuple(node.api_address or node.hostname for node in nodes)
+    return tuple(node.name for node in nodes)

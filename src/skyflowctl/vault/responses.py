@@ -213,6 +213,11 @@ class ClusterNode:
     version: str
     last_echo: str
 
+    @property
+    def name(self) -> str:
+        """Its address, or its host name if it has none."""
+        return self.api_address or self.hostname
+
 
 @dataclass(frozen=True, slots=True)
 class CatalogEntry:

@@ -177,7 +177,7 @@ def _absent(addresses: Sequence[str]) -> Problem:
 
 
 def _connected(listed: Sequence[ClusterNode], connect: GatewayForNode) -> tuple[UpgradeNode, ...]:
-    opened = [(one.api_address or one.hostname, connect(one)) for one in listed]
+    opened = [(one.name, connect(one)) for one in listed]
     unnamed = [name for name, client in opened if client is None]
     same = len({name for name, _ in opened}) < len(opened)
     if unnamed or same:

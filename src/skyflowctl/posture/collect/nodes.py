@@ -29,7 +29,7 @@ def nodes(
 def _node(
     node: ClusterNode, paths: Sequence[str], connect: GatewayForNode, parallelism: int
 ) -> NodeFacts:
-    name = node.api_address or node.hostname
+    name = node.name
     client = connect(node)
     if client is None:
         return NodeFacts(name, asked=False)
