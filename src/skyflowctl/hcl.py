@@ -61,6 +61,11 @@ def policy_rule(path: str, capabilities: Iterable[str]) -> str:
     return f"path {quoted(path)} {{ capabilities = [{words}] }}"
 
 
+def rules_to_add(*rules: str) -> str:
+    """Return the advice to add rules to a policy; two blanks tell where they begin."""
+    return f"add to a policy of this login:  {' '.join(rules)}"
+
+
 def parse_hcl(text: str) -> Block:
     """Return the whole text as one object.
 

@@ -9,14 +9,14 @@ from skyflowctl.clock import Clock, SystemClock, span_text
 from skyflowctl.concurrency import Workers
 from skyflowctl.errors import Problem
 from skyflowctl.frozen import dataclass
-from skyflowctl.hcl import policy_rule
+from skyflowctl.hcl import rules_to_add
 from skyflowctl.operations.blocked_audit import AuditSuspects, refuse_blocked_audit
 from skyflowctl.text import listed
 from skyflowctl.vault.errors import ForbiddenError, VaultError
 from skyflowctl.vault.gateway import Gateway
 from skyflowctl.vault.health_states import health_state
 from skyflowctl.vault.node_plugins import PluginOnNode, PluginState, plugins_on_node
-from skyflowctl.vault.nodes import answers_itself, reaches_leader
+from skyflowctl.vault.nodes import LISTING_RULE, answers_itself, reaches_leader
 from skyflowctl.vault.responses import ServerHealth
 from skyflowctl.vault.server_state import ServerState, refuse_not_serving
 from skyflowctl.vault.waits import within
@@ -232,7 +232,7 @@ def unlisted_warnings(nodes: Sequence[NodeStatus]) -> list[Problem]:
     ]
 
 
-_LIST_RULE = f"add to a policy of this login:  {policy_rule('sys/ha-status', ['read'])}"
+_LIST_RULE = rules_to_add(LISTING_RULE)
 _LIST_AGAIN = "run the command again; the server's log has the request for sys/ha-status"
 
 

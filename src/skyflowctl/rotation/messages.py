@@ -15,6 +15,7 @@ from skyflowctl.vault.live import (
     LiveRevocation,
     LiveRotation,
 )
+from skyflowctl.vault.nodes import LISTING_RULE
 from skyflowctl.vault.responses import ClusterNode, RoleResult
 
 UNCHANGED = "unchanged-credential"
@@ -23,7 +24,6 @@ NO_SOURCE = "no-new-credential"
 EARLIER = "earlier-credential"
 OTHER_ACCOUNT = "different-account"
 _UNVERIFIED = "--allow-unverified-nodes"
-_POLICY = 'path "sys/ha-status" { capabilities = ["read"] }'
 _EVERY_NODE = "a credential is verified on every node, and only hosts that you named see the token"
 
 
@@ -294,7 +294,7 @@ def unlisted(error: ForbiddenError) -> Problem:
         "nodes-unknown",
         "it cannot be seen which nodes the cluster has",
         why=f"sys/ha-status: {error.problems[0].why}",
-        fix=f"add to this login's policy: {_POLICY}, or go on with {_UNVERIFIED}",
+        fix=f"add to this login's policy: {LISTING_RULE}, or go on with {_UNVERIFIED}",
     )
 
 

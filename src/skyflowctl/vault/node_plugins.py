@@ -6,7 +6,7 @@ from enum import StrEnum
 from skyflowctl.concurrency import Workers
 from skyflowctl.errors import Problem
 from skyflowctl.frozen import dataclass
-from skyflowctl.hcl import policy_rule
+from skyflowctl.hcl import policy_rule, rules_to_add
 from skyflowctl.vault.errors import ForbiddenError, PluginMissingError, VaultError
 from skyflowctl.vault.gateway import Gateway, in_time
 from skyflowctl.vault.health_states import health_state
@@ -60,12 +60,9 @@ def plugin_on_node(client: Gateway, path: str) -> PluginOnNode:
     except VaultError as error:
         found = plugin_by_health(health_state(error), error.problems[0].why)
         if found.state is PluginState.NOT_KNOWN and isinstance(error, ForbiddenError):
-            return PluginOnNode(found.state, found.why, _allow(path))
+            rule = policy_rule(f"{path}/config", ("read",))
+            return PluginOnNode(found.state, found.why, rules_to_add(rule))
         return found
-
-
-def _allow(path: str) -> str:
-    return f"add to a policy of this login:  {policy_rule(f'{path}/config', ['read'])}"
 
 
 def plugin_by_health(state: str, why: str) -> PluginOnNode:

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from skyflowctl.frozen import dataclass
+from skyflowctl.hcl import policy_rule
 from skyflowctl.vault.consistency import INDEX_HEADER, only_if_reached, reaches
 from skyflowctl.vault.decode import replying_node
 from skyflowctl.vault.errors import (
@@ -22,6 +23,9 @@ from skyflowctl.vault.errors import (
 from skyflowctl.vault.responses import VerifyReport
 from skyflowctl.vault.transport import Request, Transport
 from skyflowctl.vault.waits import within
+
+LISTING_RULE = policy_rule("sys/ha-status", ("read",))
+"""What a policy has that lets a login list the cluster's nodes."""
 
 _ITSELF = {"X-Vault-No-Request-Forwarding": "true"}
 _LEADER_SECONDS = 2.0

@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from skyflowctl.errors import NotPermittedError, Problem
 from skyflowctl.frozen import dataclass
-from skyflowctl.hcl import policy_rule
+from skyflowctl.hcl import policy_rule, rules_to_add
 from skyflowctl.text import counted
 from skyflowctl.vault.audit_devices import AUDIT_DEVICES
 from skyflowctl.vault.errors import BadRequestError, ForbiddenError, NotFoundError, VaultError
@@ -162,7 +162,7 @@ def _needs(method: str, path: str) -> Iterator[Need]:
 
 
 def _fix(missing: Iterable[MissingPermission]) -> str:
-    return f"add to a policy of this login:  {' '.join(one.hcl for one in missing)}"
+    return rules_to_add(*(one.hcl for one in missing))
 
 
 def _problem(missing: Sequence[MissingPermission], work: str, server: str) -> Problem:
@@ -182,5 +182,5 @@ def _unknown(work: str, cause: Problem) -> Problem:
         "permissions-unknown",
         f"it is unknown whether this login may do all of {work}",
         f"the server does not answer at {path}: {cause.summary}",
-        f"add to a policy of this login:  {policy_rule(path, ('update',))}",
+        rules_to_add(policy_rule(path, ("update",))),
     )

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 
 from skyflowctl.doctor.model import Diagnosis
-from skyflowctl.hcl import policy_rule
+from skyflowctl.hcl import policy_rule, rules_to_add
 from skyflowctl.vault.errors import ForbiddenError
 from skyflowctl.vault.gateway import Gateway
 from skyflowctl.vault.permissions import missing_permissions, naming_missing_rules
@@ -50,4 +50,4 @@ def with_command(found: Diagnosis) -> Diagnosis:
 
 def allowing(rule: str) -> str:
     """Return how a policy gets a rule."""
-    return f"add to a policy of this login:  {rule}{_WRITE_POLICY}"
+    return f"{rules_to_add(rule)}{_WRITE_POLICY}"

@@ -16,12 +16,12 @@ from functools import partial
 
 from skyflowctl.errors import NotPermittedError, Problem, RefusedError
 from skyflowctl.frozen import dataclass
-from skyflowctl.hcl import policy_rule
 from skyflowctl.operations.upgrade.model import NodeRuns
 from skyflowctl.retry import Backoff, retry
 from skyflowctl.vault.errors import ForbiddenError, VaultError
 from skyflowctl.vault.gateway import Gateway, GatewayForNode
 from skyflowctl.vault.node_plugins import PluginOnNode, PluginState, plugin_on_node
+from skyflowctl.vault.nodes import LISTING_RULE
 from skyflowctl.vault.responses import CatalogEntry, ClusterNode
 from skyflowctl.vault.waits import within
 
@@ -127,7 +127,7 @@ def open_upgrade_nodes(
         raise NotPermittedError(
             "it cannot be seen which nodes the cluster has",
             why=f"sys/ha-status: {error.problems[0].why}",
-            fix=f"add to this login's policy: {policy_rule('sys/ha-status', ['read'])}",
+            fix=f"add to this login's policy: {LISTING_RULE}",
             code="nodes-unknown",
         ) from error
     _refuse_named_besides(gateway, listed)
