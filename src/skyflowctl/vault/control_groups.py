@@ -102,18 +102,33 @@ def refuse_server_without_them(transport: Transport) -> None:
     Raises:
         RefusedError: it has none.
     """
+    try:
+        found = has_control_groups(transport)
+    except ForbiddenError:
+        return  # a server checks permissions before it looks whether the path exists
+    if found is False:
+        raise _no_control_groups()
+
+
+def has_control_groups(transport: Transport) -> bool | None:
+    """Return whether a server has control groups, by a request for an accessor that cannot be.
+
+    None: it answered that request, which every known server refuses.
+
+    Raises:
+        ForbiddenError: this login may not ask.
+        VaultError: the request failed.
+    """
     body = {"accessor": "none"}
     try:
         transport.send(Request("POST", REQUEST, body=body, idempotent=True))
     except NamespaceMissingError:
         raise
-    except NotFoundError as error:
-        raise _no_control_groups() from error
+    except NotFoundError:
+        return False
     except BadRequestError as error:
-        if any(error.says(text) for text in _ABSENT):
-            raise _no_control_groups() from error
-    except ForbiddenError:
-        return  # a server checks permissions before it looks whether the path exists
+        return not any(error.says(text) for text in _ABSENT)
+    return None
 
 
 def send_approval(transport: Transport, accessor: str) -> None:

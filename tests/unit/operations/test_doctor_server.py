@@ -81,6 +81,7 @@ def test_control_groups_are_known_from_the_expected_refusals():
     for error in (
         NotFoundError("no route", status=404),
         BadRequestError("refused", status=400, messages=("unsupported path",)),
+        BadRequestError("refused", status=400, messages=("enterprise-only feature",)),
     ):
         absent = control_groups(error)
         assert (absent.grade, "has no control groups" in absent.summary) == (Grade.OK, True)

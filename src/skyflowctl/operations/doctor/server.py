@@ -35,19 +35,13 @@ from skyflowctl.posture.model import Finding, Severity
 from skyflowctl.rotation.retirement_plan import retirable_keys
 from skyflowctl.rotation.schedule import due_reason
 from skyflowctl.text import counted, listed
-from skyflowctl.vault.errors import (
-    BadRequestError,
-    ForbiddenError,
-    NamespaceMissingError,
-    NotFoundError,
-    VaultError,
-)
+from skyflowctl.vault.control_groups import REQUEST, has_control_groups
+from skyflowctl.vault.errors import ForbiddenError, VaultError
 from skyflowctl.vault.gateway import Gateway
 from skyflowctl.vault.live import LiveMount
 from skyflowctl.vault.login_api import LOOK_UP, look_up
 from skyflowctl.vault.permissions import missing_permissions
 from skyflowctl.vault.server_state import ServerState
-from skyflowctl.vault.transport import Request
 from skyflowctl.vault.waits import within
 
 LOGIN, PERMISSIONS, SERVER = "login", "permissions", "server"
@@ -364,26 +358,25 @@ def _scratch_mounts(live: Mapping[str, LiveMount]) -> Iterator[Diagnosis]:
 
 
 def _control_groups(gateway: Gateway) -> Diagnosis:
-    """Return whether the server has control groups; an accessor that cannot be asks for nothing.
+    """Return whether the server has control groups.
 
     Raises:
         ForbiddenError: this login may not ask.
     """
-    path = "sys/control-group/request"
     try:
-        gateway.transport.send(Request("POST", path, body={"accessor": ""}, idempotent=True))
+        found = has_control_groups(gateway.transport)
     except ForbiddenError:
         raise
     except VaultError as error:
-        absent = isinstance(error, NotFoundError) and not isinstance(error, NamespaceMissingError)
-        if absent or error.says("unsupported path"):
-            return ok_finding(
-                SERVER, "it has no control groups: an apply cannot wait for approvals"
-            )
-        if isinstance(error, BadRequestError):
-            return ok_finding(SERVER, "it has control groups: policies may require approvals")
         return _unknown_groups(error.problems[0].summary)
-    return _unknown_groups(f"{path} answered without an accessor, which it should refuse")
+    if found is None:
+        return _unknown_groups(f"{REQUEST} answered without an accessor, which it should refuse")
+    text = (
+        "it has control groups: policies may require approvals"
+        if found
+        else "it has no control groups: an apply cannot wait for approvals"
+    )
+    return ok_finding(SERVER, text)
 
 
 def _unknown_groups(why: str) -> Diagnosis:
